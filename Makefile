@@ -1,0 +1,47 @@
+# make run    starts the MTA with a mock receiver and sends sample mail through it
+# make test   runs the default test suite
+# Needs python3 >= 3.11 and make; everything else goes into .venv.
+
+PYTHON := .venv/bin/python
+PYTEST := .venv/bin/pytest
+
+.PHONY: run demo test test-slow lint format bench bench-short micro docs clean
+
+run: .venv/ready
+	@$(PYTHON) -m mta.sink.demo --stay
+
+demo: .venv/ready
+	@$(PYTHON) -m mta.sink.demo
+
+test: .venv/ready
+	$(PYTEST) -n auto -q
+
+test-slow: .venv/ready
+	$(PYTEST) -q -m slow --timeout=1800
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: .venv/ready
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: .venv/ready
+	$(PYTHON) -m benchmarks
+
+bench-short: .venv/ready
+	$(PYTHON) -m benchmarks --short --no-write
+
+micro: .venv/ready
+	$(PYTHON) -m benchmarks.micro
+
+docs: .venv/ready
+	$(PYTHON) -m mta.config.reference docs
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/ready: pyproject.toml .ci/venv
+	@.ci/venv

@@ -1,0 +1,90 @@
+"""The envelope of one accepted message: everything about it but its bytes.
+
+It is written once, with the body, and never changed: what becomes of each recipient is the settle log's
+business. The encoding is MessagePack with fields by position, so a field may only ever be added at the
+end, with a default.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+__all__ = ["Envelope", "Notify", "Recipient", "Ret", "decode_envelope", "encode_envelope"]
+
+
+class Notify(enum.IntFlag):
+    """NOTIFY of RCPT TO (RFC 3461 4.1); nothing set means that the client gave none."""
+
+    NEVER = 1
+    SUCCESS = 2
+    FAILURE = 4
+    DELAY = 8
+
+
+class Ret(enum.IntEnum):
+    """RET of MAIL FROM (RFC 3461 4.3): what a DSN returns."""
+
+    NONE = 0
+    FULL = 1
+    HDRS = 2
+
+
+class Recipient(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """One RCPT TO.
+
+    `address` is as the client gave it, without angle brackets. `queue_domain` is the lower-case domain of
+    the queue it waits in (after queue-to). `notify` is a `Notify` value.
+    """
+
+    address: str
+    queue_domain: str
+    notify: int = 0
+    orcpt: str = ""
+
+
+class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """Who sent it, how it came, which virtual MTA sends it on, and to whom.
+
+    `received` is epoch seconds (the clock's steady `now`). `originator` is "" for the null return path.
+    `captured` holds the message headers that accounting or suppression ask for, by lower-case name.
+    `vmta_pool` is the pool the vMTA was chosen from, "" without one.
+    """
+
+    queue_id: str
+    received: float
+    originator: str
+    vmta: str
+    recipients: tuple[Recipient, ...]
+    job_id: str = ""
+    envelope_id: str = ""
+    vmta_pool: str = ""
+    ret: int = 0
+    is_8bit: bool = False
+    is_smtputf8: bool = False
+    source_type: str = "smtp"
+    source_mta: str = ""  # "helo-name (ip)", as accounting prints it
+    source_user: str = ""
+    received_on: str = ""  # the local address the client connected to
+    source_ip: str = ""
+    suppress_dsn: bool = False
+    sign: bool = True
+    captured: dict[str, str] = {}
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Serialise for the spool."""
+    return _encoder.encode(envelope)
+
+
+def decode_envelope(encoded: bytes | memoryview) -> Envelope:
+    """Read what `encode_envelope` wrote.
+
+    Raises msgspec.DecodeError (a ValueError) on anything else.
+    """
+    return _decoder.decode(encoded)

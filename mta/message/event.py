@@ -1,0 +1,72 @@
+"""One thing that happened, as the settle log stores it and accounting prints it.
+
+An event carries everything its accounting line needs, so that the events process never has to open a
+message. The encoding is MessagePack by position: fields are only added at the end, with a default.
+Field contents follow powermta accounting (docs/accounting.md).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Event", "decode_event", "encode_event"]
+
+
+class Event(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """`type` is the record type: d, b, t, tq, r (accounting), or C, R (reject log: connection, recipient).
+
+    `event_id` is unique, and the same when the event is read again after a crash. Times are epoch
+    seconds. `dsn_status` is the bare code (5.1.1); `dsn_diag` is `smtp;` and the reply; `text` is the
+    reject log's reason. Empty strings stand for "not known".
+    """
+
+    type: str
+    event_id: str
+    time_logged: float
+    time_queued: float = 0.0
+    originator: str = ""
+    recipient: str = ""
+    orcpt: str = ""
+    dsn_action: str = ""
+    dsn_status: str = ""
+    dsn_diag: str = ""
+    dsn_mta: str = ""
+    bounce_category: str = ""
+    source_type: str = ""
+    source_mta: str = ""
+    delivery_type: str = ""
+    delivery_source_ip: str = ""
+    delivery_destination_ip: str = ""
+    esmtp: str = ""  # comma list of the extensions the receiver offered
+    size: int = 0
+    vmta: str = ""
+    job_id: str = ""
+    envelope_id: str = ""
+    queue: str = ""
+    vmta_pool: str = ""
+    source_user: str = ""
+    received_source_ip: str = ""
+    received_destination_ip: str = ""
+    tls_protocol: str = ""
+    tls_cipher: str = ""
+    queue_id: str = ""
+    time_first_attempt: float = 0.0
+    text: str = ""
+    captured: dict[str, str] = {}
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Serialise for the settle log."""
+    return _encoder.encode(event)
+
+
+def decode_event(encoded: bytes | memoryview) -> Event:
+    """Read what `encode_event` wrote.
+
+    Raises msgspec.DecodeError (a ValueError) on anything else.
+    """
+    return _decoder.decode(encoded)
