@@ -36,7 +36,17 @@ PURE = {
     "queue": set(),
     "config": {"files", "reference", "load", "lint"},
 }
-IMPURE_MODULES = {"asyncio", "socket", "ssl", "select", "selectors", "subprocess", "threading", "os", "shutil"}
+IMPURE_MODULES = {
+    "asyncio",
+    "socket",
+    "ssl",
+    "select",
+    "selectors",
+    "subprocess",
+    "threading",
+    "os",
+    "shutil",
+}
 
 MAX_LINES = 600
 

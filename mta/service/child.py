@@ -1,0 +1,155 @@
+"""One child process as the supervisor sees it: spawned, watched, started again with growing pauses.
+
+A child is a fresh interpreter (`python -m mta.service.entry ROLE ...`) that inherits listening sockets
+and one end of a channel. It says `ready` once, then a `heartbeat` every second; one that goes silent is
+killed, because a process that hangs helps nobody and the logs decide what is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mta.clock import Clock
+from mta.service.channel import Channel, Handler
+
+__all__ = ["Child"]
+
+log = logging.getLogger(__name__)
+
+#: A loop that has not turned for this long is not busy, it is stuck. Starts (recovery of a large spool)
+#: are exempt: a child that has not said `ready` yet gets START_PATIENCE.
+SILENCE = 30.0
+START_PATIENCE = 600.0
+#: Pauses before the next start; a child that lived for a minute begins at the front again.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 30.0
+GOOD_LIFE = 60.0
+
+
+class Child:
+    """`name` for people, `arguments` for `mta.service.entry`; `sockets` are inherited in that order."""
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        clock: Clock,
+        handler: Handler,
+        sockets: Callable[[], Sequence[socket.socket]] = lambda: (),
+        on_exit: Callable[[Child, int], None] = lambda child, code: None,
+    ) -> None:
+        self.name = name
+        self.restarts = 0
+        self.pid = 0
+        self.heartbeat: dict[str, Any] = {}
+        self.exit_code: int | None = None
+        self.was_ready = False
+        self.ended = asyncio.Event()
+        self._arguments = tuple(arguments)
+        self._sockets = sockets
+        self._clock = clock
+        self._handler = handler
+        self._on_exit = on_exit
+        self._ready = asyncio.Event()
+        self._stopping = False
+        self._last_heard = 0.0
+        self._process: asyncio.subprocess.Process | None = None
+        self.channel = Channel(self._hear)
+
+    def __repr__(self) -> str:
+        state = "ready" if self.is_ready else "stopping" if self._stopping else "starting"
+        return f"<Child {self.name} {state} pid={self.pid} restarts={self.restarts}>"
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready.is_set()
+
+    async def run(self) -> None:
+        """Keep the process alive until `stop_restarting`; returns when it has ended for good."""
+        pause = FIRST_PAUSE
+        while True:
+            started = self._clock.now()
+            code = await self._live()
+            if self._stopping:
+                return
+            self.restarts += 1
+            if self._clock.now() - started > GOOD_LIFE:
+                pause = FIRST_PAUSE
+            log.error("process=%s pid=%s ended code=%s restart-in=%.1fs", self.name, self.pid, code, pause)
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+            if self._stopping:
+                return
+
+    async def wait_ready(self) -> None:
+        await self._ready.wait()
+
+    def stop_restarting(self) -> None:
+        """The next end of the process is the last."""
+        self._stopping = True
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def _live(self) -> int:
+        ours, theirs = socket.socketpair()
+        inherited = [theirs, *self._sockets()]
+        for sock in inherited:
+            sock.set_inheritable(True)
+        numbers = [sock.fileno() for sock in inherited]
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "mta.service.entry",
+                *self._arguments,
+                "--fds",
+                ",".join(map(str, numbers)),
+                pass_fds=numbers,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        finally:
+            theirs.close()
+        self.pid = self._process.pid
+        self.ended.clear()
+        self._last_heard = self._clock.now()
+        self.channel = Channel(self._hear)
+        async with asyncio.TaskGroup() as company:
+            talk = company.create_task(self.channel.run(ours))
+            watch = company.create_task(self._watch())
+            self.exit_code = await self._process.wait()
+            talk.cancel()
+            watch.cancel()
+        self.ended.set()
+        self._ready.clear()
+        self.heartbeat = {}
+        self._on_exit(self, self.exit_code)
+        return self.exit_code
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            silence = self._clock.now() - self._last_heard
+            if silence > (SILENCE if self.is_ready else START_PATIENCE):
+                log.error("process=%s pid=%s silent-for=%.0fs killed", self.name, self.pid, silence)
+                self.kill()
+                return
+
+    async def _hear(self, command: str, arguments: dict[str, Any]) -> Any:
+        self._last_heard = self._clock.now()
+        if command == "heartbeat":
+            self.heartbeat = arguments
+            return None
+        if command == "ready":
+            self.was_ready = True
+            self._ready.set()
+            return None
+        return await self._handler(command, arguments)

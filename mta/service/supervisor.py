@@ -1,0 +1,229 @@
+"""The parent of all our processes: binds ports, drops privileges, spawns, watches, restarts, ends.
+
+It touches no mail, so its own death loses nothing: children notice that their channel closed and end.
+One worker carries the mail (its partition is SPOOL/0), one events process writes the accounting.
+
+A start that cannot work is over at once with a plain message and an exit code of sysexits.h: 78 for the
+configuration, 75 for what may pass (a port in use, a spool that somebody else holds).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mta.clock import Clock, SystemClock
+from mta.config.load import Loaded, load
+from mta.config.snapshot import Snapshot
+from mta.errors import ConfigError, MtaError
+from mta.service.admin import AdminSocket
+from mta.service.channel import CommandFailed
+from mta.service.child import Child
+from mta.service.commands import Commands
+from mta.service.logs import set_up_logging
+from mta.service.loop import run
+from mta.service.notify import Notifier
+from mta.service.ports import bind_listeners
+from mta.service.premises import prepare_directories
+from mta.service.privileges import drop, raise_file_limit, service_account
+
+__all__ = ["Supervisor", "main"]
+
+log = logging.getLogger(__name__)
+
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+
+#: systemd's TimeoutStopSec stands above this; a transfer past its final dot may need all of it.
+DRAIN_SECONDS = 25.0
+RELOAD_SECONDS = 60.0
+
+
+def main(config: Path) -> int:
+    """Run the service until it is told to stop; returns the process's exit code."""
+    loaded = load(config)
+    _report(loaded)
+    if loaded.snapshot is None:
+        return EX_CONFIG
+    snapshot = loaded.snapshot
+    try:
+        account = service_account(snapshot.top)
+        files = raise_file_limit()
+        prepare_directories(snapshot, account)
+        listeners = bind_listeners(snapshot)
+        drop(account)
+        set_up_logging(snapshot.top)
+    except ConfigError as failure:
+        print(f"mta: {failure}", file=sys.stderr)
+        return EX_CONFIG
+    except OSError as failure:
+        print(f"mta: {failure}", file=sys.stderr)
+        return EX_TEMPFAIL
+    log.info("starting user=%s open-files=%d config=%s", account.name, files, config)
+    return run(Supervisor(config, snapshot, listeners=listeners, clock=SystemClock()).run())
+
+
+def _report(loaded: Loaded) -> None:
+    for problem in loaded.problems:
+        if problem.severity == "error" or loaded.snapshot is not None:
+            print(f"mta: {problem}", file=sys.stderr)
+
+
+class Supervisor:
+    """Owns the children; `run()` is its life."""
+
+    def __init__(
+        self, config: Path, snapshot: Snapshot, *, listeners: list[socket.socket], clock: Clock
+    ) -> None:
+        self.config = config
+        self.snapshot = snapshot
+        self.started_at = clock.wall()
+        self._clock = clock
+        self._notifier = Notifier()
+        self._listeners = listeners
+        self._stop = asyncio.Event()
+        self._code = 0
+        self._was_ready = False
+        self._reloading = asyncio.Lock()
+        self.worker = self._child("worker-0", "worker", "0", lambda: self._listeners)
+        self.events = self._child("events", "events", "events", lambda: ())
+        self.children = (self.worker, self.events)
+
+    def _child(
+        self, name: str, role: str, argument: str, sockets: Callable[[], list[socket.socket] | tuple[()]]
+    ) -> Child:
+        return Child(
+            name,
+            (role, str(self.config), argument),
+            clock=self._clock,
+            handler=self._from_child,
+            sockets=sockets,
+            on_exit=self._child_ended,
+        )
+
+    async def run(self) -> int:
+        """Start everything, serve until told to stop, drain, and return the exit code."""
+        self._catch_signals()
+        admin = AdminSocket(self.snapshot.top.text("control-socket"), Commands(self, clock=self._clock).run)
+        async with asyncio.TaskGroup() as company:
+            lives = [company.create_task(child.run()) for child in self.children]
+            others = [company.create_task(self._announce()), company.create_task(self._keep_watchdog_calm())]
+            try:
+                await admin.open()
+                await self._stop.wait()
+            except MtaError as failure:
+                log.error("control-socket: %s", failure)
+                self._code = EX_TEMPFAIL
+            await self._drain()
+            await asyncio.wait(lives)
+            await admin.close()
+            for other in others:
+                other.cancel()
+        for sock in self._listeners:
+            sock.close()
+        log.info("stopped code=%d", self._code)
+        return self._code
+
+    def stop(self, code: int = 0) -> None:
+        """Begin to end; the second call has no effect."""
+        if not self._stop.is_set():
+            self._code = code
+            self._stop.set()
+
+    async def reload(self) -> str:
+        """Read the configuration again and hand it to everybody.
+
+        Returns a sentence for the operator. Raises CommandFailed with all errors when the new text is
+        not good; the old one then stays in force everywhere.
+        """
+        async with self._reloading:
+            loaded = load(self.config, epoch=self.snapshot.epoch + 1)
+            if loaded.snapshot is None:
+                errors = "\n".join(str(p) for p in loaded.problems if p.severity == "error")
+                log.error("reload refused, the old configuration stays: %s", errors)
+                raise CommandFailed(errors)
+            for child in self.children:
+                await child.channel.ask("reload", timeout=RELOAD_SECONDS, epoch=loaded.snapshot.epoch)
+            self.snapshot = loaded.snapshot
+            log.info("reloaded epoch=%d", self.snapshot.epoch)
+            return "Configuration reloaded."
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._in_background(self._reload_quietly))
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen)
+
+    def _in_background(self, work: Callable[[], Any]) -> Callable[[], None]:
+        tasks: set[asyncio.Task[Any]] = set()
+
+        def start() -> None:
+            task = asyncio.get_running_loop().create_task(work())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        return start
+
+    async def _reload_quietly(self) -> None:
+        self._notifier.reloading(int(asyncio.get_running_loop().time() * 1e6))
+        try:
+            await self.reload()
+        except MtaError as failure:
+            self._notifier.ready(f"reload refused: {str(failure).splitlines()[0]}")
+        else:
+            self._notifier.ready("running")
+
+    def _reopen(self) -> None:
+        """SIGUSR1: whoever writes a log opens it anew."""
+        for child in self.children:
+            child.channel.tell("reopen")
+
+    async def _announce(self) -> None:
+        for child in self.children:
+            await child.wait_ready()
+        self._was_ready = True
+        self._notifier.ready("running")
+        log.info("ready")
+
+    async def _keep_watchdog_calm(self) -> None:
+        while self._notifier.watchdog is not None:
+            await asyncio.sleep(self._notifier.watchdog)
+            self._notifier.alive()
+
+    async def _drain(self) -> None:
+        """End mail first, then the records of its last moments."""
+        self._notifier.stopping("draining")
+        for child in self.children:
+            child.stop_restarting()
+        with contextlib.suppress(MtaError):
+            await self.worker.channel.ask("drain", timeout=DRAIN_SECONDS, seconds=DRAIN_SECONDS - 3)
+        await self._end(self.worker)
+        with contextlib.suppress(MtaError):
+            await self.events.channel.ask("finish", timeout=DRAIN_SECONDS / 2)
+        await self._end(self.events)
+
+    async def _end(self, child: Child) -> None:
+        """A child ends when its channel closes; one that doesn't is killed."""
+        child.channel.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3.0):
+                await child.ended.wait()
+        child.kill()
+
+    def _child_ended(self, child: Child, code: int) -> None:
+        # A first start that fails will fail again: say so and go, as every daemon does.
+        if not self._was_ready and not child.was_ready and not self._stop.is_set():
+            log.error("process=%s could not start code=%s", child.name, code)
+            child.stop_restarting()
+            self.stop(code if code > 0 else EX_TEMPFAIL)
+
+    async def _from_child(self, command: str, arguments: dict[str, Any]) -> Any:
+        raise CommandFailed(f"the supervisor knows no {command}")

@@ -1,0 +1,132 @@
+"""The shell of a worker process: its channel to the supervisor, its heartbeat, its end.
+
+The mail itself is `worker.py`'s. The process ends when told to drain, when the supervisor is gone, or when
+the worker finds a contradiction (an exception nobody foresaw): then the supervisor starts a fresh one and
+the spool decides what is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+from mta.clock import Clock
+from mta.config.load import load
+from mta.config.snapshot import Snapshot
+from mta.errors import ConfigError, MtaError, SpoolError
+from mta.service.channel import Channel, CommandFailed
+from mta.service.loop import settle_garbage
+from mta.service.worker import Worker
+from mta.service.workercommands import WorkerCommands
+
+__all__ = ["WorkerProcess"]
+
+log = logging.getLogger(__name__)
+
+EX_SOFTWARE = 70
+EX_TEMPFAIL = 75
+HEARTBEAT = 1.0
+
+
+class WorkerProcess:
+    """`run(channel socket)` is the life of the process and returns its exit code."""
+
+    def __init__(
+        self,
+        config: Path,
+        snapshot: Snapshot,
+        *,
+        name: str,
+        listeners: list[socket.socket],
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._snapshot = snapshot
+        self._name = name
+        self._listeners = listeners
+        self._clock = clock
+        self._channel = Channel(self._handle)
+        self._worker: Worker | None = None
+        self._commands: WorkerCommands | None = None
+        self._drained = False
+
+    async def run(self, channel: socket.socket) -> int:
+        try:
+            async with asyncio.TaskGroup() as company:
+                talk = company.create_task(self._channel.run(channel))
+                work = company.create_task(self._work())
+                beat = company.create_task(self._beat())
+                # The channel closes when the supervisor says so or is gone: either way it is over.
+                await asyncio.wait({talk, work}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    talk.cancel()
+                elif self._worker is not None:
+                    await self._worker.stop()
+                work.cancel()
+                beat.cancel()
+        except* (SpoolError, ConfigError, OSError) as failures:
+            for failure in failures.exceptions:
+                log.error("worker=%s cannot run: %s", self._name, failure)
+            return EX_TEMPFAIL
+        except* Exception as failures:
+            log.critical("worker=%s died of a contradiction", self._name, exc_info=failures)
+            return EX_SOFTWARE
+        return 0
+
+    async def _work(self) -> None:
+        self._worker = Worker(
+            self._snapshot, name=self._name, clock=self._clock, loop=asyncio.get_running_loop()
+        )
+        self._commands = WorkerCommands(self._worker, clock=self._clock)
+        await self._worker.start(self._listeners)
+        settle_garbage()
+        await self._channel.opened.wait()
+        self._channel.tell("ready")
+        await self._worker.run()
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + HEARTBEAT
+            await asyncio.sleep(HEARTBEAT)
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            self._channel.tell(
+                "heartbeat",
+                lag=max(0.0, loop.time() - due),
+                cpu=usage.ru_utime + usage.ru_stime,
+                rss=resident_bytes(),
+            )
+
+    async def _handle(self, command: str, arguments: dict[str, Any]) -> Any:
+        if command == "reload":
+            return self._reload(arguments["epoch"])
+        worker, commands = self._worker, self._commands
+        if worker is None or commands is None:
+            raise CommandFailed("the worker is still starting")
+        if command == "drain":
+            await worker.drain(arguments["seconds"])
+            return None
+        if command == "reopen":
+            return None
+        return await commands.run(command, arguments)
+
+    def _reload(self, epoch: int) -> None:
+        loaded = load(self._config, epoch=epoch)
+        if loaded.snapshot is None:
+            raise CommandFailed("the configuration changed while it was being read")
+        self._snapshot = loaded.snapshot
+        if self._worker is not None:
+            try:
+                self._worker.reload(loaded.snapshot)
+            except MtaError as failure:
+                raise CommandFailed(str(failure)) from None
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
