@@ -25,7 +25,7 @@ class Kind(enum.Enum):
     SIZE = "size"  #: 50M, 10000K, plain bytes; 0 and `unlimited` read as None
     VOLUME_RATE = "size per time"  #: 2g/10h
     BOOLEAN_OR_INTERVAL = "yes, no, never or interval"
-    ENUM = "one word of a set"  #: see Directive.choices; with yes and no among them, true and false are accepted too
+    ENUM = "one word of a set"  #: Directive.choices; when yes and no are among them, so are true and false
     ENUMS = "list of words of a set"
     TEXT = "text"
     TEXTS = "list"  #: comma separated
