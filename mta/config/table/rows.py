@@ -1,10 +1,36 @@
-"""All rows, in the order in which the reference prints them."""
+"""All rows, in the order in which the reference prints them.
+
+A row that may stand both at top level and in `<domain>` means the same in both places: at top level it is read
+as if it stood in `<domain *>`.
+"""
 
 from __future__ import annotations
 
 from mta.config.kinds import Directive
-from mta.config.table import core
+from mta.config.table import (
+    delivering,
+    foreign,
+    listening,
+    lists,
+    records,
+    routing,
+    server,
+    services,
+    signing,
+    sources,
+)
 
 __all__ = ["ROWS"]
 
-ROWS: tuple[Directive, ...] = (*core.ROWS,)
+ROWS: tuple[Directive, ...] = (
+    *server.ROWS,
+    *listening.ROWS,
+    *sources.ROWS,
+    *delivering.ROWS,
+    *routing.ROWS,
+    *signing.ROWS,
+    *records.ROWS,
+    *lists.ROWS,
+    *services.ROWS,
+    *foreign.ROWS,
+)
