@@ -59,7 +59,7 @@ MAX_INTERVALS = 30
 class Rate(NamedTuple):
     """At most `count` in any `per` seconds. For volume rates the count is bytes."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # the name is worth more than tuple.count()
     per: float
 
 
