@@ -150,7 +150,7 @@ _SPARKPOST = (
         "process-x-sp-subaccount-id", _SIGNALS, Kind.BOOLEAN, "no", "Obeys the header X-SP-Subaccount-Id.", NO
     ),
     Directive("retain-x-sp-subaccount-id", _SIGNALS, Kind.BOOLEAN, "no", "Leaves that header in.", NO),
-    Directive("log-verbose", _SIGNALS, Kind.BOOLEAN, "no", "Logs more.", NO),
+    Directive("log-verbose", _SIGNALS, Kind.BOOLEAN, "no", "Logs more about Signals.", NO),
     Directive("min-free-space", _SIGNALS, Kind.SIZE, "20M", "Free space under which events are dropped.", NO),
     Directive(
         "privacy-policy",
