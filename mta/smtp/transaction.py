@@ -1,0 +1,361 @@
+"""One outgoing mail transaction, from MAIL to the reply after the final dot.
+
+Pure: it says what to write and is told the replies; the session beside it owns the socket and the body.
+
+Theory of operation. With PIPELINING (RFC 2920) MAIL, every RCPT and DATA leave in one write and the
+replies come back in that order; without it each command waits for the reply before it. Either way exactly
+one reply belongs to each command, and the stage says which command the next reply answers:
+
+    MAIL ──▶ RCPT × n ──▶ DATA ──354──▶ END (body, dot) ──▶ done
+      │          │          ├──354, nobody accepted──▶ LONE_DOT ──▶ done      (RFC 2920 3.1)
+      └──────────┴──────────┴── refused ──▶ done, RSET needed before the next MAIL
+
+A reply that can't be meant for its command (354 to MAIL, 250 to DATA) means that both sides count
+differently: from there on every reply could be somebody else's, so the transaction breaks and the
+connection with it. Recipients without a result are then deferred; nothing bounces by mistake.
+
+Each recipient ends with one `Outcome`. Whoever had the dot's reply outstanding when the connection went
+is `uncertain`: the server may have the message (RFC 1047), and a retry may deliver it twice.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from mta.errors import LocalProtocolError, RemoteProtocolError
+from mta.smtp.extensions import Extensions
+from mta.smtp.params import encode_xtext
+from mta.smtp.reply import Reply
+
+__all__ = [
+    "EnvelopeLike",
+    "Fate",
+    "Move",
+    "Outcome",
+    "RecipientLike",
+    "Stage",
+    "Transaction",
+    "internal_reply",
+]
+
+
+class RecipientLike(Protocol):
+    """What RCPT TO needs to know; `mta.message.envelope.Recipient` is one."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def notify(self) -> int: ...
+    @property
+    def orcpt(self) -> str: ...
+
+
+class EnvelopeLike(Protocol):
+    """What MAIL FROM needs to know; `mta.message.envelope.Envelope` is one."""
+
+    @property
+    def originator(self) -> str: ...
+    @property
+    def envelope_id(self) -> str: ...
+    @property
+    def ret(self) -> int: ...
+    @property
+    def is_8bit(self) -> bool: ...
+    @property
+    def is_smtputf8(self) -> bool: ...
+
+
+class Fate(enum.Enum):
+    """What became of one recipient in one transaction."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    #: Never judged by the server: try again without counting an attempt.
+    UNTRIED = "untried"
+
+
+class Stage(enum.IntEnum):
+    """The command that the next reply answers."""
+
+    MAIL = 0
+    RCPT = 1
+    DATA = 2
+    END = 3
+    LONE_DOT = 4
+    DONE = 5
+
+
+class Move(enum.Enum):
+    """What the session does after a reply."""
+
+    WAIT = enum.auto()  # more replies are on their way
+    WRITE = enum.auto()  # write `take_command()` (no PIPELINING)
+    BODY = enum.auto()  # write the body and the final dot
+    LONE_DOT = enum.auto()  # write the dot alone: nobody is there to read a body
+    DONE = enum.auto()  # every recipient has its outcome
+
+
+class Outcome(NamedTuple):
+    """The result for one recipient: `reply` is the server's, or ours (`internal_reply`)."""
+
+    fate: Fate
+    reply: Reply
+    stage: Stage
+    uncertain: bool = False
+
+
+_NOTIFY_NAMES = ((1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY"))
+_RET_NAMES = {1: "FULL", 2: "HDRS"}
+
+# Members as plain names: an attribute of an enum class costs more than the comparison it serves.
+_MAIL, _RCPT, _DATA, _END, _LONE_DOT, _DONE = Stage
+_WAIT, _WRITE, _BODY, _SEND_DOT, _FINISHED = Move
+
+
+class Transaction:
+    """The state of one transaction; `recipients` are the ones that go into it, in this order."""
+
+    __slots__ = (
+        "_extensions",
+        "_next",
+        "_open",
+        "_rcpts",
+        "envelope",
+        "is_body_sent",
+        "is_closing",
+        "needs_reset",
+        "outcomes",
+        "recipients",
+        "size",
+        "stage",
+    )
+
+    def __init__(
+        self, envelope: EnvelopeLike, recipients: Sequence[RecipientLike], size: int, extensions: Extensions
+    ) -> None:
+        self.envelope = envelope
+        self.recipients = recipients
+        #: Octets of the message as far as known when the transaction starts (RFC 1870: an estimate).
+        self.size = size
+        self.stage = _MAIL
+        #: One entry per recipient, None as long as there is no result.
+        self.outcomes: list[Outcome | None] = [None] * len(recipients)
+        #: The server's side of the transaction is still open: RSET must come before the next MAIL.
+        self.needs_reset = False
+        #: The server said that it closes the connection (421), or it can't be used any more.
+        self.is_closing = False
+        #: Set by the session once the final dot is written.
+        self.is_body_sent = False
+        self._extensions = extensions
+        self._open = 0  # accepted by RCPT and still without an outcome
+        self._next = 0  # the recipient that the next RCPT reply is for
+        self._rcpts: list[bytes] = []  # commands still to be written (no PIPELINING)
+
+    def start(self) -> bytes:
+        """What to write first; b"" when the server's offers rule the message out (stage is DONE then).
+
+        Raises LocalProtocolError when an address could break out of its command.
+        """
+        refusal = self._refusal()
+        if refusal is not None:
+            self._end_all(Outcome(Fate.FAILED, refusal, _MAIL))
+            self.stage = _DONE
+            return b""
+        if self._extensions.pipelining:
+            commands = [self._mail_command(), *map(self._rcpt_command, self.recipients), "DATA\r\n"]
+            wire = "".join(commands).encode()
+            _check_commands(wire, len(commands))
+            return wire
+        self._rcpts = [self._rcpt_command(recipient).encode() for recipient in self.recipients]
+        mail = self._mail_command().encode()
+        _check_commands(mail + b"".join(self._rcpts), 1 + len(self._rcpts))
+        return mail
+
+    def take_command(self) -> bytes:
+        """The next command after `Move.WRITE`."""
+        return self._rcpts[self._next] if self.stage is _RCPT else b"DATA\r\n"
+
+    def receive(self, reply: Reply) -> Move:
+        """Take the reply to the next unanswered command.
+
+        Raises RemoteProtocolError when the reply can't belong to that command; call `lose` then.
+        """
+        stage = self.stage
+        kind = reply.code // 100
+        if reply.code == 421 and stage is not _LONE_DOT:
+            return self._receive_closing(reply, stage)
+        if kind == 3 and (stage is not _DATA or reply.code != 354):
+            raise RemoteProtocolError(f"{reply.code} in answer to {_describe(stage)}")
+        if stage is _RCPT:
+            return self._receive_rcpt(reply, kind)
+        if stage is _MAIL:
+            return self._receive_mail(reply, kind)
+        if stage is _DATA:
+            return self._receive_data(reply, kind)
+        if stage is _END:
+            return self._receive_end(reply, kind)
+        if stage is _LONE_DOT:
+            self.stage = _DONE
+            return _FINISHED
+        raise RemoteProtocolError("a reply to no command")
+
+    def lose(self, reply: Reply, *, untried: bool = False, in_transfer: Fate = Fate.DEFERRED) -> None:
+        """No further reply will come: give every recipient without one an outcome.
+
+        `reply` says what happened (`internal_reply`). `untried` puts them back uncounted when the server has
+        not answered anything of this transaction; `in_transfer` is for those whose body was on its way.
+        """
+        stage = self.stage
+        if stage is _END:
+            self._end_all(Outcome(in_transfer, reply, _END, uncertain=self.is_body_sent))
+        elif stage is _MAIL and untried:
+            self._end_all(Outcome(Fate.UNTRIED, reply, _MAIL))
+        elif stage is not _DONE:
+            self._end_all(Outcome(Fate.DEFERRED, reply, stage))
+        self.is_closing = True
+        self.stage = _DONE
+
+    # -- replies by stage ------------------------------------------------------------------------------
+
+    def _receive_mail(self, reply: Reply, kind: int) -> Move:
+        self.stage = _RCPT
+        if kind == 2:
+            return _WAIT if self._extensions.pipelining else _WRITE
+        self._end_all(Outcome(_fate(kind), reply, _MAIL))
+        if self._extensions.pipelining:
+            return _WAIT  # the RCPTs and DATA are answered too, whatever for
+        self.stage = _DONE
+        return _FINISHED
+
+    def _receive_rcpt(self, reply: Reply, kind: int) -> Move:
+        index = self._next
+        if self.outcomes[index] is None:
+            if kind == 2:
+                self._open += 1
+            else:
+                self.outcomes[index] = Outcome(self._rcpt_fate(reply, kind), reply, _RCPT)
+        self._next = index = index + 1
+        if index == len(self.recipients):
+            self.stage = _DATA
+            if not self._extensions.pipelining and not self._open:
+                return self._end_refused()
+        return _WAIT if self._extensions.pipelining else _WRITE
+
+    def _rcpt_fate(self, reply: Reply, kind: int) -> Fate:
+        """RFC 5321 4.5.3.1.10: 452 and 552 for "too many recipients" mean: in another transaction, please."""
+        if reply.code in (452, 552) and (not reply.enhanced or reply.enhanced.endswith(".5.3")):
+            # Only beside an accepted one: else the next transaction would be the same one again, for ever.
+            if self._open:
+                return Fate.UNTRIED
+            if reply.enhanced:
+                return Fate.DEFERRED
+        return _fate(kind)
+
+    def _receive_data(self, reply: Reply, kind: int) -> Move:
+        if kind == 3:
+            self.stage = _END if self._open else _LONE_DOT
+            return _BODY if self._open else _SEND_DOT
+        if kind == 2:
+            raise RemoteProtocolError(f"{reply.code} in answer to DATA")
+        self._end_all(Outcome(_fate(kind), reply, _DATA))
+        return self._end_refused()
+
+    def _receive_end(self, reply: Reply, kind: int) -> Move:
+        if not self.is_body_sent:
+            # The server judges before it has heard us out. A refusal is believed; a connection in the
+            # middle of a body can't be used again.
+            if kind == 2:
+                raise RemoteProtocolError("the message was accepted before its end")
+            self.is_closing = True
+        self._end_all(Outcome(_fate(kind), reply, _END))
+        self.stage = _DONE
+        return _FINISHED
+
+    def _receive_closing(self, reply: Reply, stage: Stage) -> Move:
+        """421: the server goes. Whoever has no result yet is deferred with these words."""
+        if stage is _DONE:
+            raise RemoteProtocolError("a reply to no command")
+        self._end_all(Outcome(Fate.DEFERRED, reply, stage))
+        self.is_closing = True
+        self.stage = _DONE
+        return _FINISHED
+
+    def _end_refused(self) -> Move:
+        self.needs_reset = True
+        self.stage = _DONE
+        return _FINISHED
+
+    def _end_all(self, outcome: Outcome) -> None:
+        self.outcomes = [earlier or outcome for earlier in self.outcomes]
+        self._open = 0
+
+    # -- commands --------------------------------------------------------------------------------------
+
+    def _refusal(self) -> Reply | None:
+        """What the server's offers already tell: no need to ask it."""
+        limit = self._extensions.size
+        if limit is not None and self.size > limit:
+            return internal_reply(
+                552, "5.3.4", f"message of {self.size} octets exceeds the server's limit of {limit}"
+            )
+        if not self._extensions.smtputf8 and self._needs_smtputf8():
+            return internal_reply(
+                550, "5.6.7", "the server does not offer SMTPUTF8, which this message needs"
+            )
+        return None
+
+    def _needs_smtputf8(self) -> bool:
+        if self.envelope.is_smtputf8 or not self.envelope.originator.isascii():
+            return True
+        return not all(recipient.address.isascii() for recipient in self.recipients)
+
+    def _mail_command(self) -> str:
+        envelope, extensions = self.envelope, self._extensions
+        command = f"MAIL FROM:<{envelope.originator}>"
+        if extensions.has_size:
+            command += f" SIZE={self.size}"
+        if envelope.is_8bit and extensions.eightbitmime:
+            command += " BODY=8BITMIME"
+        if extensions.smtputf8 and self._needs_smtputf8():
+            command += " SMTPUTF8"
+        if extensions.dsn:
+            if envelope.ret in _RET_NAMES:
+                command += f" RET={_RET_NAMES[envelope.ret]}"
+            if envelope.envelope_id:
+                command += f" ENVID={encode_xtext(envelope.envelope_id)}"
+        return command + "\r\n"
+
+    def _rcpt_command(self, recipient: RecipientLike) -> str:
+        if not self._extensions.dsn or not (recipient.notify or recipient.orcpt):
+            return f"RCPT TO:<{recipient.address}>\r\n"
+        command = f"RCPT TO:<{recipient.address}>"
+        if recipient.notify:
+            command += " NOTIFY=" + ",".join(name for bit, name in _NOTIFY_NAMES if recipient.notify & bit)
+        if recipient.orcpt:
+            kind, _, address = recipient.orcpt.partition(";")
+            command += f" ORCPT={kind};{encode_xtext(address)}"
+        return command + "\r\n"
+
+
+def internal_reply(code: int, enhanced: str, words: str) -> Reply:
+    """A reply that no server gave: what we found ourselves, in the same form, marked as ours."""
+    return Reply(code, f"{enhanced} [internal] {words}", enhanced)
+
+
+def _fate(kind: int) -> Fate:
+    if kind == 2:
+        return Fate.DELIVERED
+    return Fate.DEFERRED if kind == 4 else Fate.FAILED
+
+
+def _describe(stage: Stage) -> str:
+    return "the end of data" if stage in (_END, _LONE_DOT) else stage.name
+
+
+def _check_commands(wire: bytes, commands: int) -> None:
+    """Nothing but the commands meant: the last wall against addresses that carry a command of their own."""
+    if wire.count(b"\r") != commands or wire.count(b"\n") != commands or b"\0" in wire:
+        raise LocalProtocolError("an address holds a line break")
