@@ -1,0 +1,1 @@
+"""Benchmarks: `micro` for single calls, the rest for whole servers."""
