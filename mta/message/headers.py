@@ -73,11 +73,11 @@ def fields(block: bytes) -> Iterator[Field]:
     position, length = 0, len(block)
     while position < length:
         end = field_end(block, position)
-        raw = block[position:end]
-        name, colon, _ = raw.partition(b":")
-        name = name.rstrip(b" \t").lower()
-        # A blank or a line end inside the name: not a field, but text that happens to have a colon.
-        yield Field(name if colon and len(name.split()) == 1 and name[:1] not in b" \t" else b"", raw)
+        colon = block.find(b":", position, end)
+        name = block[position:colon] if colon > 0 else b""
+        if b" " in name or b"\t" in name or b"\n" in name:
+            name = _obsolete_name(name)
+        yield Field(name.lower(), block[position:end])
         position = end
 
 
@@ -155,9 +155,22 @@ def count_received(block: bytes) -> int:
 def remove(block: bytes, names: Collection[bytes]) -> bytes:
     """The block without the fields of these names; the same object when there is none of them."""
     lowered = block.lower()
-    if all(find(lowered, name) < 0 for name in names):
+    spans: list[tuple[int, int]] = []
+    for name in names:
+        at = find(lowered, name)
+        while at >= 0:
+            end = field_end(block, at)
+            spans.append((at, end))
+            at = find(lowered, name, end)
+    if not spans:
         return block
-    return b"".join(field.raw for field in fields(block) if field.name not in names)
+    kept: list[bytes] = []
+    border = 0
+    for start, end in sorted(spans):
+        kept.append(block[border:start])
+        border = end
+    kept.append(block[border:])
+    return b"".join(kept)
 
 
 def prepend(block: bytes, *new: bytes) -> bytes:
@@ -215,3 +228,9 @@ def _is_name_end(lowered: bytes, at: int) -> bool:
     if following == b":":
         return True
     return following in (b" ", b"\t") and lowered[at : at + 998].lstrip(b" \t").startswith(b":")
+
+
+def _obsolete_name(name: bytes) -> bytes:
+    """A name without the blanks before its colon; "" when blanks inside show that it is no name."""
+    name = name.rstrip(b" \t")
+    return b"" if b" " in name or b"\t" in name or b"\n" in name else name

@@ -77,6 +77,13 @@ def test_lookup_by_offset_agrees_with_the_walk_over_all_fields(block: bytes, nam
     assert headers.has(block, name) == bool(walked)
 
 
+@given(blocks, st.sets(st.sampled_from([b"subject", b"to", b"a"])))
+def test_removing_leaves_exactly_the_other_fields(block: bytes, names: set[bytes]) -> None:
+    others = b"".join(field.raw for field in headers.fields(block) if field.name not in names)
+
+    assert headers.remove(block, names) == others
+
+
 @given(blocks)
 def test_nothing_to_remove_gives_the_same_object(block: bytes) -> None:
     assert headers.remove(block, (b"x-not-there",)) is block
