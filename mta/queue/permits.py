@@ -1,0 +1,110 @@
+"""Who may open one more connection: in all, per virtual MTA, and from which source address.
+
+`Permits` counts connections against `total-max-smtp-out`, each `VmtaState` against its own `max-smtp-out`,
+and each queue against its own. A connection counts from the moment it is granted until it is given back.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+from mta.queue.policy import EgressSource
+from mta.queue.queue import DeliveryQueue
+from mta.queue.slot import Slot, SlotState
+from mta.queue.timers import NEVER
+from mta.queue.vmta import VmtaState
+
+__all__ = ["Permits", "source_free_at"]
+
+
+class Permits:
+    """The connections there are, against the connections there may be."""
+
+    __slots__ = ("open", "total_max")
+
+    def __init__(self, total_max: int) -> None:
+        self.total_max = total_max
+        self.open = 0
+
+    def has_permit(self) -> bool:
+        return self.open < self.total_max
+
+    def acquire(self, queue: DeliveryQueue, vmta: VmtaState, now: float) -> Slot | None:
+        """A slot for the queue, or None when no source address is free; the caller asked all other limits."""
+        source = pick_source(queue, vmta, now)
+        if source is None:
+            return None
+        slot = Slot(queue, source, now)
+        self.open += 1
+        vmta.slots += 1
+        queue.slots += 1
+        queue.opening += 1
+        queue.sources_open[source.ip] = queue.sources_open.get(source.ip, 0) + 1
+        queue.last_grant_at = now
+        if queue.connect_window is not None:
+            queue.connect_window.add(1, now)
+        return slot
+
+    def give_back(self, slot: Slot, vmta: VmtaState) -> None:
+        """The connection is gone."""
+        queue = slot.queue
+        if slot.state is SlotState.OPENING:
+            queue.opening -= 1
+        queue.idle.pop(slot, None)
+        slot.state = SlotState.CLOSED
+        queue.slots -= 1
+        vmta.slots -= 1
+        self.open -= 1
+        left = queue.sources_open[slot.source.ip] - 1
+        if left:
+            queue.sources_open[slot.source.ip] = left
+        else:
+            del queue.sources_open[slot.source.ip]
+
+    def __repr__(self) -> str:
+        return f"<Permits {self.open}/{self.total_max}>"
+
+
+def pick_source(queue: DeliveryQueue, vmta: VmtaState, now: float) -> EgressSource | None:
+    """The next source address of the virtual MTA, in turn, that this queue may use."""
+    sources = vmta.policy.sources
+    if queue.source_turn == 0:
+        vmta.next_turn += 1  # queues begin at different addresses
+        queue.source_turn = vmta.next_turn
+    for step in range(len(sources)):
+        source = sources[(queue.source_turn + step - 1) % len(sources)]
+        if may_use(queue, source, now):
+            queue.source_turn += step + 1
+            return source
+    return None
+
+
+def may_use(queue: DeliveryQueue, source: EgressSource, now: float) -> bool:
+    """Whether an address is neither disabled for the queue nor used up."""
+    if queue.disabled_sources:
+        until = queue.disabled_sources.get(source.ip)
+        if until is not None and now < until:
+            return False
+        queue.disabled_sources.pop(source.ip, None)
+    caps = queue.active.source_ip_max_smtp_out
+    return not caps or queue.sources_open.get(source.ip, 0) < cap_of(source.ip, caps)
+
+
+def cap_of(ip: str, caps: tuple[tuple[str, int], ...]) -> float:
+    """The connections an address may have: the number of the longest network around it."""
+    if not ip:
+        return NEVER
+    address = ip_address(ip)
+    around = [
+        (network.prefixlen, number)
+        for network, number in ((ip_network(text, strict=False), number) for text, number in caps)
+        if address in network
+    ]
+    return max(around)[1] if around else NEVER
+
+
+def source_free_at(queue: DeliveryQueue, vmta: VmtaState, now: float) -> float:
+    """When a disabled address of the virtual MTA comes back; NEVER when a connection has to close first."""
+    disabled = queue.disabled_sources
+    times = [disabled[source.ip] for source in vmta.policy.sources if source.ip in disabled]
+    return min(times, default=NEVER)

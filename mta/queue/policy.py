@@ -1,0 +1,164 @@
+"""What the configuration says about one queue and about one virtual MTA, ready for the scheduler.
+
+A policy is a value: made once per queue and configuration epoch, never changed. `QueuePolicy.in_backoff`
+is the policy that holds while the queue is in backoff, so that the code that keeps limits never asks which
+mode it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from mta.config.units import Rate
+from mta.queue.retry import penalty_ladder
+
+if TYPE_CHECKING:
+    from mta.config.settings import Settings
+
+__all__ = ["ANY_SOURCE", "EgressSource", "QueuePolicy", "VmtaPolicy"]
+
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86400.0
+
+#: What stands for "no limit" where a number is easier than None.
+UNLIMITED = 1 << 62
+
+
+class EgressSource(NamedTuple):
+    """One local address and the name it says in EHLO; an empty ip leaves the choice to the system."""
+
+    ip: str
+    host_name: str = ""
+
+
+ANY_SOURCE = EgressSource("")
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """The settings of one queue; field names are the directives', times are seconds.
+
+    A rate of None has no limit. `max_msg_per_connection`, `max_errors_per_connection` and `max_retries` of 0
+    have none either.
+    """
+
+    max_smtp_out: int = 20
+    max_msg_rate: Rate | None = None
+    max_connect_rate: Rate | None = None
+    max_rcpt_per_message: int = 1000
+    max_msg_per_connection: int = 0
+    max_errors_per_connection: int = 0
+    smtp_out_rampup_interval: float = 0.0
+    retry_after: tuple[float, ...] = (10 * MINUTE,)
+    retry_recipients_after: float = 10 * MINUTE
+    retry_after_dns_error: float = MINUTE
+    retry_upon_new_mail: bool = False
+    bounce_after: float = 4.5 * DAY
+    max_retries: int = 0
+    initial_pts: float = 0.0
+    max_pts: float = HOUR
+    backoff_max_smtp_out: int = 20
+    backoff_max_msg_rate: Rate | None = None
+    backoff_max_connect_rate: Rate | None = None
+    backoff_retry_after: tuple[float, ...] = (HOUR,)
+    backoff_to_normal_after: float | None = None
+    backoff_to_normal_after_delivery: bool = False
+    backoff_upon_all_sources_disabled: bool = False
+    reenable_source_ip_after: float | None = None
+    smtp_pattern_list: str = ""
+    bounce_upon_5xx_greeting: bool = True
+    source_ip_max_smtp_out: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> QueuePolicy:
+        """Read the effective settings of one queue."""
+        message_rate = settings.rate("max-msg-rate")
+        connect_rate = settings.rate("max-connect-rate")
+        initial = seconds(settings, "initial-pts", 0.0)
+        most = seconds(settings, "max-pts", HOUR)
+        retry_after = settings.intervals("retry-after") or (10 * MINUTE,)
+        backoff_rate, backoff_connects = message_rate, connect_rate
+        if settings.is_set("backoff-max-msg-rate"):
+            backoff_rate = settings.rate("backoff-max-msg-rate")
+        if settings.is_set("backoff-max-connect-rate"):
+            backoff_connects = settings.rate("backoff-max-connect-rate")
+        return cls(
+            max_smtp_out=settings.integer("max-smtp-out") or UNLIMITED,
+            max_msg_rate=message_rate,
+            max_connect_rate=connect_rate,
+            max_rcpt_per_message=settings.integer("max-rcpt-per-message") or UNLIMITED,
+            max_msg_per_connection=settings.integer("max-msg-per-connection"),
+            max_errors_per_connection=settings.integer("max-errors-per-connection"),
+            smtp_out_rampup_interval=seconds(settings, "smtp-out-rampup-interval", 0.0),
+            retry_after=penalty_ladder(initial, most) if initial else retry_after,
+            retry_recipients_after=seconds(settings, "retry-recipients-after", 10 * MINUTE),
+            retry_after_dns_error=seconds(settings, "retry-after-dns-error", MINUTE),
+            retry_upon_new_mail=settings.boolean("retry-upon-new-mail"),
+            bounce_after=seconds(settings, "bounce-after", 4.5 * DAY),
+            max_retries=settings.integer("max-retries") if settings.is_set("max-retries") else 0,
+            initial_pts=initial,
+            max_pts=most,
+            backoff_max_smtp_out=settings.integer("backoff-max-smtp-out") or UNLIMITED,
+            backoff_max_msg_rate=backoff_rate,
+            backoff_max_connect_rate=backoff_connects,
+            backoff_retry_after=settings.intervals("backoff-retry-after") or (HOUR,),
+            backoff_to_normal_after=optional_seconds(settings, "backoff-to-normal-after"),
+            backoff_to_normal_after_delivery=settings.boolean("backoff-to-normal-after-delivery"),
+            backoff_upon_all_sources_disabled=settings.boolean("backoff-upon-all-sources-disabled"),
+            reenable_source_ip_after=optional_seconds(settings, "reenable-source-ip-after"),
+            smtp_pattern_list=settings.text("smtp-pattern-list")
+            if settings.is_set("smtp-pattern-list")
+            else "",
+            bounce_upon_5xx_greeting=settings.boolean("bounce-upon-5xx-greeting"),
+            source_ip_max_smtp_out=network_limits(settings.texts("source-ip-max-smtp-out")),
+        )
+
+    def in_backoff(self) -> QueuePolicy:
+        """The same policy with the backoff-* values in the places of the normal ones."""
+        return replace(
+            self,
+            max_smtp_out=self.backoff_max_smtp_out,
+            max_msg_rate=self.backoff_max_msg_rate,
+            max_connect_rate=self.backoff_max_connect_rate,
+            retry_after=self.backoff_retry_after,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VmtaPolicy:
+    """What holds for all queues of one virtual MTA together."""
+
+    sources: tuple[EgressSource, ...] = field(default=(ANY_SOURCE,))
+    max_smtp_out: int = UNLIMITED
+    max_smtp_msg_rate: Rate | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, sources: Iterable[tuple[str, str]] = ()) -> VmtaPolicy:
+        """Read a virtual MTA's own settings; `sources` are its (ip, host name) pairs."""
+        connections = settings.integer("max-smtp-out") if settings.is_set("max-smtp-out") else 0
+        return cls(
+            sources=tuple(EgressSource(ip, name) for ip, name in sources) or (ANY_SOURCE,),
+            max_smtp_out=connections or UNLIMITED,
+            max_smtp_msg_rate=settings.rate("max-smtp-msg-rate"),
+        )
+
+
+def seconds(settings: Settings, name: str, default: float) -> float:
+    """The interval of that name; `default` stands in where nobody said and for `never`."""
+    value = settings.interval(name)
+    return default if value is None else float(value)
+
+
+def optional_seconds(settings: Settings, name: str) -> float | None:
+    """The interval of that name, None for `never`."""
+    value = settings.interval(name)
+    return None if value is None else float(value)
+
+
+def network_limits(lines: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """`10.0.0.0/8 20` lines as (network, number) pairs."""
+    pairs = (line.split() for line in lines)
+    return tuple((words[0], int(words[1])) for words in pairs if len(words) == 2 and words[1].isdigit())

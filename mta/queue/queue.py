@@ -1,0 +1,354 @@
+"""One queue `domain/vmta`: its recipients, its mode and state, and what its limits allow right now.
+
+Pure bookkeeping of a single queue. Which of many queues gets the next connection is scheduler.py's
+business, how many connections there may be in all is permits.py's.
+
+Mode and state are two things. The *mode* (normal, backoff) says which numbers hold. The *state* says
+whether it may send: `ready`; `paused` by the operator; in `retry`, waiting for `retry_at` after a failure
+of the queue as a whole. From the other two a queue only ever goes back to ready.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from math import ceil
+
+from mta.queue.entries import MOST_ATTEMPTS, DeferredEntries, Entry, ReadyEntries
+from mta.queue.key import QueueKey
+from mta.queue.limits import has_memory, window_for
+from mta.queue.policy import QueuePolicy
+from mta.queue.retry import ladder_wait, penalty
+from mta.queue.slot import Slot
+from mta.queue.timers import NEVER
+from mta.queue.vmta import VmtaState
+
+__all__ = ["CONNECTION_PATIENCE", "MESSAGES_PER_CONNECTION", "DeliveryQueue", "QueueMode", "QueueState"]
+
+#: How long (seconds) a short queue's connections may take to get to the waiting messages before another one
+#: is opened. Without it every message that arrives while a connection is busy opens its own: with 1,000
+#: domains that was 6,300 connections for what 450 could carry.
+CONNECTION_PATIENCE = 0.05
+
+#: A queue with this many waiting messages per connection is long: it opens more at once.
+MESSAGES_PER_CONNECTION = 10
+
+#: Connections in a row that ended before any of their messages was tried; then the queue waits. A receiver
+#: that greets us and hangs up would otherwise be called again at once, for ever.
+FRUITLESS_CONNECTIONS = 3
+
+REMEMBERED_ERRORS = 10
+
+
+class QueueMode(enum.Enum):
+    """Which of a queue's numbers hold."""
+
+    NORMAL = "normal"
+    BACKOFF = "backoff"
+
+
+class QueueState(enum.Enum):
+    """Whether a queue may send."""
+
+    READY = "ready"
+    PAUSED = "paused"
+    RETRY = "retry"
+
+
+class DeliveryQueue:
+    """Everything about one queue. Times are steady epoch seconds."""
+
+    __slots__ = (
+        "active",
+        "backoff_until",
+        "connect_window",
+        "deferred",
+        "delivered",
+        "disabled_sources",
+        "epoch",
+        "errors",
+        "failed",
+        "fruitless",
+        "idle",
+        "in_flight",
+        "in_ring",
+        "is_paused",
+        "key",
+        "last_grant_at",
+        "last_used_at",
+        "message_window",
+        "mode",
+        "mode_since",
+        "oldest",
+        "open_after",
+        "opening",
+        "patience_mark",
+        "patient_until",
+        "policy",
+        "ready",
+        "recalled",
+        "replies",
+        "retry_at",
+        "retry_step",
+        "slots",
+        "source_turn",
+        "sources_open",
+        "temporary",
+        "vmta",
+        "wake_at",
+    )
+
+    def __init__(self, key: QueueKey, policy: QueuePolicy, vmta: VmtaState, epoch: int) -> None:
+        self.key = key
+        self.vmta = vmta
+        self.epoch = epoch
+        self.policy = policy
+        self.active = policy
+        self.mode = QueueMode.NORMAL
+        self.mode_since = 0.0
+        self.is_paused = False
+        self.ready = ReadyEntries()
+        self.deferred = DeferredEntries()
+        self.message_window = window_for(policy.max_msg_rate, None)
+        self.connect_window = window_for(policy.max_connect_rate, None)
+        self.slots = 0
+        self.opening = 0
+        self.idle: dict[Slot, None] = {}
+        self.in_flight = 0
+        self.in_ring = False  # waits for its turn to get a connection
+        self.recalled = False  # its idle connections are about to be called back
+        self.wake_at = NEVER
+        self.retry_at = 0.0  # nothing is tried before
+        self.open_after = 0.0  # no connection is opened before
+        self.retry_step = 0
+        self.fruitless = 0
+        self.backoff_until = NEVER
+        self.oldest = 0  # no ready entry was received before
+        self.patience_mark = -1
+        self.patient_until = 0.0
+        self.last_grant_at = -NEVER
+        self.last_used_at = 0.0
+        self.source_turn = 0
+        self.sources_open: dict[str, int] = {}
+        self.disabled_sources: dict[str, float] = {}
+        self.delivered = 0
+        self.failed = 0
+        self.temporary = 0
+        self.errors: deque[tuple[float, str]] | None = None
+        self.replies: deque[tuple[float, str]] | None = None
+
+    # -- what the operator sees -------------------------------------------------------------------------
+
+    def state(self, now: float) -> QueueState:
+        """Whether it may send at `now`."""
+        if self.is_paused:
+            return QueueState.PAUSED
+        return QueueState.RETRY if now < self.retry_at else QueueState.READY
+
+    def waiting(self) -> int:
+        """Recipients that are not in flight."""
+        return len(self.ready) + len(self.deferred)
+
+    def is_forgettable(self, now: float) -> bool:
+        """Whether nothing would be lost without this object."""
+        return not (
+            self.waiting()
+            or self.slots
+            or self.in_flight
+            or self.is_paused
+            or self.in_ring
+            or self.mode is QueueMode.BACKOFF
+            or now < max(self.retry_at, self.open_after)
+            or self.disabled_sources
+            or has_memory(self.message_window, now)
+            or has_memory(self.connect_window, now)
+        )
+
+    def note_error(self, now: float, text: str) -> None:
+        """Remember why it could not send."""
+        if self.errors is None:
+            self.errors = deque(maxlen=REMEMBERED_ERRORS)
+        if not self.errors or self.errors[-1][1] != text:
+            self.errors.append((now, text))
+
+    def note_reply(self, now: float, text: str) -> None:
+        """Remember what the receiver said."""
+        if self.replies is None:
+            self.replies = deque(maxlen=REMEMBERED_ERRORS)
+        self.replies.append((now, text))
+
+    def __repr__(self) -> str:
+        paused = " paused" if self.is_paused else ""
+        return (
+            f"<DeliveryQueue {self.key} {self.mode.value}{paused}: {len(self.ready)} ready, "
+            f"{len(self.deferred)} deferred, {self.in_flight} in flight, {self.slots} connections>"
+        )
+
+    # -- settings ---------------------------------------------------------------------------------------
+
+    def configure(self, policy: QueuePolicy, epoch: int) -> None:
+        """Follow another policy; what was counted stays counted."""
+        self.policy, self.epoch = policy, epoch
+        self._activate()
+
+    def enter_backoff(self, now: float, lasting: float | None) -> None:
+        """Use the backoff numbers, for `lasting` seconds (None: until somebody says otherwise)."""
+        self.mode = QueueMode.BACKOFF
+        self.mode_since = now
+        self.retry_step = 0
+        self.backoff_until = NEVER if lasting is None else now + lasting
+        self._activate()
+
+    def leave_backoff(self, now: float) -> None:
+        """Use the normal numbers again."""
+        self.mode = QueueMode.NORMAL
+        self.mode_since = now
+        self.retry_step = 0
+        self.backoff_until = NEVER
+        self._activate()
+
+    def _activate(self) -> None:
+        active = self.policy.in_backoff() if self.mode is QueueMode.BACKOFF else self.policy
+        self.active = active
+        self.message_window = window_for(active.max_msg_rate, self.message_window)
+        self.connect_window = window_for(active.max_connect_rate, self.connect_window)
+
+    # -- entries ----------------------------------------------------------------------------------------
+
+    def add_ready(self, ref: int, received: int, attempts: int) -> None:
+        """A recipient that may go out."""
+        ready = self.ready
+        if not len(ready) or received < self.oldest:
+            self.oldest = received
+        ready.append(ref, received, attempts)
+
+    def return_ready(self, ref: int, received: int, attempts: int) -> None:
+        """A recipient that was drawn and goes back to the front."""
+        if not len(self.ready) or received < self.oldest:
+            self.oldest = received
+        self.ready.push_front(ref, received, attempts)
+
+    def defer(self, ref: int, received: int, attempts: int, due: float) -> int:
+        """Keep a recipient until `due`, at most until it expires; returns the whole second it waits for."""
+        second = max(0, ceil(min(due, received + self.policy.bounce_after)))
+        self.deferred.add(ref, second, received, min(attempts, MOST_ATTEMPTS))
+        return second
+
+    def wake_due(self, now: float) -> list[int]:
+        """Make deferred entries whose time has come ready; returns those that have expired instead."""
+        expired: list[int] = []
+        life = self.policy.bounce_after
+        for entry in self.deferred.take_due(now):
+            if entry.received + life <= now:
+                expired.append(entry.ref)
+            else:
+                self.add_ready(entry.ref, entry.received, entry.attempts)
+        return expired
+
+    def expire(self, now: float) -> list[int]:
+        """Take out ready entries that are past `bounce-after`."""
+        if not len(self.ready) or now < self.expires_at():
+            return []
+        expired = self.ready.remove_older(now - self.policy.bounce_after + 1e-6)
+        if len(self.ready):
+            self.oldest = self.ready.oldest()
+        return expired
+
+    def expires_at(self) -> float:
+        """Before this time no ready entry expires."""
+        return self.oldest + self.policy.bounce_after if len(self.ready) else NEVER
+
+    def is_spent(self, received: int, attempts: int, now: float) -> bool:
+        """Whether a recipient with that many failed attempts gets no further one."""
+        policy = self.policy
+        return now >= received + policy.bounce_after or bool(
+            policy.max_retries and attempts >= policy.max_retries
+        )
+
+    def recipient_wait(self, attempts: int) -> float:
+        """How long a recipient waits after its own temporary refusal."""
+        policy = self.policy
+        if policy.initial_pts:
+            return penalty(policy.initial_pts, policy.max_pts, attempts)
+        return policy.retry_recipients_after
+
+    def entries(self) -> list[Entry]:
+        """Everything that waits, in order."""
+        return [*self.ready, *self.deferred]
+
+    def empty(self) -> list[int]:
+        """Take out everything that waits; returns the references."""
+        return self.ready.clear() + [entry.ref for entry in self.deferred.clear()]
+
+    # -- failures ---------------------------------------------------------------------------------------
+
+    def fail(self, now: float, text: str, wait: float | None = None) -> list[int]:
+        """The queue as a whole failed: nothing is tried until `retry_at`.
+
+        Failures that come in while it waits already belong to the same episode. `wait` replaces the entry of
+        `retry-after`. Returns the recipients whose attempts are used up.
+        """
+        self.note_error(now, text)
+        if now < self.retry_at:
+            return []
+        self._climb(now, wait)
+        self.retry_at = self.open_after
+        self.ready.count_failure()
+        if not self.policy.max_retries:
+            return []
+        return self.ready.remove_tired(self.policy.max_retries)
+
+    def fail_opening(self, now: float, text: str, wait: float | None = None) -> None:
+        """One more connection could not be opened: those that stand go on, no other is opened for now."""
+        self.note_error(now, text)
+        if now >= self.open_after:
+            self._climb(now, wait)
+
+    def _climb(self, now: float, wait: float | None) -> None:
+        if wait is None:
+            wait = ladder_wait(self.active.retry_after, self.retry_step)
+            self.retry_step += 1
+        self.open_after = now + wait
+
+    # -- what it may do now -----------------------------------------------------------------------------
+
+    def wants_connection_at(self, now: float) -> float:
+        """When it wants one more connection: by `now`, later, or NEVER (something has to happen first)."""
+        ready = self.ready
+        unserved = ready.runs - self.opening
+        if unserved <= 0 or self.is_paused or self.slots >= self.active.max_smtp_out:
+            return NEVER
+        at = self.open_after if self.open_after > self.retry_at else self.retry_at
+        if self.slots:
+            if self.idle and unserved <= len(self.idle) and not self.is_blocked(now):
+                return NEVER  # they are being called back
+            if ready.runs < self.slots * MESSAGES_PER_CONNECTION:
+                at = max(at, self._patience(now))
+            at = max(at, self.last_grant_at + self.active.smtp_out_rampup_interval)
+        if self.message_window is not None:
+            at = max(at, self.message_window.lifts_at(now))
+        if self.connect_window is not None:
+            at = max(at, self.connect_window.lifts_at(now))
+        return at
+
+    def is_blocked(self, now: float) -> bool:
+        """Whether not even an open connection may draw."""
+        window = self.message_window
+        return self.is_paused or now < self.retry_at or (window is not None and window.available(now) <= 0)
+
+    def unblocks_at(self, now: float) -> float:
+        """When an open connection may draw again; NEVER while paused."""
+        if self.is_paused:
+            return NEVER
+        lift = self.message_window.lifts_at(now) if self.message_window is not None else now
+        return max(lift, self.retry_at)
+
+    def restart_patience(self, now: float) -> None:
+        """Give the connections a moment to take what waits now."""
+        self.patience_mark = self.ready.taken + len(self.ready)
+        self.patient_until = now + CONNECTION_PATIENCE
+
+    def _patience(self, now: float) -> float:
+        if self.ready.taken >= self.patience_mark:
+            self.restart_patience(now)
+        return self.patient_until

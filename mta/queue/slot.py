@@ -1,0 +1,66 @@
+"""Permission for one connection, and what is in flight on it."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from mta.queue.key import QueueKey
+from mta.queue.policy import EgressSource, QueuePolicy
+
+if TYPE_CHECKING:
+    from mta.queue.queue import DeliveryQueue
+
+__all__ = ["Slot", "SlotState"]
+
+
+class SlotState(enum.Enum):
+    """Where a connection stands, as far as permits are concerned."""
+
+    OPENING = "opening"  # granted, or called back from idleness: it will draw soon
+    BUSY = "busy"  # has drawn a message
+    IDLE = "idle"  # open, but there was nothing to draw
+    CLOSED = "closed"  # given back
+
+
+class Slot:
+    """One connection's permit: who for, from where, and the recipients it has in hand.
+
+    `is_retired` says that the connection should be closed as soon as what is in flight has ended: it has
+    carried `max-msg-per-connection`, its queue stopped, or another queue needs the permit. Then `draw` gives
+    nothing any more.
+    """
+
+    __slots__ = (
+        "has_settled",
+        "in_flight",
+        "is_retired",
+        "key",
+        "messages",
+        "opened_at",
+        "policy",
+        "queue",
+        "returned",
+        "source",
+        "state",
+        "taken_at",
+    )
+
+    def __init__(self, queue: DeliveryQueue, source: EgressSource, now: float) -> None:
+        self.queue = queue
+        self.key: QueueKey = queue.key
+        self.source = source
+        self.policy: QueuePolicy = queue.active
+        self.taken_at = now
+        self.opened_at = 0.0
+        self.messages = 0
+        self.state = SlotState.OPENING
+        self.is_retired = False
+        #: reference → attempts << 32 | received
+        self.in_flight: dict[int, int] = {}
+        self.has_settled = False
+        self.returned = 0
+
+    def __repr__(self) -> str:
+        source = self.source.ip or "any source"
+        return f"<Slot {self.key} from {source}, {self.state.value}, {self.messages} messages>"

@@ -1,0 +1,63 @@
+"""One virtual MTA as the scheduler sees it: its connections, its rate, and its queues that want one more.
+
+Every virtual MTA keeps the ring of its queues that want a connection, so that one that has used up its
+permits costs nothing however many queues it has.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from mta.queue.limits import window_for
+from mta.queue.policy import VmtaPolicy
+from mta.queue.timers import NEVER
+
+if TYPE_CHECKING:
+    from mta.queue.queue import DeliveryQueue
+
+__all__ = ["VmtaState"]
+
+
+class VmtaState:
+    """One virtual MTA: its connections, its rate, and its queues that wait for a connection."""
+
+    __slots__ = (
+        "epoch",
+        "is_active",
+        "message_window",
+        "name",
+        "next_turn",
+        "policy",
+        "ring",
+        "slots",
+        "throttled",
+        "wake_at",
+    )
+
+    def __init__(self, name: str, policy: VmtaPolicy, epoch: int) -> None:
+        self.name = name
+        self.policy = policy
+        self.epoch = epoch
+        self.slots = 0
+        self.message_window = window_for(policy.max_smtp_msg_rate, None)
+        self.ring: deque[DeliveryQueue] = deque()
+        self.is_active = False  # the scheduler goes round it
+        self.throttled: dict[DeliveryQueue, None] = {}  # have idle connections that wait for our rate
+        self.wake_at = NEVER
+        self.next_turn = 0
+
+    def configure(self, policy: VmtaPolicy, epoch: int) -> None:
+        """Follow another policy; what was counted stays counted."""
+        self.policy, self.epoch = policy, epoch
+        self.message_window = window_for(policy.max_smtp_msg_rate, self.message_window)
+
+    def has_permit(self) -> bool:
+        return self.slots < self.policy.max_smtp_out
+
+    def rate_lifts_at(self, now: float) -> float:
+        """When the rate of the whole virtual MTA allows a message."""
+        return now if self.message_window is None else self.message_window.lifts_at(now)
+
+    def __repr__(self) -> str:
+        return f"<VmtaState {self.name}: {self.slots} connections, {len(self.ring)} queues want one>"
