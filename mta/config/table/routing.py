@@ -29,6 +29,15 @@ _ROUTE = (
         "`host:port`, `[ip]:port`, or `lookup-mx:DOMAIN`.",
     ),
     Directive("route", DOMAIN, Kind.TEXT, None, "Old name of `smtp-hosts`.", OLD, alias_of="smtp-hosts"),
+    Directive(
+        "allow-loopback-mx",
+        DOMAIN,
+        Kind.BOOLEAN,
+        "no",
+        "Whether an MX record may lead to an address of this machine (test beds); otherwise such a domain "
+        "is refused as a loop.",
+        Status.EXTENSION,
+    ),
     Directive("default-smtp-port", DOMAIN, Kind.PORT, "25", "Port where the host list or the MX gives none."),
     Directive(
         "queue-to",

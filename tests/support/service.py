@@ -1,0 +1,191 @@
+"""The whole service as subprocesses, with a receiver and a name server in the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mta.sink.counters import Delivery
+from mta.sink.nameserver import Nameserver
+from mta.sink.receiver import Receiver, ReceiverOptions
+from mta.sink.zone import Zone
+
+#: A busy machine starts three interpreters slowly.
+START_SECONDS = 40.0
+
+
+def free_port() -> int:
+    """A port nobody uses right now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class World:
+    """A receiver that remembers recipients, DNS that leads every given domain to it, and the service."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        extra: str = "",
+        domains: tuple[str, ...] = ("example.com",),
+        options: ReceiverOptions | None = None,
+        spool: Path | None = None,
+    ) -> None:
+        self.directory = directory
+        self.spool = spool or directory / "spool"
+        self.received: Counter[str] = Counter()
+        self.deliveries: list[Delivery] = []
+        self.options = options or ReceiverOptions(with_bodies=False)
+        self.options.delivered = self._remember
+        self.receiver = Receiver(self.options)
+        zone = Zone()
+        for domain in domains:
+            zone.add(domain, f"MX 10 mx.{domain}.")
+            zone.add(f"mx.{domain}", "A 127.0.0.1")
+        self.nameserver = Nameserver(zone)
+        self.port = free_port()
+        self.config = directory / "mta.conf"
+        self._extra = extra
+        self._process: asyncio.subprocess.Process | None = None
+
+    def _remember(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        self.received.update(delivery.recipients)
+
+    async def __aenter__(self) -> World:
+        await self.receiver.start()
+        await self.nameserver.start()
+        self.write_config()
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.kill()
+        if self._process is not None:
+            await self._process.wait()
+        self.receiver.close()
+        self.nameserver.close()
+
+    def write_config(self, extra: str | None = None) -> None:
+        host, port = self.nameserver.address
+        self.config.write_text(
+            f"""
+host-name mta.example.org
+postmaster postmaster@example.org
+run-as-root yes
+smtp-listener 127.0.0.1:{self.port}
+control-socket {self.directory}/control.sock
+name-server {host}:{port}
+<source 127.0.0.1>
+    always-allow-relaying yes
+    process-x-virtual-mta yes
+    process-x-job yes
+</source>
+<domain *>
+    default-smtp-port {self.receiver.port}
+    allow-loopback-mx yes
+    max-smtp-out 20
+    retry-after 1s
+</domain>
+<spool {self.spool}>
+</spool>
+<acct-file {self.directory}/acct.csv>
+    records d, b, t, tq, r
+</acct-file>
+{self._extra if extra is None else extra}
+"""
+        )
+
+    async def start(self) -> None:
+        """Start the service in a process group of its own and wait until it serves."""
+        log = open(self.directory / "service.log", "ab")  # noqa: SIM115 - the child writes here
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "mta",
+            "run",
+            "-c",
+            str(self.config),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                try:
+                    await self.ask("show.status")
+                    return
+                except (OSError, RuntimeError):
+                    assert self._process.returncode is None, self.log()
+                await asyncio.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Signal the whole process group: supervisor, worker, events."""
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, number)
+            except ProcessLookupError:
+                return
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal the supervisor only and wait for its exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        async with asyncio.timeout(START_SECONDS):
+            return await self._process.wait()
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        async with asyncio.timeout(START_SECONDS):
+            return await self._process.wait()
+
+    async def ask(self, command: str, **arguments: Any) -> Any:
+        """One request over the control socket; RuntimeError with the service's own words on refusal."""
+        reader, writer = await asyncio.open_unix_connection(self.directory / "control.sock", limit=1 << 26)
+        try:
+            writer.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            answer = json.loads(await reader.readline() or b'{"ok": false, "error": "closed"}')
+        finally:
+            writer.close()
+        if not answer["ok"]:
+            raise RuntimeError(answer["error"])
+        return answer["data"]
+
+    async def until(self, condition: Any, seconds: float = START_SECONDS) -> None:
+        """Wait until `condition()` is true; a failure shows the service's log."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(self.log()) from None
+
+    def log(self) -> str:
+        return (self.directory / "service.log").read_text(errors="replace")[-5000:]
+
+    def records(self, *types: str) -> list[dict[str, str]]:
+        """The accounting records written so far, of the given types (all without)."""
+        found: list[dict[str, str]] = []
+        for path in sorted(self.directory.glob("acct*.csv")):
+            with path.open(newline="") as file:
+                found += [row for row in csv.DictReader(file) if not types or row["type"] in types]
+        return found
