@@ -250,10 +250,10 @@ _RECORDS = (
 _RULES = (
     Directive(
         "regex",
-        only(Scope.BOUNCE_RULE),
+        only(Scope.GLOBAL, Scope.BOUNCE_RULE),
         Kind.ENTRY,
         None,
-        "`PATTERN action ACTION`: what to do with a recipient whose status and reply match: delete, "
+        "`\"PATTERN\" action ACTION`: what to do with a recipient whose status and reply match: delete, "
         "bounce, retry or backoff.",
         NO,
         repeatable=True,
