@@ -41,6 +41,11 @@ class Dialogue(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def is_upgrading(self) -> bool:
+        """Whether a TLS handshake is going on."""
+        return self._task is not None and self._upgrade is not None
+
     def encrypted(self) -> None:
         """Called when an upgrade to TLS has succeeded."""
 

@@ -232,11 +232,15 @@ class Session(Dialogue):
         """STARTTLS has succeeded: everything before it is forgotten (RFC 3207 4.2)."""
         self._note_tls()
         self._greeting = ""
-        self._rest = b""
         self._reset()
+        early, self._rest = self._rest, b""
+        self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         if self.is_ending:
+            if self.is_upgrading:
+                # The client's first words came with the end of its handshake, before we heard of it.
+                self._rest += data
             return
         if self._rest:
             data = self._rest + data
