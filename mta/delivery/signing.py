@@ -1,0 +1,271 @@
+"""Which signatures a message gets on its way out, and where the work is done.
+
+The keys and rules are those of one snapshot; `reload` brings the next one. For each message the queue's rule
+(`dkim-sign` and its companions) names an identity, the identity's domain finds keys, and each key makes one
+DKIM-Signature field. An identity that is covered by an RSA and by an Ed25519 key for the same domain gets
+both signatures.
+
+Cheap keys (Ed25519, RSA below 1,536 bits) sign inline: handing them to a thread costs as much as it saves.
+RSA-2048 takes 0.3 ms with the GIL released, so those go to threads, several per hand-off (one costs 25 us):
+while the threads are busy, messages gather, and the next hand-off takes its share of them all.
+
+Mail is never lost here: a message that can't be signed (no From, no fitting key, an error of ours) goes out
+as it is; an error of ours is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from mta.clock import Clock
+from mta.config.settings import Settings
+from mta.config.snapshot import Snapshot
+from mta.delivery.keyring import KeyRing
+from mta.delivery.signingrule import SigningRule
+from mta.message import headers
+from mta.message.dkim import DkimSigner, Signable
+from mta.message.domainkey import DkimKey
+from mta.message.envelope import Envelope
+from mta.smtp.address import is_valid_domain
+
+__all__ = ["Signer", "SignerStats"]
+
+log = logging.getLogger(__name__)
+
+#: Signatures kept for retries and further recipients of the same message; about 1 KB each.
+KEPT_SIGNATURES = 4096
+#: Signing identities kept ready; a new one costs a few microseconds.
+KEPT_IDENTITIES = 16384
+#: Most signatures in one hand-off: about 5 ms of work, so that the first is not long in coming.
+BATCH = 16
+#: More threads than this only fight over the GIL between the RSA operations.
+MOST_THREADS = 4
+
+Done = Callable[[bytes], None]
+
+
+class SignerStats(NamedTuple):
+    """Counts since start: signatures made, answers from memory, messages waiting for a thread now."""
+
+    signatures: int
+    from_memory: int
+    waiting: int
+
+
+class _Job(NamedTuple):
+    """One message on its way through a thread, with everybody who waits for it."""
+
+    place: tuple[int, int]
+    signable: Signable
+    signers: tuple[DkimSigner, ...]
+    now: float
+    waiters: list[Done]
+
+
+class Signer:
+    """Signs for one event loop; every method is called on it."""
+
+    def __init__(
+        self, snapshot: Snapshot, clock: Clock, loop: asyncio.AbstractEventLoop, *, threads: int = 0
+    ) -> None:
+        """Read all keys; raises ConfigError when one can't be used. `threads` 0 = one for each CPU."""
+        self._clock = clock
+        self._loop = loop
+        self._threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._pool: ThreadPoolExecutor | None = None
+        self._busy = 0
+        self._pending: list[_Job] = []
+        self._jobs: dict[tuple[int, int], _Job] = {}
+        self._signatures = 0
+        self._from_memory = 0
+        self._use(snapshot, KeyRing.load(snapshot))
+
+    def reload(self, snapshot: Snapshot, keys: KeyRing | None = None) -> None:
+        """Go over to another snapshot, with the keys its check has already read if there are any.
+
+        Raises ConfigError, and changes nothing, when a key of it can't be used.
+        """
+        self._use(snapshot, keys or KeyRing.load(snapshot, self._keys))
+
+    def headers(
+        self, envelope: Envelope, body: bytes, message: int, domain: str | None = None
+    ) -> bytes | None:
+        """The fields to put in front of a message, b"" for none; None = call `prepare`, it takes a thread.
+
+        `body` is the whole message in wire form, `message` its number in the spool, `domain` the queue's
+        (without it that of the first recipient).
+        """
+        rule = self._rule(envelope, domain)
+        if rule is None:
+            return b""
+        place = (message, rule[0])
+        kept = self._kept.get(place)
+        if kept is not None:
+            self._from_memory += 1
+            return kept
+        signable = Signable(body)
+        signers = self._signers(rule[1], envelope.vmta, signable.block)
+        if any(signer.key.is_slow for signer in signers):
+            return None
+        return self._keep(place, self._sign(signable, signers, self._clock.wall()))
+
+    def prepare(
+        self, envelope: Envelope, body: bytes, message: int, done: Done, domain: str | None = None
+    ) -> None:
+        """Sign, in a thread where that pays, and call `done` with what `headers` would have returned.
+
+        `done` runs on the loop, at once when there is nothing to wait for.
+        """
+        ready = self.headers(envelope, body, message, domain)
+        if ready is not None:
+            done(ready)
+            return
+        rule = self._rule(envelope, domain)
+        assert rule is not None  # headers would have answered b""
+        place = (message, rule[0])
+        running = self._jobs.get(place)
+        if running is not None:
+            running.waiters.append(done)
+            return
+        signable = Signable(body)
+        signers = self._signers(rule[1], envelope.vmta, signable.block)
+        job = _Job(place, signable, signers, self._clock.wall(), [done])
+        self._jobs[place] = job
+        if not self._pending and self._busy < self._threads:
+            self._loop.call_soon(self._hand_off)
+        self._pending.append(job)
+
+    def stats(self) -> SignerStats:
+        return SignerStats(self._signatures, self._from_memory, len(self._jobs))
+
+    def close(self) -> None:
+        """Stop the threads; messages still waiting get no answer any more."""
+        self._pending.clear()
+        self._jobs.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def _use(self, snapshot: Snapshot, keys: KeyRing) -> None:
+        self._snapshot = snapshot
+        self._keys = keys
+        self._rules: dict[Settings, tuple[int, SigningRule] | None] = {}
+        self._numbers: dict[SigningRule, int] = {}
+        self._identities: dict[tuple[int, str, str], tuple[DkimSigner, ...]] = {}
+        self._kept: dict[tuple[int, int], bytes] = {}
+
+    def _rule(self, envelope: Envelope, domain: str | None) -> tuple[int, SigningRule] | None:
+        """The rule of a queue with its number (equal rules have one number); None = not to be signed."""
+        if not envelope.sign:
+            return None
+        settings = self._snapshot.effective(
+            envelope.recipients[0].queue_domain if domain is None else domain, envelope.vmta
+        )
+        try:
+            return self._rules[settings]
+        except KeyError:
+            pass
+        rule = None
+        try:
+            rule = SigningRule.from_settings(settings)
+        except ValueError as error:
+            log.error("dkim-headers=unusable reason=%s", error)
+        found = None if rule is None else (self._numbers.setdefault(rule, len(self._numbers)), rule)
+        self._rules[settings] = found
+        return found
+
+    def _signers(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
+        if rule.only_when_asked and not headers.has(block, b"x-dkim-options"):
+            return ()
+        found = self._signers_of(rule, vmta, block)
+        if rule.second is not None:
+            found += self._signers_of(rule.second, vmta, block)
+        return found
+
+    def _signers_of(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
+        """The signers of the identity, or of the fallback when no key fits the identity."""
+        for identity in (rule.identity, rule.fallback):
+            if identity is None:
+                continue
+            domain = identity.domain(block)
+            # A key for any domain signs as whatever the message claims, so the claim has to be a domain.
+            if not domain or not is_valid_domain(domain):
+                continue
+            place = (id(rule), identity.tag or domain, vmta)
+            signers = self._identities.get(place)
+            if signers is None:
+                signers = tuple(
+                    DkimSigner(key, rule.policy, domain=key.signing_domain(domain), identity=identity.tag)
+                    for key in _fitting(self._keys.keys(vmta), domain)
+                )
+                if len(self._identities) >= KEPT_IDENTITIES:
+                    self._identities.clear()
+                self._identities[place] = signers
+            if signers:
+                return signers
+        return ()
+
+    def _hand_off(self) -> None:
+        """Give each idle thread its share of what waits."""
+        if self._pool is None and self._pending:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dkim")
+        while self._pending and self._pool is not None and self._busy < self._threads:
+            share = min(BATCH, -(-len(self._pending) // (self._threads - self._busy)))
+            batch, self._pending = self._pending[:share], self._pending[share:]
+            self._busy += 1
+            self._pool.submit(self._work, batch)
+
+    def _work(self, batch: list[_Job]) -> None:
+        """In a thread: touches nothing of this object but what the jobs carry."""
+        results = [self._sign(job.signable, job.signers, job.now) for job in batch]
+        try:
+            self._loop.call_soon_threadsafe(self._finish, batch, results)
+        except RuntimeError:
+            return  # the loop is closed: nobody waits any more
+
+    def _finish(self, batch: list[_Job], results: list[bytes]) -> None:
+        self._busy -= 1
+        self._hand_off()
+        for job, result in zip(batch, results, strict=True):
+            if self._jobs.get(job.place) is job:
+                del self._jobs[job.place]
+                self._keep(job.place, result)
+                for done in job.waiters:
+                    done(result)
+
+    def _sign(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> bytes:
+        try:
+            return b"".join([signer.sign(signable, now) for signer in signers])
+        except Exception:
+            log.exception("dkim=failed the message goes out without a signature")
+            return b""
+
+    def _keep(self, place: tuple[int, int], fields: bytes) -> bytes:
+        if fields:
+            self._signatures += 1
+            if len(self._kept) >= KEPT_SIGNATURES:
+                del self._kept[next(iter(self._kept))]
+            self._kept[place] = fields
+        return fields
+
+
+def _fitting(keys: tuple[DkimKey, ...], domain: str) -> list[DkimKey]:
+    """The first key that covers the domain, and the first of the other algorithm with the same d=."""
+    chosen: list[DkimKey] = []
+    for key in keys:
+        if not key.covers(domain):
+            continue
+        if not chosen:
+            chosen.append(key)
+        elif key.algorithm != chosen[0].algorithm and key.signing_domain(domain) == chosen[0].signing_domain(
+            domain
+        ):
+            # RSA on top: verifiers that look at one signature only know it.
+            chosen.insert(0 if key.algorithm == b"rsa-sha256" else 1, key)
+            break
+    return chosen
