@@ -48,7 +48,7 @@ def tree_of(
 
 
 def why_unreadable(path: Path) -> str:
-    """Why this process could not read the file `path`: 'no such file', 'permission denied', ...; '' if it can."""
+    """Why this process can't read the file `path`: 'no such file', 'permission denied', ...; '' if it can."""
     try:
         with open(path, "rb"):
             return ""

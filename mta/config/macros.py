@@ -33,7 +33,7 @@ class Macros:
         self._origins: dict[str, Origin] = {}
 
     def define(self, value: str, origin: Origin, problems: Problems) -> None:
-        """Take the value of one `domain-macro NAME a,b,c` line; a later definition replaces an earlier one."""
+        """Take the value of one `domain-macro NAME a,b,c` line; a later definition replaces the earlier."""
         words = value.split(None, 1)
         if len(words) < 2 or _NAME.fullmatch(words[0]) is None:
             problems.error(

@@ -108,7 +108,7 @@ class AddressPattern:
 
 @dataclass(frozen=True, slots=True)
 class DomainKey:
-    """A DKIM key: signs for `domain` and what lies under it, `*` for all; `path` is the file (or `{vault}:...`)."""
+    """A DKIM key for `domain` and what lies under it (`*`: all); `path` is the file (or `{vault}:...`)."""
 
     selector: str
     domain: str

@@ -68,7 +68,7 @@ def split_words(text: str) -> tuple[str, ...]:
 
 
 def split_list(text: str, separator: str = ",") -> tuple[str, ...]:
-    """Entries between separators, without the blanks around them; quoted ones unquoted, empty ones left out."""
+    """Entries between separators, without blanks around them; quoted ones unquoted, empty ones left out."""
     entries: list[str] = []
     start = index = 0
     while index <= len(text):

@@ -84,7 +84,10 @@ _LISTS = frozenset({Kind.TEXTS, Kind.ENUMS, Kind.ADDRESSES})
 
 
 class Settings:
-    """A merged view of one scope; immutable. Unknown names raise KeyError, getters of another kind TypeError."""
+    """A merged view of one scope; immutable.
+
+    Unknown names raise KeyError, getters for another kind TypeError: both are mistakes in this program.
+    """
 
     __slots__ = ("_defaults", "_written", "scope")
 
@@ -97,7 +100,7 @@ class Settings:
         return bool(self._value(name, frozenset({Kind.BOOLEAN, Kind.BOOLEAN_OR_INTERVAL})))
 
     def integer(self, name: str) -> int:
-        """A number, a percentage or a port; 0 for `unlimited`, for a word (`auto`) and when nothing is set."""
+        """A number, percentage or port; 0 for `unlimited`, for a word (`auto`) and when nothing is set."""
         value: int = self._value(name, _NUMBERS)
         return value
 

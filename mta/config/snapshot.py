@@ -42,7 +42,7 @@ MEMO_LIMIT = 200_000
 
 @dataclass(frozen=True, slots=True)
 class EgressSource:
-    """A local address and the name it says in EHLO; '' = whichever address the system takes, the main host name."""
+    """A local address and its EHLO name; '' = the address that the system takes, the main host name."""
 
     ip: str
     host_name: str
@@ -101,7 +101,7 @@ class SmtpUser:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One directive line that the builder understood; for checks that look at what was written, not at results."""
+    """One line that the builder understood; for checks that look at what was written, not at results."""
 
     name: str  #: as written
     directive: Directive
@@ -153,7 +153,7 @@ class Snapshot:
 
     _effective: dict[tuple[str, str], Settings] = field(default_factory=dict, repr=False)
     _sources: dict[tuple[str, str], Settings] = field(default_factory=dict, repr=False)
-    _shared: dict[tuple[int, ...], Settings] = field(default_factory=dict, repr=False)
+    _shared: dict[tuple[object, ...], Settings] = field(default_factory=dict, repr=False)
 
     def effective(self, domain: str, vmta: str) -> Settings:
         """What holds for the queue `domain/vmta`.
@@ -174,7 +174,7 @@ class Snapshot:
         return settings
 
     def layers(self, domain: str, vmta: str) -> list[tuple[str, Layer]]:
-        """The layers behind `effective`, lowest first, each with the scope it comes from (for explanations)."""
+        """The layers behind `effective`, lowest first, each with the scope it comes from."""
         name = normal_domain(domain)
         member = self.vmtas.get(vmta)
         scopes = [("top level", self.rules)]
@@ -190,7 +190,7 @@ class Snapshot:
         return found
 
     def source(self, ip: str, name: str = "") -> Settings:
-        """What holds for a client at `ip` ('' = no address, e.g. pickup), `name` being the named source laid over it."""
+        """What holds for a client at `ip` ('' = none, e.g. pickup) with the named source `name` laid over it."""
         found = self._sources.get((ip, name))
         if found is not None:
             return found
@@ -207,7 +207,7 @@ class Snapshot:
 
     def _merged(self, scope: Scope, layers: list[Layer]) -> Settings:
         # Layers live as long as the snapshot, so their ids name them.
-        key = (hash(scope), *map(id, layers))
+        key = (scope, *map(id, layers))
         settings = self._shared.get(key)
         if settings is None:
             settings = self._shared[key] = Settings(scope, MappingProxyType(merge(layers)))
@@ -232,11 +232,11 @@ class Snapshot:
         return self.categories
 
     def reply_patterns(self, name: str) -> tuple[ReplyPattern, ...]:
-        """The entries of `<smtp-pattern-list NAME>`; empty for '' and for unknown names (reported at load)."""
+        """The entries of `<smtp-pattern-list NAME>`; empty for '' and unknown names (reported at load)."""
         return self.reply_lists.get(name, ())
 
     def address_patterns(self, name: str) -> tuple[AddressPattern, ...]:
-        """The entries of `<pattern-list NAME>`; empty for '' and for unknown names (reported at load)."""
+        """The entries of `<pattern-list NAME>`; empty for '' and unknown names (reported at load)."""
         return self.address_lists.get(name, ())
 
     def is_relay_domain(self, domain: str) -> bool:

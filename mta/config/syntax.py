@@ -5,8 +5,8 @@
         max-smtp-out 20                Line("max-smtp-out", "20", file, 3)])
     </domain>
 
-It never raises: what it can't make sense of becomes a problem with file and line, and reading goes on with the
-next line. Quotes stay in values, because only their reader knows whether they enclose words or a whole value.
+It never raises: what it can't make sense of becomes a problem with file and line, and reading goes on with
+the next line. Quotes stay in values, because only their reader knows whether they enclose words or a whole value.
 
 A `#` starts a comment wherever it stands, as in PowerMTA. A line that ends in a comma, and a `domain-macro`
 that has only a name, go on in the next line, unless that line is a tag or starts with another directive.
