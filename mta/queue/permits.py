@@ -6,9 +6,10 @@ and each queue against its own. A connection counts from the moment it is grante
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
-from mta.queue.policy import EgressSource
+from mta.config.snapshot import EgressSource
+from mta.config.values import NetworkLimit
 from mta.queue.queue import DeliveryQueue
 from mta.queue.slot import Slot, SlotState
 from mta.queue.timers import NEVER
@@ -90,15 +91,16 @@ def may_use(queue: DeliveryQueue, source: EgressSource, now: float) -> bool:
     return not caps or queue.sources_open.get(source.ip, 0) < cap_of(source.ip, caps)
 
 
-def cap_of(ip: str, caps: tuple[tuple[str, int], ...]) -> float:
+def cap_of(ip: str, caps: tuple[NetworkLimit, ...]) -> float:
     """The connections an address may have: the number of the longest network around it."""
     if not ip:
         return NEVER
     address = ip_address(ip)
     around = [
-        (network.prefixlen, number)
-        for network, number in ((ip_network(text, strict=False), number) for text, number in caps)
-        if address in network
+        (network.prefixlen, limit)
+        for networks, limit in caps
+        for network in networks
+        if address in network and isinstance(limit, int)
     ]
     return max(around)[1] if around else NEVER
 

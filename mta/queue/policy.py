@@ -7,15 +7,17 @@ mode it is in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from mta.config.snapshot import EgressSource
 from mta.config.units import Rate
+from mta.config.values import NetworkLimit
 from mta.queue.retry import penalty_ladder
 
 if TYPE_CHECKING:
     from mta.config.settings import Settings
+    from mta.config.snapshot import VirtualMta
 
 __all__ = ["ANY_SOURCE", "EgressSource", "QueuePolicy", "VmtaPolicy"]
 
@@ -27,14 +29,8 @@ DAY = 86400.0
 UNLIMITED = 1 << 62
 
 
-class EgressSource(NamedTuple):
-    """One local address and the name it says in EHLO; an empty ip leaves the choice to the system."""
-
-    ip: str
-    host_name: str = ""
-
-
-ANY_SOURCE = EgressSource("")
+#: Whichever address the system takes.
+ANY_SOURCE = EgressSource("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +66,15 @@ class QueuePolicy:
     reenable_source_ip_after: float | None = None
     smtp_pattern_list: str = ""
     bounce_upon_5xx_greeting: bool = True
-    source_ip_max_smtp_out: tuple[tuple[str, int], ...] = ()
+    source_ip_max_smtp_out: tuple[NetworkLimit, ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> QueuePolicy:
         """Read the effective settings of one queue."""
         message_rate = settings.rate("max-msg-rate")
         connect_rate = settings.rate("max-connect-rate")
-        initial = seconds(settings, "initial-pts", 0.0)
-        most = seconds(settings, "max-pts", HOUR)
+        initial = float(settings.integer("initial-pts"))
+        most = max(initial, float(settings.integer("max-pts") or HOUR))
         retry_after = settings.intervals("retry-after") or (10 * MINUTE,)
         backoff_rate, backoff_connects = message_rate, connect_rate
         if settings.is_set("backoff-max-msg-rate"):
@@ -98,7 +94,7 @@ class QueuePolicy:
             retry_after_dns_error=seconds(settings, "retry-after-dns-error", MINUTE),
             retry_upon_new_mail=settings.boolean("retry-upon-new-mail"),
             bounce_after=seconds(settings, "bounce-after", 4.5 * DAY),
-            max_retries=settings.integer("max-retries") if settings.is_set("max-retries") else 0,
+            max_retries=settings.integer("max-retries"),
             initial_pts=initial,
             max_pts=most,
             backoff_max_smtp_out=settings.integer("backoff-max-smtp-out") or UNLIMITED,
@@ -113,7 +109,7 @@ class QueuePolicy:
             if settings.is_set("smtp-pattern-list")
             else "",
             bounce_upon_5xx_greeting=settings.boolean("bounce-upon-5xx-greeting"),
-            source_ip_max_smtp_out=network_limits(settings.texts("source-ip-max-smtp-out")),
+            source_ip_max_smtp_out=network_limits(settings),
         )
 
     def in_backoff(self) -> QueuePolicy:
@@ -136,14 +132,18 @@ class VmtaPolicy:
     max_smtp_msg_rate: Rate | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings, sources: Iterable[tuple[str, str]] = ()) -> VmtaPolicy:
-        """Read a virtual MTA's own settings; `sources` are its (ip, host name) pairs."""
-        connections = settings.integer("max-smtp-out") if settings.is_set("max-smtp-out") else 0
+    def from_settings(cls, settings: Settings, sources: tuple[EgressSource, ...] = ()) -> VmtaPolicy:
+        """Read a virtual MTA's own settings; without `sources` the system chooses the address."""
         return cls(
-            sources=tuple(EgressSource(ip, name) for ip, name in sources) or (ANY_SOURCE,),
-            max_smtp_out=connections or UNLIMITED,
+            sources=sources or (ANY_SOURCE,),
+            max_smtp_out=settings.integer("max-smtp-out") or UNLIMITED,
             max_smtp_msg_rate=settings.rate("max-smtp-msg-rate"),
         )
+
+    @classmethod
+    def from_vmta(cls, vmta: VirtualMta) -> VmtaPolicy:
+        """Read a virtual MTA of the snapshot."""
+        return cls.from_settings(vmta.settings, vmta.sources)
 
 
 def seconds(settings: Settings, name: str, default: float) -> float:
@@ -158,7 +158,7 @@ def optional_seconds(settings: Settings, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def network_limits(lines: Iterable[str]) -> tuple[tuple[str, int], ...]:
-    """`10.0.0.0/8 20` lines as (network, number) pairs."""
-    pairs = (line.split() for line in lines)
-    return tuple((words[0], int(words[1])) for words in pairs if len(words) == 2 and words[1].isdigit())
+def network_limits(settings: Settings) -> tuple[NetworkLimit, ...]:
+    """The lines of `source-ip-max-smtp-out`."""
+    lines = settings.limits("source-ip-max-smtp-out")
+    return tuple(line for line in lines if isinstance(line, NetworkLimit))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from mta.config.snapshot import EgressSource
 from mta.queue.key import QueueKey
-from mta.queue.policy import EgressSource, QueuePolicy
+from mta.queue.policy import QueuePolicy
 
 if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
