@@ -132,7 +132,7 @@ def _derive_waits(layer: Layer) -> None:
 
 
 def _home_pools(draft: Draft, problems: Problems) -> dict[str, OwnerDraft]:
-    """The pool that each virtual MTA inherits from: the one with <domain> blocks, else the first with settings."""
+    """The pool each virtual MTA inherits from: the one with <domain> blocks, else the first with settings."""
     homes: dict[str, OwnerDraft] = {}
     for pool in draft.pools.values():
         for member, origin in pool.members:

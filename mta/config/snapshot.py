@@ -190,7 +190,7 @@ class Snapshot:
         return found
 
     def source(self, ip: str, name: str = "") -> Settings:
-        """What holds for a client at `ip` ('' = none, e.g. pickup) with the named source `name` laid over it."""
+        """What holds for a client at `ip` ('' = none, e.g. pickup), with the source `name` laid over it."""
         found = self._sources.get((ip, name))
         if found is not None:
             return found

@@ -6,7 +6,7 @@
     </domain>
 
 It never raises: what it can't make sense of becomes a problem with file and line, and reading goes on with
-the next line. Quotes stay in values, because only their reader knows whether they enclose words or a whole value.
+the next line. Quotes stay in values, because only their reader knows whether they enclose words or all of it.
 
 A `#` starts a comment wherever it stands, as in PowerMTA. A line that ends in a comma, and a `domain-macro`
 that has only a name, go on in the next line, unless that line is a tag or starts with another directive.

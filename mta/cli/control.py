@@ -1,0 +1,122 @@
+"""The client of the control socket: asks the running server and returns what it answers.
+
+A Unix stream socket; each line is one JSON object in UTF-8. A connection may ask several times.
+
+    request   {"command": "queue.pause", "pattern": "example.com/*"}
+    reply     {"ok": true,  "data": {...}}
+              {"ok": false, "error": "no queue matches example.con/*", "hint": "mta show queues"}
+
+A long answer is still one line. Times are epoch seconds (numbers), lengths of time are seconds, `kb` are KiB.
+Names in data are PowerMTA's where it has one, so that `--json` suits scripts written for it. Unknown keys in
+requests are errors, unknown keys in replies are ignored.
+
+Commands, their arguments (optional in brackets) and their data:
+
+    show.status         {"status": "running" | "starting" | "stopping", "version", "pid", "hostName",
+                         "timeNow", "startupTime", "epoch", "configFile", "workers": 1,
+                         "traffic": {"total" | "lastHr" | "lastMin" | "topPerHr" | "topPerMin":
+                                        {"in" | "out": {"rcp", "msg", "kb"}}},
+                         "conn": {"smtpIn" | "smtpOut": {"cur", "top", "max"}},      max 0 = unlimited
+                         "resolver": {"namesCached", "queriesPending"},
+                         "queue": {"smtp": {"rcp", "dom", "kb"}},
+                         "spool": {"dirs": [{"path", "free", "totalRcp", "segments", "broken": ""}],
+                                   "totalRcp", "initPct": 100}}
+    show.queues         [domain] [vmta] (globs), [paused: bool], [mode: "normal" | "backoff"],
+    show.topqueues      [connected: bool], [errors: bool], [maxitems: 20], [sort: "name" | "rcpt" | "size"]
+                        {"queue": [{"name": "example.com/v1", "rcp", "kb", "conn", "paused": bool,
+                                    "mode": "normal", "state": "ready" | "paused" | "retry",
+                                    "retryTime": epoch or 0, "reason": one sentence why nothing is sent, or "",
+                                    "event": [{"type": "...", "time", "text"}]}],          newest event first
+                         "totalRcp", "totalQueues", "totalQueuesWithRcp"}
+    show.vmtas          [maxitems]
+                        {"vmta": [{"name", "dom", "rcp", "kb", "conn", "sources": ["127.0.0.2"]}], "totalRcp"}
+    show.workers        {"worker": [{"id", "pid", "state", "startupTime", "cpus": [0], "rcp", "connIn", "connOut"}]}
+    show.version        {"name", "version", "python", "revision"}
+    list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [maxitems: 100]
+                        {"rcpt": [{"queueId", "orig", "rcpt", "queue", "jobId", "envId", "timeQueued",
+                                   "attempts", "nextTry": epoch or 0, "size"}], "total": matches in all}
+    queue.pause         pattern                 {"queues": number that changed}
+    queue.resume        pattern                 {"queues": number that changed}
+    queue.schedule      pattern, [retryRecipients: bool]
+                                                {"queues": scheduled, "total": that matched}
+    delete              [queue] [jobId] [orig] [rcpt] [envId], [dryRun: bool], [dsn: bool]
+                        (at least one of queue, jobId, orig, rcpt)
+                                                {"rcp": number, "msg": number}
+    trace               queue, [retryRecipients: bool]
+                                                {"lines": [{"time", "text"}], "result": "...", "delivered": bool}
+    reload              {"epoch", "problems": [{"file", "line", "severity", "text", "hint"}]}; with errors the
+                        old configuration stays, ok is false, and the reply carries "problems" beside "error"
+    rotate              what: "acct", [file]    {"files": [names of the closed files]}
+    reset.counters      {}
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ControlFailure", "Unreachable", "ask"]
+
+#: A trace talks to a remote server; everything else answers at once.
+ANSWER_DEADLINE = 30.0
+TRACE_DEADLINE = 300.0
+
+
+class ControlFailure(Exception):
+    """The server refused the command; `hint` says what may help, `reply` is all that it said."""
+
+    def __init__(self, text: str, hint: str = "", reply: dict[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.hint = hint
+        self.reply = reply or {}
+
+
+class Unreachable(ControlFailure):
+    """Nobody answers on the control socket."""
+
+
+def ask(path: Path, command: str, **arguments: Any) -> Any:
+    """The data of the server's answer; raises Unreachable or ControlFailure. Arguments of None are left out."""
+    request = {"command": command, **{name: value for name, value in arguments.items() if value is not None}}
+    deadline = TRACE_DEADLINE if command == "trace" else ANSWER_DEADLINE
+    line = _exchange(path, json.dumps(request, ensure_ascii=False).encode() + b"\n", deadline)
+    try:
+        reply = json.loads(line)
+        is_fine = bool(reply["ok"])
+    except (ValueError, KeyError, TypeError):
+        raise ControlFailure("the server's answer can't be read", "are both of the same version?") from None
+    if is_fine:
+        return reply.get("data")
+    raise ControlFailure(str(reply.get("error", "refused")), str(reply.get("hint", "")), reply)
+
+
+def _exchange(path: Path, request: bytes, deadline: float) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(deadline)
+        try:
+            connection.connect(str(path))
+        except OSError as error:
+            raise Unreachable(*_no_connection(path, error)) from None
+        try:
+            connection.sendall(request)
+            with connection.makefile("rb") as answers:
+                line = answers.readline()
+        except TimeoutError:
+            raise Unreachable(f"the server did not answer within {deadline:g} seconds") from None
+        except OSError as error:
+            raise Unreachable(f"the connection to the server broke: {error.strerror or error}") from None
+    if not line.endswith(b"\n"):
+        raise Unreachable("the server closed the connection without an answer")
+    return line
+
+
+def _no_connection(path: Path, error: OSError) -> tuple[str, str]:
+    if isinstance(error, FileNotFoundError):
+        return f"no server is running: {path} doesn't exist", "start it with mta run -c FILE"
+    if isinstance(error, ConnectionRefusedError):
+        return f"no server listens on {path}", "it has ended; start it with mta run -c FILE"
+    if isinstance(error, PermissionError):
+        return f"this user may not use {path}", "run the command as root or as the server's user"
+    return f"cannot connect to {path}: {error.strerror or error}", ""
