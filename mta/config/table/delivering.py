@@ -16,7 +16,7 @@ _VMTA_AND_POOL = only(Scope.VIRTUAL_MTA, Scope.POOL)
 _CONNECTIONS = (
     Directive(
         "max-smtp-out",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTEGER,
         "20",
         "Connections of one queue (domain/vmta) at once.",
@@ -144,7 +144,7 @@ _RATES = (
     ),
     Directive(
         "max-msg-per-connection",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTEGER,
         "0",
         "Messages after which a connection is closed and a new one opened; 0 is no limit.",
@@ -217,7 +217,7 @@ _PRIORITY = (
 _RETRY = (
     Directive(
         "retry-after",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTERVALS,
         "10m",
         "Waits of a queue after each failure in a row, the last one repeating; a delivery starts the "
@@ -235,14 +235,14 @@ _RETRY = (
     Directive("retry-upon-new-mail", DOMAIN, Kind.BOOLEAN, "no", "New mail wakes a waiting queue.", NO),
     Directive(
         "bounce-after",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTERVAL,
         "4d12h",
         "Age at which a recipient that is still waiting bounces as message-expired.",
     ),
     Directive(
         "max-retries",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTEGER,
         None,
         "Failed attempts after which a recipient bounces as message-expired, if `bounce-after` has not "
@@ -253,7 +253,7 @@ _RETRY = (
     ),
     Directive(
         "initial-pts",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTEGER,
         None,
         "Seconds to wait after the first 4xx; each further wait is twice as long, up to `max-pts`.",
@@ -263,7 +263,7 @@ _RETRY = (
     ),
     Directive(
         "max-pts",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTEGER,
         None,
         "Longest wait, in seconds, that `initial-pts` grows to.",
@@ -273,7 +273,7 @@ _RETRY = (
     ),
     Directive(
         "pts-expiration",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.INTEGER,
         None,
         "A companion of `initial-pts` seen on web pages; nothing is derived from it.",

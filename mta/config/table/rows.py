@@ -1,8 +1,4 @@
-"""All rows, in the order in which the reference prints them.
-
-A row that may stand both at top level and in `<domain>` means the same in both places: at top level it is
-read as if it stood in `<domain *>`.
-"""
+"""All rows, in the order in which the reference prints them."""
 
 from __future__ import annotations
 

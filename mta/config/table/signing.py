@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mta.config.kinds import Directive, Kind, Scope, Status
-from mta.config.table.places import DOMAIN, GLOBAL, TOP_AND_DOMAIN, only
+from mta.config.table.places import DOMAIN, GLOBAL, only
 
 __all__ = ["ROWS"]
 
@@ -168,14 +168,14 @@ _DKIM = (
 _DSN = (
     Directive(
         "deliver-local-dsn",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.BOOLEAN,
         "yes",
         "Whether we write DSNs about mail to this domain.",
     ),
     Directive(
         "deliver-bounces",
-        TOP_AND_DOMAIN,
+        DOMAIN,
         Kind.BOOLEAN,
         "yes",
         "Another name for `deliver-local-dsn`.",
@@ -253,7 +253,7 @@ _RULES = (
         only(Scope.GLOBAL, Scope.BOUNCE_RULE),
         Kind.ENTRY,
         None,
-        "`\"PATTERN\" action ACTION`: what to do with a recipient whose status and reply match: delete, "
+        '`"PATTERN" action ACTION`: what to do with a recipient whose status and reply match: delete, '
         "bounce, retry or backoff.",
         NO,
         repeatable=True,

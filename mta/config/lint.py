@@ -1,0 +1,337 @@
+"""What a working configuration may still do to its operator: lines without effect, and dangerous settings.
+
+Everything here is a warning; errors are found while the configuration is built. `lint` looks at a finished
+snapshot and at the machine it is to run on; each check is a function that yields problems, in the order of
+`CHECKS`. Lines that mean nothing yet are reported where they stand: nobody shall believe in a limit that is
+not there. (The builder itself warns about names that it reads as something else.)
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mta.config.blocks import BLOCKS
+from mta.config.directives import TABLE
+from mta.config.kinds import Kind, Scope, Status
+from mta.config.networks import parse_network
+from mta.config.problems import Origin, Problem, Severity
+from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
+from mta.config.units import parse_interval, parse_intervals
+
+__all__ = ["Machine", "lint"]
+
+#: A domain that no `<domain>` block names (reserved by RFC 2606), so that only `<domain *>` applies to it.
+UNLISTED = "unlisted.invalid"
+
+#: Addresses that stand for "anybody on the Internet" (RFC 5737, RFC 3849).
+ANYBODY = ("203.0.113.113", "2001:db8::113")
+
+#: What one connection needs besides its share of the code: socket buffers, TLS state, the message in hand.
+BYTES_PER_CONNECTION = 256 * 1024
+
+#: Files that are open whatever the traffic: spool segments, logs, pipes, DNS sockets.
+SPARE_FILES = 200
+
+#: Receivers answer 4xx to make us wait; coming back within a minute looks like an attack.
+SHORTEST_FIRST_RETRY = 60.0
+
+#: Blocks that the builder reports as a whole.
+_SILENT_SCOPES = frozenset(form.scope for form in BLOCKS if form.status is Status.NO_EFFECT)
+
+#: Endings that the world can't resolve, so that a receiver would take the name for a lie.
+PRIVATE_SUFFIXES = (".local", ".localdomain", ".localhost", ".lan", ".internal", ".home", ".corp", ".arpa")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the configuration is checked against; `file_limit` and `memory` (bytes) are 0 when not known."""
+
+    file_limit: int = 0
+    memory: int = 0
+    is_root: bool = False
+    has_address: Callable[[str], bool] = lambda _ip: True
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine, as this process may use it."""
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        pages = os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else 0
+        page = os.sysconf("SC_PAGE_SIZE") if "SC_PAGE_SIZE" in os.sysconf_names else 0
+        return cls(
+            file_limit=0 if hard == resource.RLIM_INFINITY else hard,
+            memory=pages * page,
+            is_root=os.geteuid() == 0,
+            has_address=_is_local,
+        )
+
+
+def lint(snapshot: Snapshot, machine: Machine) -> tuple[Problem, ...]:
+    """Every warning, in file order; never raises."""
+    found = dict.fromkeys(problem for check in CHECKS for problem in check(snapshot, machine))
+    rank = {file: index for index, file in enumerate(snapshot.files)}
+    return tuple(sorted(found, key=lambda problem: (rank.get(problem.file, len(rank)), problem.line)))
+
+
+def without_effect(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """Lines that nothing reads, and those that only this server understands."""
+    for line in snapshot.written:
+        row = line.directive
+        if line.scope in _SILENT_SCOPES:
+            continue  # the tag around it was reported
+        if row.status is Status.NO_EFFECT or _target_has_no_effect(line):
+            yield _at(line.origin, f"{line.name} has no effect yet", row.hint)
+        elif row.status is Status.EXTENSION and row.hint and not row.alias_of:
+            yield _at(line.origin, f"{line.name} is an extension of this server", row.hint)
+
+
+def no_domain_for_all(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """Without `<domain *>` every domain that is not listed runs on defaults that nobody chose."""
+    covered = snapshot.rules.domains.matching(UNLISTED)
+    for name, vmta in snapshot.vmtas.items():
+        rules = [snapshot.vmta_rules[name]] if name in snapshot.vmta_rules else []
+        rules += [snapshot.pool_rules[vmta.pool]] if vmta.pool else []
+        if name != DEFAULT_VMTA and any(rule.domains.matching(UNLISTED) for rule in rules):
+            covered = [*covered, {}]
+    if not covered:
+        yield _whole(
+            snapshot,
+            "there is no <domain *>: domains without a block of their own get built-in limits",
+            "write a <domain *> with max-smtp-out, max-msg-per-connection and retry-after",
+        )
+
+
+def endless_connections(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """A connection that is never closed pins a queue to one host and trips the receivers' own limits."""
+    hint = "20 to 100 suits most receivers"
+    settings = snapshot.effective(UNLISTED, DEFAULT_VMTA)
+    if not settings.integer("max-msg-per-connection") and not settings.is_set("max-msg-per-connection"):
+        text = "max-msg-per-connection is 0 by default: a connection is used for any number of messages"
+        yield _at(_place_of_default(snapshot), text, hint)
+    for line in _lines(snapshot, "max-msg-per-connection"):
+        if _number(line) == 0:
+            yield _at(line.origin, "max-msg-per-connection 0: a connection is used without end", hint)
+
+
+def too_many_connections(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
+    """More connections than the machine has files or memory for fail at the worst moment."""
+    total = snapshot.top.integer("total-max-smtp-out")
+    place = snapshot.top.origin("total-max-smtp-out") or _place_of_default(snapshot)
+    if total == 0:
+        yield _at(place, "total-max-smtp-out is unlimited", "a number below 7500 is wise")
+    needed = total + snapshot.top.integer("total-max-smtp-in") + SPARE_FILES
+    if machine.file_limit and needed > machine.file_limit:
+        yield _at(
+            place,
+            f"total-max-smtp-out and total-max-smtp-in need about {needed} open files, "
+            f"and this machine allows {machine.file_limit}",
+            "raise LimitNOFILE (ulimit -n) or lower the limits",
+        )
+    memory = needed * BYTES_PER_CONNECTION
+    if machine.memory and memory > machine.memory // 2:
+        yield _at(
+            place,
+            f"{needed} connections may need {memory >> 20} MB, and this machine has {machine.memory >> 20}",
+            "lower total-max-smtp-out",
+        )
+    for line in _lines(snapshot, "max-smtp-out"):
+        wanted = _number(line)
+        if total and wanted is not None and wanted > total:
+            yield _at(
+                line.origin,
+                f"max-smtp-out {wanted} is more than total-max-smtp-out {total} allows for the whole server",
+            )
+
+
+def hasty_retries(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """A first retry within a minute."""
+    for name in ("retry-after", "retry-recipients-after", "backoff-retry-after", "initial-pts"):
+        for line in _lines(snapshot, name):
+            first = _first_wait(line)
+            if first is not None and first < SHORTEST_FIRST_RETRY:
+                yield _at(
+                    line.origin,
+                    f"{line.name} {line.value}: the first retry comes after {first:g} s",
+                    "receivers take less than 60s for an attack; 10m is usual",
+                )
+
+
+def root_without_user(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
+    """Root is needed for low ports only; staying root turns every bug into the whole machine's."""
+    top = snapshot.top
+    if machine.is_root and top.boolean("run-as-root") and not top.text("process-user"):
+        place = top.origin("run-as-root") or _place_of_default(snapshot)
+        yield _at(place, "the server would stay root", "write process-user mta, or run-as-root no")
+
+
+def open_relay(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """Anybody on the Internet may send anywhere."""
+    named = {listener.source_name for listener in snapshot.listeners} | {""}
+    for ip in ANYBODY:
+        for name in sorted(named):
+            settings = snapshot.source(ip, name)
+            if settings.boolean("always-allow-relaying") and not settings.boolean("require-auth"):
+                yield _at(
+                    settings.origin("always-allow-relaying") or _place_of_default(snapshot),
+                    "always-allow-relaying is in force for every address on the Internet: an open relay",
+                    "name your own networks in <source>, or add require-auth yes",
+                )
+
+
+def open_monitor(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """The monitor's pages, open to everybody."""
+    for line in snapshot.written:
+        if line.scope is not Scope.GLOBAL or line.directive.name not in ("http-access", "http-mgmt-source"):
+            continue
+        words = line.value.replace(",", " ").split()
+        right = words[1].lower() if len(words) > 1 else "admin"
+        if words and right != "none" and _is_everybody(words[0]):
+            yield _at(
+                line.origin,
+                f"{line.name} {line.value}: anybody who reaches the monitor has the right {right}",
+                "name the networks of your operators",
+            )
+
+
+def unsigned_mail(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """Large receivers refuse bulk mail without DKIM."""
+    names = [name for name in snapshot.vmtas if name != DEFAULT_VMTA] or [DEFAULT_VMTA]
+    keyless = [name for name in names if not snapshot.domain_keys(name)]
+    if len(keyless) == len(names):
+        text = "there is no domain-key: mail goes out without a DKIM signature"
+        yield _whole(snapshot, text, "make a key with: mta dkim keygen")
+        return
+    for name in keyless:
+        yield _at(
+            _origin_of_block(snapshot, f"virtual-mta {name}"),
+            f"virtual MTA {name} has no domain-key: its mail goes out without a DKIM signature",
+            "write a domain-key outside the blocks, or in this one",
+        )
+
+
+def doubtful_names(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """EHLO names that a receiver can't look up."""
+    hint = "receivers look the name up and compare it with the address"
+    for line in snapshot.written:
+        name = _spoken_name(line)
+        if name and (why := _why_doubtful(name)):
+            yield _at(line.origin, f"host name {name}: {why}", hint)
+    if not snapshot.host_name():
+        text = "there is no host-name: the machine's own name is used"
+        yield _whole(snapshot, text, "write host-name with a name that resolves to this machine")
+
+
+def missing_addresses(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
+    """Source addresses that this machine does not have: every connection from them would fail."""
+    for line in snapshot.written:
+        if line.directive.name not in ("smtp-source-ip", "smtp-source-host"):
+            continue
+        words = line.value.replace('"', "").split()
+        if words and "/" not in words[0] and not machine.has_address(words[0]):
+            text = f"{words[0]} is not an address of this machine: nothing can be sent from it"
+            yield _at(line.origin, text, "add it with: ip addr add")
+
+
+CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
+    without_effect,
+    no_domain_for_all,
+    endless_connections,
+    too_many_connections,
+    hasty_retries,
+    root_without_user,
+    open_relay,
+    open_monitor,
+    unsigned_mail,
+    doubtful_names,
+    missing_addresses,
+)
+
+
+def _at(origin: Origin, text: str, hint: str = "") -> Problem:
+    return Problem(origin.file, origin.line, Severity.WARNING, text, hint)
+
+
+def _whole(snapshot: Snapshot, text: str, hint: str) -> Problem:
+    return _at(_place_of_default(snapshot), text, hint)
+
+
+def _place_of_default(snapshot: Snapshot) -> Origin:
+    """Where something that nobody wrote is reported: the first line of the main file."""
+    return Origin(snapshot.files[0] if snapshot.files else Path(), 1)
+
+
+def _origin_of_block(snapshot: Snapshot, block: str) -> Origin:
+    for line in snapshot.written:
+        if line.origin.block == block:
+            return line.origin
+    return _place_of_default(snapshot)
+
+
+def _lines(snapshot: Snapshot, name: str) -> Iterator[Written]:
+    """The lines that set `name`, in whatever words, where it has a meaning for sending."""
+    for line in snapshot.written:
+        if line.scope is not Scope.SOURCE and name in (line.directive.name, line.directive.alias_of):
+            yield line
+
+
+def _number(line: Written) -> int | None:
+    word = line.value.strip('"')
+    return int(word) if word.isascii() and word.isdigit() else None
+
+
+def _first_wait(line: Written) -> float | None:
+    word = line.value.strip('"')
+    try:
+        if line.directive.kind is Kind.INTEGER:
+            return float(word)
+        if line.directive.kind is Kind.INTERVALS:
+            return parse_intervals(word)[0]
+        return parse_interval(word)
+    except (ValueError, IndexError):
+        return None  # reported as an error by the builder
+
+
+def _target_has_no_effect(line: Written) -> bool:
+    target = TABLE.find(line.scope, line.directive.alias_of) if line.directive.alias_of else None
+    return target is not None and target.status is Status.NO_EFFECT
+
+
+def _is_everybody(text: str) -> bool:
+    try:
+        return any(network.prefixlen == 0 for network in parse_network(text))
+    except ValueError:
+        return False
+
+
+def _spoken_name(line: Written) -> str:
+    """The EHLO name that a line gives, or ''."""
+    words = line.value.replace('"', "").split()
+    if line.directive.name == "host-name" and words:
+        return words[0]
+    return words[1] if line.directive.name == "smtp-source-host" and len(words) > 1 else ""
+
+
+def _why_doubtful(name: str) -> str:
+    low = name.lower().rstrip(".")
+    if low.replace(".", "").isdigit() or ":" in low:
+        return "an address is not a name"
+    if "." not in low:
+        return "not a fully qualified name"
+    if low.endswith(PRIVATE_SUFFIXES) or low.endswith((".example", ".invalid", ".test")):
+        return "nobody outside can resolve it"
+    return ""
+
+
+def _is_local(ip: str) -> bool:
+    """Whether a socket can be bound to `ip`."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((ip, 0))
+    except OSError:
+        return False
+    return True
