@@ -1,4 +1,5 @@
-"""Mail addresses as they stand in MAIL and RCPT (RFC 5321 4.1.2, RFC 6531 3.3): is this one, and where does it end?
+"""Mail addresses as they stand in MAIL and RCPT (RFC 5321 4.1.2, RFC 6531 3.3): is this one, and where does
+it end?
 
 Strict on purpose: what one server reads as one address and the next as another is how relays are opened and
 queues split. An address that passes here is passed on byte for byte. Two liberties only, both common in real

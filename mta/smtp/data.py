@@ -1,13 +1,13 @@
 """The content of a message on its way in: where it ends, whether it may pass, and its bytes in wire form.
 
-Wire form is what SMTP carries between DATA and the final dot: lines end in CRLF, a line that begins with a dot
-has a second one in front. The content is kept like that from here to the receiver, so that nothing is copied or
-escaped twice. `DataReader` reads DATA (RFC 5321 4.5.2), `ChunkReader` the chunks of BDAT (RFC 3030), which it
-brings into the same form.
+Wire form is what SMTP carries between DATA and the final dot: lines end in CRLF, a line that begins with a
+dot has a second one in front. The content is kept like that from here to the receiver, so that nothing is
+copied or escaped twice. `DataReader` reads DATA (RFC 5321 4.5.2), `ChunkReader` the chunks of BDAT (RFC
+3030), which it brings into the same form.
 
-Only CR LF dot CR LF ends a message. Content with a bare CR, a bare LF or a NUL is refused: servers disagree on what
-those mean, and such a disagreement lets one message pass for two (CVE-2023-51764 and its relatives). A NUL counts
-because some servers drop it, and then see a lone dot where we saw none.
+Only CR LF dot CR LF ends a message. Content with a bare CR, a bare LF or a NUL is refused: servers disagree
+on what those mean, and such a disagreement lets one message pass for two (CVE-2023-51764 and its
+relatives). A NUL counts because some servers drop it, and then see a lone dot where we saw none.
 
 Both readers work in any chunking and in bounded memory: content that is going to be refused is dropped as it
 arrives. `refusal` is the reply to give at the end; the message is read to its end all the same, because only

@@ -1,9 +1,9 @@
 """The parameters behind the path of MAIL and RCPT, as a server reads them.
 
-SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461), AUTH (RFC 4954).
-Text in xtext is decoded here and may then hold printable characters only: a decoded line end would be a way
-into our headers and log files. Bad parameters raise RemoteProtocolError whose text is the reply behind the
-code, enhanced code first.
+SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET, ENVID, NOTIFY and ORCPT (RFC 3461), AUTH (RFC
+4954). Text in xtext is decoded here and may then hold printable characters only: a decoded line end would
+be a way into our headers and log files. Bad parameters raise RemoteProtocolError whose text is the reply
+behind the code, enhanced code first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class MailParameters(NamedTuple):
 
 
 class RcptParameters(NamedTuple):
-    """What RCPT said. `notify` has the bits of message.envelope.Notify; `orcpt` is `type;address`, decoded."""
+    """What RCPT said. `notify` has the bits of message.envelope.Notify; `orcpt` is `type;address`,
+    decoded.
+    """
 
     notify: int = 0
     orcpt: str = ""

@@ -1,0 +1,153 @@
+"""What a client may do: the settings of its `<source>` as one value, and who may send where.
+
+Nobody may relay unless the configuration says so: `always-allow-relaying` for the source, or a `relay-domain`
+or `relay-address` for the recipient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mta.config.settings import Settings
+from mta.config.snapshot import Snapshot
+from mta.config.units import Rate
+from mta.smtp.data import LINE_LIMIT
+from mta.smtp.reply import Reply
+
+__all__ = ["RECIPIENT_CEILING", "RelayRules", "SourcePolicy"]
+
+#: Recipients of one message when the operator sets no limit: what one session can hold in a few MB.
+RECIPIENT_CEILING = 50_000
+
+_DENIED = Reply(550, "5.7.1 Relaying denied", "5.7.1")
+_DENIED_FOR_NOW = Reply(451, "4.7.1 Relaying denied (relay-debug)", "4.7.1")
+_ROUTED = Reply(550, "5.7.1 Relaying denied: routing characters in the local part", "5.7.1")
+_BAD_DOMAIN = Reply(550, "5.1.2 Bad destination system address", "5.1.2")
+
+#: What some servers read as "send it on to somebody else".
+_ROUTING_CHARACTERS = frozenset('%!@"')
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePolicy:
+    """The `<source>` directives that hold for one client. Sizes in bytes, times in seconds; 0 or None:
+    no limit.
+    """
+
+    allow_relaying: bool = False
+    allow_auth: bool = True
+    require_auth: bool = False
+    allow_plain_auth: bool = False
+    allow_starttls: bool = False
+    starttls_before_auth: bool = False
+    max_auth_failures: Rate | None = None
+    allow_chunking: bool = True
+    allow_smtputf8: bool = True
+    is_served: bool = True
+    max_message_size: int | None = None
+    max_message_hops: int = 100
+    max_recipients: int = RECIPIENT_CEILING
+    max_line: int = LINE_LIMIT
+    command_timeout: float = 600.0
+    data_timeout: float = 600.0
+    group: str = ""
+    default_vmta: str = ""
+    reject_invalid_vmta: bool = True
+    allow_empty_vmta_header: bool = False
+    pattern_list: str = ""
+    process_vmta: bool = False
+    retain_vmta: bool = False
+    process_job: bool = False
+    retain_job: bool = False
+    process_envid: bool = False
+    job_header: str = ""
+    job_prefix: str = ""
+    add_date: str = "no"
+    add_message_id: bool = False
+    add_received: bool = True
+    remove_received: bool = False
+    hide_source: bool = False
+    suppress_dsn: bool = False
+    log_connections: bool = False
+    log_commands: bool = False
+    #: Names of header fields that are taken out, lower case; follows from the others.
+    stripped: frozenset[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = {
+            b"x-virtual-mta": self.process_vmta and not self.retain_vmta,
+            b"x-job": self.process_job and not self.retain_job,
+            b"x-envid": self.process_envid,
+            b"received": self.remove_received,
+            b"date": self.add_date == "override",
+        }
+        object.__setattr__(self, "stripped", frozenset(name for name, is_out in names.items() if is_out))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> SourcePolicy:
+        """Copy what is needed out of the merged `<source>` settings."""
+        recipients = settings.integer("max-rcpt-per-message")
+        return cls(
+            allow_relaying=settings.boolean("always-allow-relaying"),
+            allow_auth=settings.boolean("allow-auth"),
+            require_auth=settings.boolean("require-auth"),
+            allow_plain_auth=settings.boolean("allow-unencrypted-plain-auth"),
+            allow_starttls=settings.boolean("allow-starttls"),
+            starttls_before_auth=settings.boolean("require-starttls-before-auth"),
+            max_auth_failures=settings.rate("smtp-max-auth-failure-rate"),
+            allow_chunking=settings.boolean("allow-chunking"),
+            allow_smtputf8=settings.boolean("allow-smtputf8"),
+            is_served=settings.boolean("smtp-service"),
+            max_message_size=settings.size("max-message-size"),
+            max_message_hops=settings.integer("max-message-hops"),
+            max_recipients=min(recipients or RECIPIENT_CEILING, RECIPIENT_CEILING),
+            command_timeout=settings.interval("smtp-command-timeout") or 600.0,
+            data_timeout=settings.interval("smtp-data-timeout") or 600.0,
+            group=settings.text("source-group"),
+            default_vmta=settings.text("default-virtual-mta"),
+            reject_invalid_vmta=settings.boolean("reject-invalid-virtual-mta"),
+            allow_empty_vmta_header=settings.boolean("allow-empty-x-virtual-mta"),
+            pattern_list=settings.text("pattern-list"),
+            process_vmta=settings.boolean("process-x-virtual-mta"),
+            retain_vmta=settings.boolean("retain-x-virtual-mta"),
+            process_job=settings.boolean("process-x-job"),
+            retain_job=settings.boolean("retain-x-job"),
+            process_envid=settings.boolean("process-x-envid"),
+            job_header=settings.text("jobid-header").rstrip(":").lower(),
+            job_prefix=settings.text("jobid-prefix"),
+            add_date=settings.text("add-date-header"),
+            add_message_id=settings.boolean("add-message-id-header"),
+            add_received=settings.boolean("add-received-header"),
+            remove_received=settings.boolean("remove-received-headers"),
+            hide_source=settings.boolean("hide-message-source"),
+            suppress_dsn=settings.boolean("suppress-local-dsn"),
+            log_connections=settings.boolean("log-connections"),
+            log_commands=settings.boolean("log-commands"),
+        )
+
+
+class RelayRules:
+    """Who may send to whom under one configuration."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._is_relay_domain: Callable[[str], bool] = snapshot.is_relay_domain
+        self._is_relay_address: Callable[[str], bool] = snapshot.is_relay_address
+        self._denial = _DENIED_FOR_NOW if snapshot.top.boolean("relay-debug") else _DENIED
+
+    def refusal(self, policy: SourcePolicy, address: str, domain: str) -> Reply | None:
+        """Why this client may not send to this recipient; None when it may.
+
+        `domain` is the recipient's, lower case and ACE; "" for a bare `postmaster`, who is always reachable.
+        """
+        if policy.allow_relaying:
+            return None if domain else _BAD_DOMAIN
+        if not domain:
+            return self._denial
+        if not (self._is_relay_domain(domain) or self._is_relay_address(address)):
+            return self._denial
+        # For strangers only: the next server may read the local part as a route to somewhere else.
+        local = address.rpartition("@")[0]
+        if not _ROUTING_CHARACTERS.isdisjoint(local):
+            return _ROUTED
+        return None
