@@ -1,0 +1,120 @@
+"""From ordered targets to one connection that is ready for mail.
+
+Targets are tried in the order given, those that failed a moment ago last. A target whose STARTTLS breaks is
+tried once more in plain text, unless TLS is required, and remembered for a while: half a handshake per
+connection helps nobody. Both memories are bounded and forgotten at restart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from mta.clock import Clock
+from mta.delivery.connection import Connection, DialFailure, TargetLike
+from mta.delivery.handshake import Handshake, TlsBroken
+from mta.delivery.policy import DeliveryPolicy
+from mta.delivery.tls import TlsContexts
+from mta.errors import ConfigError
+from mta.smtp.transaction import internal_reply
+
+__all__ = ["Dialer"]
+
+log = logging.getLogger(__name__)
+
+#: How long (seconds) a target that gave no connection is tried after the others.
+BAD_TARGET_LASTS = 60.0
+#: How long a target with broken TLS is spoken to in plain text at once.
+BROKEN_TLS_LASTS = 600.0
+#: Targets remembered, per memory.
+REMEMBERED = 10_000
+
+
+class Dialer:
+    """Opens connections; one per worker, since what it remembers is worth sharing."""
+
+    def __init__(self, *, clock: Clock, contexts: TlsContexts | None = None) -> None:
+        self._clock = clock
+        self._contexts = contexts or TlsContexts()
+        self._bad: dict[tuple[str, int], float] = {}
+        self._tls_broken: dict[tuple[str, int], float] = {}
+        self.attempts = 0
+        self.failures = 0
+
+    async def dial(
+        self, targets: Sequence[TargetLike], *, source_ip: str, host_name: str, policy: DeliveryPolicy
+    ) -> Connection:
+        """The first connection that comes about, from `source_ip` ("" = any), saying EHLO `host_name`.
+
+        Raises DialFailure with what the last target said when none does.
+        """
+        last: DialFailure | None = None
+        are_all_refusals = True
+        for target in self._in_order(targets, source_ip)[: policy.mx_connection_attempts]:
+            try:
+                return await self._reach(target, source_ip, host_name, policy)
+            except DialFailure as failure:
+                last = failure
+                are_all_refusals = are_all_refusals and failure.is_refusal
+                self.note_bad(target)
+        if last is None:
+            raise DialFailure(internal_reply(451, "4.4.4", "no address to connect to"))
+        last.is_refusal = are_all_refusals
+        raise last
+
+    def note_bad(self, target: TargetLike) -> None:
+        """Try this target after the others for a while."""
+        _remember(self._bad, (target.ip, target.port), self._clock.now() + BAD_TARGET_LASTS)
+
+    async def _reach(
+        self, target: TargetLike, source_ip: str, host_name: str, policy: DeliveryPolicy
+    ) -> Connection:
+        with_tls = policy.tls.require or (policy.tls.use and not self._has_broken_tls(target))
+        try:
+            return await self._attempt(target, source_ip, host_name, policy, with_tls)
+        except TlsBroken as failure:
+            if policy.tls.require:
+                raise
+            log.info("tls=broken remote=%r error=%r next=plaintext", failure.mta_name, str(failure))
+            _remember(self._tls_broken, (target.ip, target.port), self._clock.now() + BROKEN_TLS_LASTS)
+        return await self._attempt(target, source_ip, host_name, policy, False)
+
+    async def _attempt(
+        self, target: TargetLike, source_ip: str, host_name: str, policy: DeliveryPolicy, with_tls: bool
+    ) -> Connection:
+        self.attempts += 1
+        try:
+            tls = self._contexts.context(policy.tls) if with_tls else None
+        except ConfigError as error:
+            log.error("tls=unusable error=%r", str(error))
+            if policy.tls.require:
+                raise DialFailure(internal_reply(451, "4.3.5", str(error))) from error
+            tls = None
+        handshake = Handshake(target, source_ip=source_ip, host_name=host_name, policy=policy, tls=tls)
+        try:
+            return await handshake.perform()
+        except DialFailure:
+            self.failures += 1
+            raise
+
+    def _in_order(self, targets: Sequence[TargetLike], source_ip: str) -> list[TargetLike]:
+        """Those of the source address's family, the ones that failed a moment ago behind the others."""
+        if source_ip:
+            targets = [target for target in targets if (":" in target.ip) == (":" in source_ip)]
+        if not self._bad or len(targets) < 2:
+            return list(targets)
+        now = self._clock.now()
+        return sorted(targets, key=lambda target: self._bad.get((target.ip, target.port), 0.0) > now)
+
+    def _has_broken_tls(self, target: TargetLike) -> bool:
+        return self._tls_broken.get((target.ip, target.port), 0.0) > self._clock.now()
+
+    def __repr__(self) -> str:
+        return f"<Dialer {self.attempts} attempts, {self.failures} failed>"
+
+
+def _remember(memory: dict[tuple[str, int], float], key: tuple[str, int], until: float) -> None:
+    memory.pop(key, None)
+    if len(memory) >= REMEMBERED:
+        del memory[next(iter(memory))]
+    memory[key] = until

@@ -1,0 +1,295 @@
+"""One attempt to get a connection ready for mail: TCP, greeting, EHLO, STARTTLS, AUTH.
+
+aiosmtplib does the talking; what it lacks is added here: a bound source address, a deadline for each phase as
+a whole (its own are per reply), and no patience with bytes that nobody asked for: an answer that is already
+there before its question was put by somebody else (STARTTLS injection, CVE-2021-38371 and its kin).
+
+aiosmtplib's `SMTP._create_connection` is replaced and its protocol's `_buffer` looked at; both are private,
+so the dependency is pinned to one minor release and tests/loopback/delivery/test_dialer.py proves the pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from typing import Final, cast
+
+from aiosmtplib import SMTP
+from aiosmtplib.errors import (
+    SMTPConnectResponseError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPResponseException,
+    SMTPServerDisconnected,
+)
+from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.response import SMTPResponse
+
+from mta.delivery.connection import Connection, DialFailure, TargetLike
+from mta.delivery.policy import DeliveryPolicy
+from mta.delivery.tls import server_name
+from mta.smtp.extensions import PLAIN_SMTP, Extensions
+from mta.smtp.reply import Reply
+from mta.smtp.replyparser import parse_text
+from mta.smtp.status import find_enhanced
+from mta.smtp.transaction import internal_reply
+
+__all__ = ["Handshake", "TlsBroken"]
+
+#: Linux: choose the local port when the destination is known, so that a source address can have more
+#: connections than it has ports. Not in the socket module of Python 3.11.
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+
+
+class TlsBroken(DialFailure):
+    """STARTTLS was begun and failed: this connection is lost, another one in plain text may work."""
+
+
+class Handshake:
+    """One attempt at one target."""
+
+    def __init__(
+        self,
+        target: TargetLike,
+        *,
+        source_ip: str,
+        host_name: str,
+        policy: DeliveryPolicy,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        """`tls` is the context for STARTTLS where it is offered; None for plain text."""
+        self._target = target
+        self._policy = policy
+        self._tls = tls
+        self._client = _Client(target, source_ip, host_name, policy)
+        self.mta_name = f"{target.host} ({target.ip})"
+        self._extensions = PLAIN_SMTP
+
+    async def perform(self) -> Connection:
+        """Raises DialFailure (TlsBroken for STARTTLS); leaves nothing open then."""
+        try:
+            async with self._phase("greeting", self._policy.connect_timeout + self._policy.greeting_timeout):
+                await self._client.connect()
+            await self._greet()
+            await self._encrypt()
+            await self._log_in()
+            return self._hand_over()
+        except BaseException:
+            self._client.abort()
+            raise
+
+    async def _greet(self) -> None:
+        client = self._client
+        async with self._phase("EHLO"):
+            try:
+                response = await client.ehlo()
+            except SMTPHeloError as error:
+                if not 500 <= error.code <= 599 or not client.is_connected:
+                    raise
+                await client.helo()
+                self._extensions = PLAIN_SMTP
+            else:
+                self._extensions = Extensions.parse(response.message.split("\n")[1:])
+
+    async def _encrypt(self) -> None:
+        tls, policy = self._tls, self._policy
+        if tls is None or not self._extensions.starttls:
+            if policy.tls.require:
+                raise self._failure(internal_reply(451, "4.7.10", "TLS is required and not offered"))
+            return
+        client = self._client
+        try:
+            async with self._phase("STARTTLS"):
+                await client.upgrade(tls, server_name(self._target.host))
+        except DialFailure as failure:
+            raise self._failure(failure.reply, kind=TlsBroken) from failure
+        except SMTPResponseException as error:
+            if policy.tls.require or error.code in (-1, 421) or not client.is_connected:
+                raise self._failure(_server_reply(error), kind=TlsBroken) from error
+            return  # it says no in good order: go on in plain text
+        except (ssl.SSLError, OSError, ValueError) as error:
+            reply = internal_reply(451, "4.7.5", f"TLS handshake failed: {_words(error)}")
+            raise self._failure(reply, kind=TlsBroken) from error
+        await self._greet()
+
+    async def _log_in(self) -> None:
+        policy, client = self._policy, self._client
+        if not policy.auth_username:
+            return
+        offered = self._extensions.auth
+        may_show_password = client.is_encrypted or policy.use_unencrypted_plain_auth
+        async with self._phase("AUTH"):
+            if "CRAM-MD5" in offered:
+                await client.auth_crammd5(policy.auth_username, policy.auth_password)
+            elif "PLAIN" in offered and may_show_password:
+                await client.auth_plain(policy.auth_username, policy.auth_password)
+            elif "LOGIN" in offered and may_show_password:
+                await client.auth_login(policy.auth_username, policy.auth_password)
+            else:
+                raise self._failure(internal_reply(451, "4.7.4", "no way to log in that we may use"))
+
+    def _hand_over(self) -> Connection:
+        policy, client = self._policy, self._client
+        transport = client.release()
+        tls = transport.get_extra_info("ssl_object")
+        cipher = tls.cipher() if tls is not None else None
+        return Connection(
+            transport=transport,
+            host=self._target.host,
+            ip=self._target.ip,
+            port=self._target.port,
+            source_ip=client.source_ip,
+            mta_name=self.mta_name,
+            extensions=self._extensions.without(
+                pipelining=policy.ignore_pipelining,
+                eightbitmime=policy.ignore_8bitmime,
+                dsn=policy.ignore_dsn,
+            ),
+            tls_protocol=(tls.version() or "") if tls is not None else "",
+            tls_cipher=cipher[0] if cipher else "",
+        )
+
+    # -- failures --------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _phase(self, name: str, limit: float | None = None) -> AsyncIterator[None]:
+        """Everything inside happens within `limit` seconds; what aiosmtplib raises becomes a DialFailure."""
+        try:
+            async with asyncio.timeout(self._policy.command_timeout if limit is None else limit):
+                yield
+        except TimeoutError as error:
+            raise self._failure(internal_reply(451, "4.4.1", f"no answer in time ({name})")) from error
+        except SMTPConnectResponseError as error:
+            is_refusal = 500 <= error.code <= 599
+            raise self._failure(_server_reply(error), is_refusal=is_refusal) from error
+        except SMTPResponseException as error:
+            if name == "STARTTLS":
+                raise
+            raise self._failure(_server_reply(error)) from error
+        except SMTPServerDisconnected as error:
+            raise self._failure(internal_reply(451, "4.4.2", f"connection lost ({name})")) from error
+        except _ConnectFailed as error:
+            raise self._failure(internal_reply(451, "4.4.1", str(error))) from error
+        except SMTPException as error:
+            raise self._failure(internal_reply(451, "4.4.2", f"{_words(error)} ({name})")) from error
+
+    def _failure(
+        self, reply: Reply, *, is_refusal: bool = False, kind: type[DialFailure] = DialFailure
+    ) -> DialFailure:
+        return kind(
+            reply,
+            mta_name=self.mta_name,
+            ip=self._target.ip,
+            source_ip=self._client.source_ip,
+            is_refusal=is_refusal,
+        )
+
+
+class _ConnectFailed(Exception):
+    """TCP gave no connection; the text says why."""
+
+
+class _SetupProtocol(SMTPProtocol):
+    """aiosmtplib's protocol, which refuses to ask anything while an unasked answer lies there."""
+
+    def write(self, data: bytes) -> None:
+        if self._buffer:
+            raise SMTPServerDisconnected("the server spoke out of turn")
+        super().write(data)
+
+
+class _Client(SMTP):
+    """aiosmtplib's client for one target, bound to a source address; it never asks DNS."""
+
+    def __init__(self, target: TargetLike, source_ip: str, host_name: str, policy: DeliveryPolicy) -> None:
+        super().__init__(
+            hostname=target.ip, port=target.port, local_hostname=host_name, timeout=None, start_tls=False
+        )
+        self._target_host = target.host
+        self._policy = policy
+        self.source_ip = source_ip
+
+    async def _create_connection(self, timeout: float | None) -> SMTPResponse:
+        loop = asyncio.get_running_loop()
+        protocol = _SetupProtocol(loop=loop, connection_lost_callback=self._on_connection_lost)
+        try:
+            async with asyncio.timeout(self._policy.connect_timeout):
+                sock = await self._open_socket(loop)
+                self.transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+        except TimeoutError:
+            raise _ConnectFailed("connection timed out") from None
+        except OSError as error:
+            raise _ConnectFailed(_words(error)) from error
+        self.protocol = protocol
+        self.source_ip = self.transport.get_extra_info("sockname")[0]
+        async with asyncio.timeout(self._policy.greeting_timeout):
+            response = await protocol.read_response()
+        if response.code != 220:
+            raise SMTPConnectResponseError(response.code, response.message)
+        return response
+
+    async def _open_socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        assert self.hostname is not None
+        assert self.port is not None
+        is_v6 = ":" in self.hostname
+        sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.source_ip:
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind((self.source_ip, 0))
+            await loop.sock_connect(sock, (self.hostname, self.port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.transport is not None and self.transport.get_extra_info("ssl_object") is not None
+
+    async def upgrade(self, context: ssl.SSLContext, name: str | None) -> None:
+        """STARTTLS, and forget what was said before it (RFC 3207 4.2)."""
+        protocol = self.protocol
+        if protocol is None:
+            raise SMTPServerDisconnected("Connection lost")
+        if name is None and context.check_hostname:
+            raise ValueError(f"no certificate can be valid for {self._target_host}")
+        await protocol.start_tls(context, server_hostname=name)
+        self.transport = protocol.transport
+        self._reset_server_state()
+
+    def release(self) -> asyncio.Transport:
+        """Give the transport away; raises SMTPServerDisconnected when it is gone or holds unasked bytes."""
+        protocol, transport = self.protocol, self.transport
+        if protocol is None or transport is None or transport.is_closing() or protocol._buffer:
+            raise SMTPServerDisconnected("Connection lost")
+        return cast(asyncio.Transport, transport)
+
+    def abort(self) -> None:
+        """Leave at once; closing in good order would wait for a peer that may never answer."""
+        transport = self.transport
+        if transport is not None:
+            cast(asyncio.Transport, transport).abort()
+        self.close()
+
+
+def _server_reply(error: SMTPResponseException) -> Reply:
+    """What the server said; aiosmtplib uses code -1 for what isn't a reply."""
+    text = " ".join(
+        parse_text(line.encode("utf-8", "surrogateescape"))[:512] for line in error.message.split("\n")[:20]
+    )
+    if not 200 <= error.code <= 599:
+        return internal_reply(451, "4.5.0", text[:200])
+    return Reply(error.code, text[:4096], find_enhanced(text))
+
+
+def _words(error: BaseException) -> str:
+    """An exception in a few harmless words."""
+    if isinstance(error, OSError) and error.strerror:
+        return parse_text(error.strerror.encode())[:200]
+    return parse_text(str(error).encode("utf-8", "replace"))[:200] or type(error).__name__
