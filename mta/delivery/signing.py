@@ -81,6 +81,7 @@ class Signer:
         self._busy = 0
         self._pending: list[_Job] = []
         self._jobs: dict[tuple[int, int], _Job] = {}
+        self._last: tuple[bytes, Envelope, str | None, _Job] | None = None  # just got None
         self._signatures = 0
         self._from_memory = 0
         self._use(snapshot, KeyRing.load(snapshot))
@@ -100,19 +101,11 @@ class Signer:
         `body` is the whole message in wire form, `message` its number in the spool, `domain` the queue's
         (without it that of the first recipient).
         """
-        rule = self._rule(envelope, domain)
-        if rule is None:
-            return b""
-        place = (message, rule[0])
-        kept = self._kept.get(place)
-        if kept is not None:
-            self._from_memory += 1
-            return kept
-        signable = Signable(body)
-        signers = self._signers(rule[1], envelope.vmta, signable.block)
-        if any(signer.key.is_slow for signer in signers):
-            return None
-        return self._keep(place, self._sign(signable, signers, self._clock.wall()))
+        found = self._look(envelope, body, message, domain)
+        if isinstance(found, bytes):
+            return found
+        self._last = (body, envelope, domain, found)
+        return None
 
     def prepare(
         self, envelope: Envelope, body: bytes, message: int, done: Done, domain: str | None = None
@@ -121,24 +114,24 @@ class Signer:
 
         `done` runs on the loop, at once when there is nothing to wait for.
         """
-        ready = self.headers(envelope, body, message, domain)
-        if ready is not None:
-            done(ready)
+        last = self._last
+        self._last = None
+        if last is not None and last[0] is body and last[1] is envelope and last[2] == domain:
+            found: bytes | _Job = last[3]  # what `headers` has just answered None for
+        else:
+            found = self._look(envelope, body, message, domain)
+        if isinstance(found, bytes):
+            done(found)
             return
-        rule = self._rule(envelope, domain)
-        assert rule is not None  # headers would have answered b""
-        place = (message, rule[0])
-        running = self._jobs.get(place)
+        running = self._jobs.get(found.place)
         if running is not None:
             running.waiters.append(done)
             return
-        signable = Signable(body)
-        signers = self._signers(rule[1], envelope.vmta, signable.block)
-        job = _Job(place, signable, signers, self._clock.wall(), [done])
-        self._jobs[place] = job
+        found.waiters.append(done)
+        self._jobs[found.place] = found
         if not self._pending and self._busy < self._threads:
             self._loop.call_soon(self._hand_off)
-        self._pending.append(job)
+        self._pending.append(found)
 
     def stats(self) -> SignerStats:
         return SignerStats(self._signatures, self._from_memory, len(self._jobs))
@@ -158,6 +151,24 @@ class Signer:
         self._numbers: dict[SigningRule, int] = {}
         self._identities: dict[tuple[int, str, str], tuple[DkimSigner, ...]] = {}
         self._kept: dict[tuple[int, int], bytes] = {}
+        self._last = None
+
+    def _look(self, envelope: Envelope, body: bytes, message: int, domain: str | None) -> bytes | _Job:
+        """The fields, from memory or made at once; or the work that makes them."""
+        rule = self._rule(envelope, domain)
+        if rule is None:
+            return b""
+        place = (message, rule[0])
+        kept = self._kept.get(place)
+        if kept is not None:
+            self._from_memory += 1
+            return kept
+        signable = Signable(body)
+        signers = self._signers(rule[1], envelope.vmta, signable.block)
+        now = self._clock.wall()
+        if any(signer.key.is_slow for signer in signers):
+            return _Job(place, signable, signers, now, [])
+        return self._keep(place, self._sign(signable, signers, now))
 
     def _rule(self, envelope: Envelope, domain: str | None) -> tuple[int, SigningRule] | None:
         """The rule of a queue with its number (equal rules have one number); None = not to be signed."""

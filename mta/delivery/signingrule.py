@@ -57,8 +57,8 @@ class NamePatterns:
 class SigningRule:
     """One signature (with each kind of key that fits) that a queue asks for, and the second one behind it."""
 
-    policy: SignPolicy = SignPolicy()
-    identity: Identity = Identity()
+    policy: SignPolicy
+    identity: Identity
     fallback: Identity | None = None
     only_when_asked: bool = False  # if-x-dkim-options-present
     second: SigningRule | None = None
