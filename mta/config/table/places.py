@@ -34,6 +34,6 @@ LISTENER = only(Scope.LISTENER)
 LISTENERS = only(Scope.LISTENER, Scope.TRANSMISSIONS_API_LISTENER)
 #: What a sending identity may override.
 EGRESS = only(Scope.GLOBAL, Scope.VIRTUAL_MTA, Scope.POOL)
-#: At top level such a row means the same as inside `<domain *>`. (So do all other rows of `<domain>` when they
-#: are met there, but with a warning: PowerMTA would refuse them.)
+#: At top level such a row means the same as inside `<domain *>`. (So do all other rows of `<domain>` that are
+#: met there, but with a warning: PowerMTA would refuse them.)
 TOP_AND_DOMAIN = only(Scope.GLOBAL, Scope.DOMAIN)
