@@ -1,0 +1,137 @@
+"""One DNS question to one name server: UDP, and TCP when the answer does not fit (RFC 1035, 7766).
+
+Each question has a socket of its own, so that port and id are both unpredictable (RFC 5452), and the socket
+is connected, so that the kernel drops what comes from elsewhere. A packet that is no answer to the question
+(another id, another name, not DNS) is ignored and the wait goes on: whoever can forge packets must not be
+able to end a look-up. Works on uvloop and on plain asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rdatatype
+
+from mta.errors import ConnectError, DeadlineExceeded, NetworkError, StreamError
+
+__all__ = ["EDNS_SIZE", "exchange", "make_question"]
+
+#: What fits into a packet that no network cuts up (DNS flag day 2020).
+EDNS_SIZE = 1232
+
+
+def make_question(name: str, rdtype: dns.rdatatype.RdataType, edns_size: int) -> dns.message.QueryMessage:
+    """A recursive question with a random id; `edns_size` of 0 leaves EDNS out.
+
+    Raises ValueError when the name can't be put into a packet.
+    """
+    try:
+        question = dns.message.make_query(
+            name, rdtype, use_edns=0 if edns_size else False, payload=edns_size or None
+        )
+    except dns.exception.DNSException as error:
+        raise ValueError(f"{name!r} is no domain name: {error}") from error
+    question.id = secrets.randbelow(1 << 16)
+    return question
+
+
+async def exchange(
+    question: dns.message.QueryMessage, server: tuple[str, int], timeout: float
+) -> dns.message.QueryMessage:
+    """Ask one server and return its answer, whatever its code.
+
+    Raises DeadlineExceeded when none comes in `timeout` seconds, ConnectError and StreamError when the server
+    can't be reached.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            answer = await ask_datagram(question, server)
+            if answer is None or answer.flags & dns.flags.TC:
+                answer = await ask_stream(question, server)
+            return answer
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"name server {server[0]} does not answer") from error
+
+
+async def ask_datagram(
+    question: dns.message.QueryMessage, server: tuple[str, int]
+) -> dns.message.QueryMessage | None:
+    """The answer over UDP; None when it was cut off beyond reading."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[dns.message.QueryMessage | None] = loop.create_future()
+    try:
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: Answers(question, answered), remote_addr=server
+        )
+    except OSError as error:
+        raise ConnectError(f"name server {server[0]}: {error.strerror or error}") from error
+    try:
+        transport.sendto(question.to_wire())
+        return await answered
+    finally:
+        transport.close()
+
+
+class Answers(asyncio.DatagramProtocol):
+    """Waits for the packet that answers one question."""
+
+    def __init__(
+        self, question: dns.message.QueryMessage, answered: asyncio.Future[dns.message.QueryMessage | None]
+    ) -> None:
+        self._question = question
+        self._answered = answered
+
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        if self._answered.done() or data[:2] != self._question.id.to_bytes(2, "big"):
+            return
+        try:
+            answer = read_answer(self._question, data)
+        except (dns.exception.DNSException, ValueError):
+            # Some servers cut a packet in the middle of a record when they set the truncation bit.
+            if len(data) > 2 and data[2] & 0x02:
+                self._answered.set_result(None)
+            return
+        if answer is not None:
+            self._answered.set_result(answer)
+
+    def error_received(self, exc: Exception) -> None:
+        if not self._answered.done():
+            self._answered.set_exception(ConnectError(f"name server can't be reached: {exc}"))
+
+
+async def ask_stream(question: dns.message.QueryMessage, server: tuple[str, int]) -> dns.message.QueryMessage:
+    """The answer over TCP."""
+    try:
+        reader, writer = await asyncio.open_connection(*server)
+    except OSError as error:
+        raise ConnectError(f"name server {server[0]} over TCP: {error.strerror or error}") from error
+    try:
+        wire = question.to_wire()
+        writer.write(len(wire).to_bytes(2, "big") + wire)
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        answer = read_answer(question, await reader.readexactly(size))
+    except (OSError, EOFError) as error:
+        raise StreamError(f"name server {server[0]} over TCP: {error}") from error
+    except (dns.exception.DNSException, ValueError) as error:
+        raise NetworkError(f"name server {server[0]} answers what can't be read: {error}") from error
+    finally:
+        writer.close()
+    if answer is None:
+        raise NetworkError(f"name server {server[0]} answers another question")
+    return answer
+
+
+def read_answer(question: dns.message.QueryMessage, wire: bytes) -> dns.message.QueryMessage | None:
+    """The packet as an answer to the question; None when it answers something else.
+
+    Raises dns.exception.DNSException or ValueError when it is no DNS packet. A server that could not read the
+    question may leave it out of its answer.
+    """
+    answer = dns.message.from_wire(wire, ignore_trailing=True)
+    if isinstance(answer, dns.message.QueryMessage) and question.is_response(answer):
+        return answer
+    return None
