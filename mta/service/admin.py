@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from mta.errors import MtaError
+from mta.service.channel import CommandFailed
 
 __all__ = ["AdminSocket"]
 
@@ -108,6 +109,8 @@ class AdminSocket:
             return {"ok": False, "error": 'not a request: one JSON object a line with a "command"'}
         try:
             return {"ok": True, "data": await self._answer(str(command), request)}
+        except CommandFailed as refusal:
+            return {"ok": False, "error": str(refusal), **refusal.details}
         except MtaError as failure:
             return {"ok": False, "error": str(failure)}
         except Exception as failure:  # an operator's question must not end the service

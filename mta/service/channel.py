@@ -24,7 +24,11 @@ Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 
 class CommandFailed(MtaError):
-    """The other side understood and says no; the text is for the operator."""
+    """The other side understood and says no; the text is for the operator, `details` for programs."""
+
+    def __init__(self, text: str, **details: Any) -> None:
+        super().__init__(text)
+        self.details = details
 
 
 class Channel:

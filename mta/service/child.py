@@ -48,6 +48,7 @@ class Child:
         self.name = name
         self.restarts = 0
         self.pid = 0
+        self.started_at = 0.0
         self.heartbeat: dict[str, Any] = {}
         self.exit_code: int | None = None
         self.was_ready = False
@@ -64,8 +65,14 @@ class Child:
         self.channel = Channel(self._hear)
 
     def __repr__(self) -> str:
-        state = "ready" if self.is_ready else "stopping" if self._stopping else "starting"
-        return f"<Child {self.name} {state} pid={self.pid} restarts={self.restarts}>"
+        return f"<Child {self.name} {self.state} pid={self.pid} restarts={self.restarts}>"
+
+    @property
+    def state(self) -> str:
+        """One word for the operator."""
+        if self._stopping:
+            return "stopping"
+        return "running" if self.is_ready else "starting"
 
     @property
     def is_ready(self) -> bool:
@@ -74,19 +81,17 @@ class Child:
     async def run(self) -> None:
         """Keep the process alive until `stop_restarting`; returns when it has ended for good."""
         pause = FIRST_PAUSE
-        while True:
+        while not self._stopping:
             started = self._clock.now()
             code = await self._live()
             if self._stopping:
-                return
+                break
             self.restarts += 1
             if self._clock.now() - started > GOOD_LIFE:
                 pause = FIRST_PAUSE
             log.error("process=%s pid=%s ended code=%s restart-in=%.1fs", self.name, self.pid, code, pause)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
-            if self._stopping:
-                return
 
     async def wait_ready(self) -> None:
         await self._ready.wait()
@@ -119,6 +124,7 @@ class Child:
         finally:
             theirs.close()
         self.pid = self._process.pid
+        self.started_at = self._clock.wall()
         self.ended.clear()
         self._last_heard = self._clock.now()
         self.channel = Channel(self._hear)

@@ -60,13 +60,15 @@ class Commands:
         if command == "show.workers":
             return self._workers()
         if command == "reload":
-            return {"text": await self._supervisor.reload()}
+            return await self._supervisor.reload()
         if command == "rotate":
-            files = await self._supervisor.events.channel.ask("rotate", timeout=WORKER_SECONDS, **arguments)
-            return {"rotated": files}
+            if arguments.get("what", "acct") != "acct":
+                raise CommandFailed("only accounting files can be rotated: rotate acct [FILE]")
+            file = arguments.get("file", "")
+            files = await self._supervisor.events.channel.ask("rotate", timeout=WORKER_SECONDS, file=file)
+            return {"files": files}
         if command == "reset.counters":
-            await self._ask_worker("reset.counters")
-            return {"text": "Traffic counters reset."}
+            return await self._ask_worker("reset.counters")
         raise CommandFailed(f"unknown command {command!r}")
 
     async def _ask_worker(self, command: str, **arguments: Any) -> Any:
@@ -74,38 +76,42 @@ class Commands:
 
     async def _status(self) -> dict[str, Any]:
         supervisor = self._supervisor
-        now = self._clock.wall()
-        status = await self._ask_worker("show.status")
         return {
-            "mta": {
-                "product": version(),
-                "fullHostName": supervisor.snapshot.top.text("host-name") or platform.node(),
-                "os": {"name": platform.system(), "version": platform.release()},
-                "cpu": {"count": len(os.sched_getaffinity(0))},
-            },
-            "status": {
-                "timeNow": now,
-                "startupTime": supervisor.started_at,
-                "uptime": now - supervisor.started_at,
-                "epoch": supervisor.snapshot.epoch,
-                **status,
-                "events": supervisor.events.heartbeat,
-            },
+            "status": supervisor.status,
+            "version": version()["version"],
+            "pid": os.getpid(),
+            "hostName": supervisor.snapshot.host_name() or platform.node(),
+            "timeNow": self._clock.wall(),
+            "startupTime": supervisor.started_at,
+            "epoch": supervisor.snapshot.epoch,
+            "configFile": str(supervisor.config),
+            "workers": 1,
+            "events": supervisor.events.heartbeat,
+            **await self._ask_worker("show.status"),
         }
 
-    def _workers(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": child.name,
-                "pid": child.pid,
-                "ready": child.is_ready,
-                "restarts": child.restarts,
-                **child.heartbeat,
-            }
-            for child in self._supervisor.children
-        ]
+    def _workers(self) -> dict[str, Any]:
+        return {
+            "worker": [
+                {
+                    "id": child.name,
+                    "pid": child.pid,
+                    "state": child.state,
+                    "startupTime": child.started_at,
+                    "restarts": child.restarts,
+                    "cpus": sorted(os.sched_getaffinity(child.pid)) if child.is_ready else [],
+                    **child.heartbeat,
+                }
+                for child in self._supervisor.children
+            ]
+        }
 
 
 def version() -> dict[str, str]:
-    """The product's name and version."""
-    return {"name": "mta", "version": importlib.metadata.version("mta")}
+    """The product's name and version, and what it runs on."""
+    return {
+        "name": "mta",
+        "version": importlib.metadata.version("mta"),
+        "python": platform.python_version(),
+        "revision": "",
+    }

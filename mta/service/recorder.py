@@ -45,6 +45,7 @@ class Recorder:
         )
 
     async def run(self, channel: socket.socket) -> int:
+        code = 0
         try:
             async with asyncio.TaskGroup() as company:
                 talk = company.create_task(self._channel.run(channel))
@@ -56,8 +57,8 @@ class Recorder:
                 beat.cancel()
         except* Exception as failures:
             log.critical("the events process died of a contradiction", exc_info=failures)
-            return EX_SOFTWARE
-        return 0
+            code = EX_SOFTWARE
+        return code
 
     async def _beat(self) -> None:
         # Ready at once: accounting catches up while mail already flows.

@@ -21,6 +21,7 @@ from typing import Any
 
 from mta.clock import Clock, SystemClock
 from mta.config.load import Loaded, load
+from mta.config.problems import Problem, Severity
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError
 from mta.service.admin import AdminSocket
@@ -72,7 +73,7 @@ def main(config: Path) -> int:
 
 def _report(loaded: Loaded) -> None:
     for problem in loaded.problems:
-        if problem.severity == "error" or loaded.snapshot is not None:
+        if problem.severity is Severity.ERROR or loaded.snapshot is not None:
             print(f"mta: {problem}", file=sys.stderr)
 
 
@@ -137,23 +138,31 @@ class Supervisor:
             self._code = code
             self._stop.set()
 
-    async def reload(self) -> str:
+    @property
+    def status(self) -> str:
+        """One word for monitors."""
+        if self._stop.is_set():
+            return "stopping"
+        return "running" if self._was_ready else "starting"
+
+    async def reload(self) -> dict[str, Any]:
         """Read the configuration again and hand it to everybody.
 
-        Returns a sentence for the operator. Raises CommandFailed with all errors when the new text is
+        Returns the epoch and the warnings. Raises CommandFailed with all problems when the new text is
         not good; the old one then stays in force everywhere.
         """
         async with self._reloading:
             loaded = load(self.config, epoch=self.snapshot.epoch + 1)
             if loaded.snapshot is None:
-                errors = "\n".join(str(p) for p in loaded.problems if p.severity == "error")
-                log.error("reload refused, the old configuration stays: %s", errors)
-                raise CommandFailed(errors)
+                errors = [problem for problem in loaded.problems if problem.severity is Severity.ERROR]
+                text = "\n".join(map(str, errors))
+                log.error("reload refused, the old configuration stays: %s", text)
+                raise CommandFailed(text, problems=[shown(problem) for problem in errors])
             for child in self.children:
                 await child.channel.ask("reload", timeout=RELOAD_SECONDS, epoch=loaded.snapshot.epoch)
             self.snapshot = loaded.snapshot
             log.info("reloaded epoch=%d", self.snapshot.epoch)
-            return "Configuration reloaded."
+            return {"epoch": self.snapshot.epoch, "problems": [shown(problem) for problem in loaded.problems]}
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,3 +236,14 @@ class Supervisor:
 
     async def _from_child(self, command: str, arguments: dict[str, Any]) -> Any:
         raise CommandFailed(f"the supervisor knows no {command}")
+
+
+def shown(problem: Problem) -> dict[str, Any]:
+    """A problem of the configuration as the control socket sends it."""
+    return {
+        "file": str(problem.file),
+        "line": problem.line,
+        "severity": problem.severity.value,
+        "text": problem.text,
+        "hint": problem.hint,
+    }

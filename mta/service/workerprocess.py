@@ -55,6 +55,7 @@ class WorkerProcess:
         self._drained = False
 
     async def run(self, channel: socket.socket) -> int:
+        code = 0
         try:
             async with asyncio.TaskGroup() as company:
                 talk = company.create_task(self._channel.run(channel))
@@ -71,11 +72,11 @@ class WorkerProcess:
         except* (SpoolError, ConfigError, OSError) as failures:
             for failure in failures.exceptions:
                 log.error("worker=%s cannot run: %s", self._name, failure)
-            return EX_TEMPFAIL
+            code = EX_TEMPFAIL
         except* Exception as failures:
             log.critical("worker=%s died of a contradiction", self._name, exc_info=failures)
-            return EX_SOFTWARE
-        return 0
+            code = EX_SOFTWARE
+        return code
 
     async def _work(self) -> None:
         self._worker = Worker(
