@@ -1,0 +1,152 @@
+"""One group commit: what is written and synced together, and how it went.
+
+A batch is formed on the event loop, run wherever the committer likes (it touches nothing but files), and
+completed on the loop again. It never retries a sync: after a failed one the kernel may have dropped the
+very pages that it reported, so the only safe answer is to stop acknowledging (PostgreSQL's fsync lesson).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from mta.clock import Clock
+from mta.errors import SpoolBroken, SpoolError, SpoolFull
+from mta.spool.segment import Segment
+
+__all__ = ["Accepted", "Batch", "Chore", "Done", "Outcome", "Write", "as_spool_error"]
+
+Done = Callable[[int, SpoolError | None], None]
+
+#: (message, recipients, envelope, body, body length, done), waiting for a commit.
+Accepted = tuple[int, int, bytes, "list[bytes]", int, Done]
+
+#: (kind, recipient, message, head, when it was said), waiting for a commit.
+Outcome = tuple[int, int, int, bytes, float]
+
+#: (file, offset, parts).
+Write = tuple[Segment, int, "list[bytes]"]
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def as_spool_error(error: OSError) -> SpoolError:
+    """SpoolFull for what passes when there is room again, SpoolBroken for the rest."""
+    text = error.strerror or str(error)
+    return SpoolFull(text) if error.errno in _NO_ROOM else SpoolBroken(text)
+
+
+class Chore(Protocol):
+    """Work on files that must not meet a commit in flight: freeing a file, moving survivors."""
+
+    def run(self) -> None:
+        """Do it, in whatever thread; OSError when it can't be done."""
+        ...
+
+    def finished(self, error: SpoolError | None) -> None:
+        """Take note of it, on the loop."""
+        ...
+
+
+class Batch:
+    """What one commit does. The error fields are None when all went well."""
+
+    __slots__ = (
+        "accept_error",
+        "accept_writes",
+        "chore",
+        "chore_error",
+        "directories",
+        "flushes",
+        "placed",
+        "refused",
+        "seconds",
+        "settle_error",
+        "settle_syncs",
+        "settle_writes",
+        "settles",
+    )
+
+    def __init__(self) -> None:
+        #: (accepted, segment, offset, record length), in order
+        self.placed: list[tuple[Accepted, Segment, int, int]] = []
+        #: (accepted, why), could not even be placed
+        self.refused: list[tuple[Accepted, SpoolError]] = []
+        self.accept_writes: list[Write] = []
+        self.settles: list[Outcome] = []
+        self.settle_writes: list[Write] = []
+        self.settle_syncs: list[Segment] = []
+        self.directories: list[Path] = []
+        self.flushes: list[Callable[[SpoolError | None], None]] = []
+        self.chore: Chore | None = None
+        self.accept_error: SpoolError | None = None
+        self.settle_error: SpoolError | None = None
+        self.chore_error: SpoolError | None = None
+        self.seconds = 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Batch accepts={len(self.placed)} settles={len(self.settles)} syncs={len(self.settle_syncs)}>"
+        )
+
+    def run(self, clock: Clock) -> None:
+        """Write and sync; never raises for what the disk does."""
+        started = clock.now()
+        try:
+            self._run()
+        except Exception as error:  # a bug, or no memory: nothing of it may be acknowledged
+            self.accept_error = SpoolBroken(f"commit failed: {error!r}")
+        self.seconds = clock.now() - started
+
+    def _run(self) -> None:
+        if self.accept_writes:
+            self.accept_error = self._write(self.accept_writes)
+        if self.settle_writes and not isinstance(self.accept_error, SpoolBroken):
+            self.settle_error = self._write(self.settle_writes)
+        if self.accept_writes and self.accept_error is None:
+            self.accept_error = self._sync(
+                [segment for segment, _, _ in self.accept_writes], self.directories
+            )
+        # Outcomes are only ever synced after the mail they speak of, and after a failure not at all.
+        if self.settle_syncs and not isinstance(self.accept_error or self.settle_error, SpoolBroken):
+            failed = self._sync(self.settle_syncs, () if self.accept_writes else self.directories)
+            self.settle_error = failed or self.settle_error
+        if self.chore is not None and not isinstance(self.accept_error or self.settle_error, SpoolBroken):
+            try:
+                self.chore.run()
+            except OSError as error:
+                self.chore_error = as_spool_error(error)
+
+    def _write(self, writes: list[Write]) -> SpoolError | None:
+        try:
+            for segment, at, parts in writes:
+                segment.write(parts, at)
+        except OSError as error:
+            failed = as_spool_error(error)
+            return failed if isinstance(failed, SpoolBroken) else self._take_back(writes) or failed
+        return None
+
+    def _take_back(self, writes: list[Write]) -> SpoolError | None:
+        """Cut off what a full disk let us write: never acknowledged, those records must not return."""
+        try:
+            for segment, at, _ in writes:
+                segment.files.truncate(segment.descriptor, at)
+                segment.end = segment.size = at
+        except OSError as error:
+            return SpoolBroken(f"cannot take back a failed write: {error.strerror}")
+        return None
+
+    def _sync(self, segments: list[Segment], directories: list[Path] | tuple[()]) -> SpoolError | None:
+        try:
+            synced: set[int] = set()
+            for segment in segments:
+                if segment.number not in synced:
+                    synced.add(segment.number)
+                    segment.sync()
+            for directory in directories:
+                segments[0].files.sync_directory(directory)
+        except OSError as error:
+            return SpoolBroken(f"sync failed: {error.strerror or error}")
+        return None

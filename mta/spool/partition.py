@@ -1,0 +1,402 @@
+"""One partition of the spool: the façade over files, index, commits and recovery.
+
+Its whole promise: `accept` answers only when a message is on disk; every recipient of it is handed to
+delivery, now or after a restart, until a `settle` for it is on disk; and an event that rode on a settle,
+defer or record is read by the events process at least once. Nothing here knows why a message is deferred or
+where it goes.
+
+A partition has one owner, who calls it from one event loop. It fails in three ways: SpoolFull (no room: try
+later), SpoolCorrupt (this message is damaged), SpoolBroken (a write or sync failed: restart it elsewhere).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
+from mta.message.envelope import decode_envelope
+from mta.spool.batch import Done, Outcome, as_spool_error
+from mta.spool.commit import Committer
+from mta.spool.index import Deferrals, Index, Place
+from mta.spool.lock import SpoolLock
+from mta.spool.marks import Marks
+from mta.spool.options import SpoolOptions
+from mta.spool.pool import MemoryPool
+from mta.spool.quarantine import Damage, Quarantine
+from mta.spool.record import (
+    DATA_START,
+    MAX_MESSAGE,
+    RECORD_SIZE,
+    Deferral,
+    FileKind,
+    RecordKind,
+    decode_accept_head,
+    encode_deferral,
+    is_sound,
+    unpack_record,
+)
+from mta.spool.recovery import ACCEPT_FOLDER, SETTLE_FOLDER, Survey, survey
+from mta.spool.segment import Segment, SegmentSet, no_segment, size_range
+from mta.spool.stored import Recovered, SpoolStats, Stored, Waiting
+from mta.spool.upkeep import Upkeep
+
+__all__ = ["Partition", "Recovered", "SpoolOptions", "SpoolStats", "Stored"]
+
+logger = logging.getLogger(__name__)
+
+_SETTLE, _DEFER, _RECORD = int(RecordKind.SETTLE), int(RecordKind.DEFER), int(RecordKind.RECORD)
+#: Ids given out but not yet on disk when a process died must not come again; far more than one batch holds.
+_ID_GAP = 1 << 16
+#: Joining a body's parts costs a copy: worth it for the memory pool, not for a giant.
+_MAX_YOUNG = 1 << 20
+_ROOM_IS_FRESH = 0.1
+
+
+class _Counted(msgspec.Struct, array_like=True, gc=False):
+    """The front of an envelope, read only as far as its recipients, to count them."""
+
+    queue_id: msgspec.Raw
+    received: msgspec.Raw
+    originator: msgspec.Raw
+    vmta: msgspec.Raw
+    recipients: list[msgspec.Raw]
+
+
+_counter = msgspec.msgpack.Decoder(_Counted)
+
+
+class Partition:
+    """An open partition; make one with `open`, end it with `close`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        options: SpoolOptions,
+        loop: asyncio.AbstractEventLoop,
+        lock: SpoolLock,
+        found: Survey,
+    ) -> None:
+        self.directory = directory
+        self._options, self._lock, self._loop = options, lock, loop
+        self._files, self._clock = options.files, options.clock
+        self._index: Index = found.index
+        self._deferrals: Deferrals | None = found.deferrals
+        self._pool = MemoryPool(options.memory_pool)
+        self._quarantine = Quarantine(directory)
+        self._next = found.highest_message + 1 + (_ID_GAP if found.highest_message else 0)
+        self._sequence = found.deferrals.highest
+        self._room_checked = float("-inf")
+        self._is_closed = False
+        for segment, damage in found.damage:
+            self._quarantine.keep(segment, damage)
+        for segment in found.unsealed:
+            segment.seal()
+        for segment in [*found.accepts, *found.settles]:
+            # A process that was killed leaves data in the kernel's hands: on disk before anybody trusts it.
+            segment.sync()
+        total = self._files.room(directory).total
+        self._accepts = self._set(FileKind.ACCEPT, found.accepts, options.segment_size, total)
+        self._settles = self._set(FileKind.SETTLE, found.settles, options.settle_size, total)
+        self._settled_until = max(self._settles.in_use, default=0)
+        self._marks = Marks(directory)
+        accept_segment = self._first_file(self._accepts)
+        settle_segment = self._first_file(self._settles)
+        self._files.sync_directory(self._accepts.directory)
+        self._files.sync_directory(self._settles.directory)
+        if settle_segment.number:
+            # Whatever the files before it hold is on disk: they were synced when they were sealed.
+            self._marks.publish_settle(settle_segment.number, DATA_START)
+        if accept_segment.number:
+            self._marks.publish_accept(accept_segment.number, DATA_START)
+        self._committer = Committer(
+            loop=loop,
+            clock=options.clock,
+            accepts=self._accepts,
+            settles=self._settles,
+            accept_segment=accept_segment,
+            settle_segment=settle_segment,
+            index=self._index,
+            marks=self._marks,
+            pace=options.pace,
+            settled=self._settled,
+            refused=self._pool.drop,
+            committed=self._committed,
+            broke=self._broke,
+        )
+        self._upkeep = Upkeep(
+            directory=directory,
+            options=options,
+            loop=loop,
+            committer=self._committer,
+            accepts=self._accepts,
+            settles=self._settles,
+            index=self._index,
+            quarantine=self._quarantine,
+        )
+        self._upkeep.start()
+
+    def __repr__(self) -> str:
+        state = self._committer.broken or ("closed" if self._is_closed else "open")
+        return f"<Partition {self.directory} {state} messages={self._index.messages}>"
+
+    @classmethod
+    def open(cls, directory: Path, *, options: SpoolOptions, loop: asyncio.AbstractEventLoop) -> Partition:
+        """Lock, read and make ready a partition, creating it if need be.
+
+        Damage goes to quarantine and doesn't stop it. Raises SpoolError when the partition is in use, is of
+        another format version, or can't be read at all.
+        """
+        try:
+            _make_private(directory)
+            for folder in (ACCEPT_FOLDER, SETTLE_FOLDER):
+                _make_private(directory / folder)
+            lock = SpoolLock(directory)
+            try:
+                return cls(directory, options, loop, lock, survey(options.files, directory, write=True))
+            except BaseException:
+                lock.close()
+                raise
+        except OSError as error:
+            raise SpoolError(f"spool {directory}: {error.strerror or error}") from error
+
+    def recovered(self) -> Iterator[Recovered]:
+        """What waited when the partition was opened, each message once, oldest first.
+
+        Messages are read as the iteration reaches them, so it may be spread over time; what is settled
+        meanwhile is left out. The second call gives nothing.
+        """
+        deferrals, self._deferrals = self._deferrals, None
+        if deferrals is None:
+            return
+        before = self._next
+        for message in self._index.all_waiting():
+            place = self._index.place(message) if message < before else None
+            if place is None or not self._index.waiting(message):
+                continue
+            try:
+                head, _ = self._read_head(message, place)
+                size, _, encoded = decode_accept_head(head)
+                envelope = decode_envelope(encoded)
+            except (SpoolCorrupt, ValueError) as error:
+                logger.error("spool message unreadable message=%d why=%r", message, str(error))
+                continue
+            settled = self._index.settled_in_part(message)
+            waiting = []
+            for recipient in range(len(envelope.recipients)):
+                if not settled >> recipient & 1:
+                    known = deferrals.find(message, recipient)
+                    waiting.append(
+                        Waiting(recipient, known.attempts, known.due) if known else Waiting(recipient, 0, 0.0)
+                    )
+            yield Recovered(message, envelope, size, waiting)
+
+    def refusal(self, size: int) -> SpoolError | None:
+        """Why a message of `size` bytes can't be taken now; None when it can. Cheap enough for every MAIL."""
+        if self._committer.broken:
+            return SpoolBroken(self._committer.broken)
+        options = self._options
+        if options.deliver_only:
+            return SpoolFull("this spool only delivers")
+        if self._committer.backlog > options.max_backlog:
+            return SpoolFull("no room for outcomes")
+        now = self._clock.now()
+        if now - self._room_checked > _ROOM_IS_FRESH:
+            try:
+                self._room = self._files.room(self.directory)
+            except OSError as error:
+                return as_spool_error(error)
+            self._room_checked = now
+        free, _, inodes = self._room
+        if inodes is not None and inodes < options.min_free_inodes:
+            return SpoolFull(f"{inodes} inodes left")
+        if free < options.min_free_space:
+            return SpoolFull(f"{free} bytes free, less than min-free-space")
+        if not self._upkeep.has_room(size, free):
+            return SpoolFull(f"{free} bytes free")
+        return None
+
+    def accept(self, envelope: bytes, body: Sequence[bytes], done: Done) -> None:
+        """Store a message; `done(message, None)` is called on the loop once it is on disk.
+
+        Answers come in the order of the calls. On failure `done` gets the error (SpoolFull, SpoolBroken) and
+        nothing of the message remains. Raises ValueError for bytes that are not an envelope.
+        """
+        recipients = len(_counter.decode(envelope).recipients)
+        size = sum(map(len, body))
+        message = self._next
+        if message >= MAX_MESSAGE:
+            raise SpoolBroken("out of message ids")
+        self._next = message + 1
+        if size <= _MAX_YOUNG:
+            whole = bytes(body[0]) if len(body) == 1 else b"".join(body)
+            self._pool.put(message, envelope, whole)
+            parts = [whole] if whole else []
+        else:
+            parts = [bytes(part) for part in body if part]
+        self._committer.accept((message, recipients, envelope, parts, size, done))
+
+    def load(self, message: int) -> Stored:
+        """A message with its body; from memory while it is young.
+
+        Raises SpoolCorrupt when it is damaged (and puts it into quarantine) or gone.
+        """
+        young = self._pool.find(message)
+        if young is not None:
+            return Stored(decode_envelope(young[0]), young[1])
+        place = self._index.place(message)
+        if place is None:
+            raise SpoolCorrupt(f"message {message} is not in the spool")
+        head, rest = self._read_head(message, place)
+        size, check, encoded = decode_accept_head(head)
+        if len(rest) != size or crc32(rest) != check:
+            raise self._damaged(place, f"body of message {message} does not match its checksum")
+        try:
+            return Stored(decode_envelope(encoded), rest)
+        except ValueError as error:
+            raise self._damaged(place, f"envelope of message {message}: {error}") from error
+
+    def settle(self, message: int, recipient: int, event: bytes) -> None:
+        """This recipient is delivered or has failed for good; on disk, with its event, 50 ms later."""
+        self._committer.settle(_SETTLE, recipient, message, event)
+
+    def defer(self, message: int, recipient: int, *, attempts: int, due: float, event: bytes | None) -> None:
+        """This recipient is tried again at `due` (epoch seconds), after `attempts` so far."""
+        self._sequence += 1
+        head = encode_deferral(Deferral(self._sequence, due, attempts), event or b"")
+        self._committer.settle(_DEFER, recipient, message, head)
+
+    def record(self, event: bytes) -> None:
+        """Something happened that settles nobody."""
+        self._committer.settle(_RECORD, 0, 0, event)
+
+    def flush(self, done: Callable[[SpoolError | None], None]) -> None:
+        """Call `done` when everything said so far is on disk, or with the reason why not."""
+        self._committer.flush(done)
+
+    def close(self) -> None:
+        """Commit what waits and let go of the partition. Blocks for a sync; may be called twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._upkeep.stop()
+        self._committer.close()
+        self._accepts.close()
+        self._settles.close()
+        self._marks.close()
+        self._lock.close()
+
+    def stats(self) -> SpoolStats:
+        """Figures as of now."""
+        room = self._files.room(self.directory)
+        return SpoolStats(
+            messages=self._index.messages,
+            recipients=self._index.recipients,
+            bytes=self._index.bytes,
+            segments=len(self._accepts.in_use),
+            settle_files=len(self._settles.in_use),
+            free_files=len(self._accepts.free) + len(self._settles.free),
+            free_space=room.free,
+            free_inodes=room.inodes,
+            pool_messages=len(self._pool),
+            pool_bytes=self._pool.bytes,
+            batches=self._committer.batches,
+            sync_seconds=self._committer.sync_seconds,
+            window_p99=self._committer.window.percentile(0.99),
+            backlog=self._committer.backlog,
+            damaged=self._quarantine.kept,
+            broken=self._committer.broken,
+        )
+
+    def _set(self, kind: FileKind, found: list[Segment], size: int, total: int) -> SegmentSet:
+        folder = ACCEPT_FOLDER if kind is FileKind.ACCEPT else SETTLE_FOLDER
+        sizes = (size, size) if size else size_range(kind, total)
+        files = SegmentSet(self._files, self.directory / folder, kind, sizes)
+        files.adopt(found)
+        if kind is FileKind.ACCEPT:
+            for segment in [segment for segment in files.in_use.values() if not segment.live]:
+                segment.write([files.free_header(segment)], 0)
+                segment.sync()
+                self._index.drop(segment.number, segment.first, segment.last)
+                files.release(segment, files.keep)
+        return files
+
+    def _first_file(self, files: SegmentSet) -> Segment:
+        """A file to begin with, its blocks written; while the disk is full, one that has no room."""
+        try:
+            if not files.free:
+                files.free.append(files.create(0, written=True))
+            return files.obtain(0, self._next)[0]
+        except OSError as error:
+            failed = as_spool_error(error)
+            if isinstance(failed, SpoolBroken):
+                raise
+            logger.warning("spool has no room directory=%s why=%r", files.directory, str(failed))
+            return no_segment(self._files, files.kind)
+
+    def _read_head(self, message: int, place: Place) -> tuple[bytes, bytes]:
+        """The checked head of a message's record, and its body (unchecked)."""
+        segment = self._accepts.in_use.get(place.number)
+        if segment is None:
+            raise SpoolCorrupt(f"message {message} has lost its file")
+        try:
+            data = segment.read(place.length, place.at)
+        except OSError as error:
+            raise self._damaged(place, f"message {message}: {error.strerror}") from error
+        if len(data) == place.length and place.length >= RECORD_SIZE:
+            check, salt, number, _, _, _, length, found = unpack_record(data, 0)
+            end = RECORD_SIZE + length
+            header = segment.header
+            if (salt, number, found) == (header.salt, header.number, message) and is_sound(
+                data, 0, check, end
+            ):
+                return data[RECORD_SIZE:end], data[end:]
+        raise self._damaged(place, f"record of message {message} does not match its checksum")
+
+    def _damaged(self, place: Place, why: str) -> SpoolCorrupt:
+        segment = self._accepts.in_use[place.number]
+        self._quarantine.keep(
+            segment, Damage(segment.path, place.number, place.at, place.at + place.length, why)
+        )
+        return SpoolCorrupt(why)
+
+    def _settled(self, outcomes: list[Outcome]) -> None:
+        """These outcomes are on disk: messages with nobody left no longer need their bytes."""
+        settle, in_use, drop = self._index.settle, self._accepts.in_use, self._pool.drop
+        for kind, recipient, message, _, _ in outcomes:
+            if kind == _SETTLE:
+                place = settle(message, recipient)
+                if place is not None:
+                    drop(message)
+                    segment = in_use[place.number]
+                    segment.live -= place.length
+                    if not segment.live:
+                        self._upkeep.emptied(segment)
+
+    def _committed(self) -> None:
+        self._upkeep.look_ahead()
+
+    def _broke(self, text: str) -> None:
+        logger.critical("spool broken directory=%s why=%r", self.directory, text)
+
+
+def _make_private(directory: Path) -> None:
+    """A directory that only its owner may enter; an open one is closed, with a warning."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode):
+        raise SpoolError(f"{directory} is not a directory")
+    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        raise SpoolError(f"{directory} belongs to user {found.st_uid}, not to us ({os.geteuid()})")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        logger.warning(
+            "spool directory was open to others path=%s mode=%o", directory, stat.S_IMODE(found.st_mode)
+        )
+        os.chmod(directory, 0o700)

@@ -1,0 +1,201 @@
+"""What the files of a partition say, read from the beginning: accepted minus settled.
+
+Accept segments come first: each sound ACCEPT or MOVED record is a row of the index. Then the settle files:
+each SETTLE takes one recipient away, of each recipient's deferrals the latest counts. Reading changes
+nothing on disk, so it also serves the tools that look at a spool beside a running daemon; the damage that
+it meets is listed for the caller to put into quarantine.
+
+A file without an END record was being written when the process stopped: there the bodies are checked as
+well, and a record that doesn't check out at its end was never acknowledged, unless the marks say so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mta.errors import SpoolError
+from mta.spool.files import Files
+from mta.spool.index import Deferrals, Index
+from mta.spool.marks import MarksRead, Position, read_marks
+from mta.spool.quarantine import Damage
+from mta.spool.record import (
+    DATA_START,
+    RECORD_SIZE,
+    FileHeader,
+    FileKind,
+    FileState,
+    FormatVersionError,
+    RecordKind,
+    decode_deferral,
+    decode_file_header,
+    is_sound,
+    unpack_record,
+)
+from mta.spool.scan import HOLE, Found, Scanner
+from mta.spool.segment import Segment
+
+__all__ = ["ACCEPT_FOLDER", "SETTLE_FOLDER", "Survey", "open_files", "scan_file", "survey"]
+
+logger = logging.getLogger(__name__)
+
+ACCEPT_FOLDER = "segments"
+SETTLE_FOLDER = "settle"
+
+
+@dataclass
+class Survey:
+    """What was found. Files are in the order of their numbers; `unsealed` lack an END record."""
+
+    index: Index
+    deferrals: Deferrals
+    accepts: list[Segment]
+    settles: list[Segment]
+    unsealed: list[Segment] = field(default_factory=list)
+    damage: list[tuple[Segment, Damage]] = field(default_factory=list)
+    highest_message: int = 0
+
+    def close(self) -> None:
+        for segment in [*self.accepts, *self.settles]:
+            segment.files.close(segment.descriptor)
+
+
+def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> list[Segment]:
+    """The spool files in a folder by number, free ones (number as last used) included.
+
+    What isn't ours is left alone with a warning. Raises SpoolError for a file of another format version.
+    """
+    found: list[Segment] = []
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return found
+    for name in names:
+        path = folder / name
+        if not name.isdigit():
+            logger.warning("spool file ignored path=%s why='not a name of ours'", path)
+            continue
+        try:
+            descriptor = files.open(path, write=write)
+        except OSError as error:
+            logger.warning("spool file ignored path=%s why=%r", path, str(error))
+            continue
+        size = files.size(descriptor)
+        segment = Segment(files, path, descriptor, FileHeader(kind, FileState.FREE, 0, 0, 0, size), size)
+        page = segment.read_past_damage(DATA_START, 0)
+        try:
+            header = decode_file_header(page)
+        except FormatVersionError as error:
+            files.close(descriptor)
+            raise SpoolError(f"{path}: {error}; it is left as it is") from error
+        if header is None:
+            header = _header_of_first_record(segment, kind)
+        if header is not None and header.kind == kind:
+            segment.header = header
+        elif any(page):
+            logger.error("spool file ignored path=%s why='no sound header and no sound first record'", path)
+            files.close(descriptor)
+            continue
+        found.append(segment)
+    found.sort(key=lambda segment: (segment.header.number, segment.path))
+    return found
+
+
+def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[Found]:
+    """All records of a file, holes among them, with `segment.end` set behind them.
+
+    Damage, and the file itself when it has no END, is added to `found`. `known` is how far the series of
+    files is known to have been on disk.
+    """
+    scanner = Scanner(segment.read_past_damage, segment.header, segment.size)
+    records = list(scanner)
+    if not scanner.is_sealed:
+        scanner = Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True)
+        records = list(scanner)
+        found.unsealed.append(segment)
+    segment.end = scanner.end
+    here = segment.number
+    for kind, at, _, _, _, follow in records:
+        # Torn by the crash, never acknowledged: nothing to keep.
+        is_torn = not scanner.is_sealed and known is not None and Position(here, at) >= known
+        if kind == HOLE and not is_torn:
+            found.damage.append((segment, Damage(segment.path, here, at, follow, "checksum does not match")))
+    if not scanner.is_sealed and known is not None and here == known.number and scanner.end < known.at:
+        text = "records that had been acknowledged are missing"
+        found.damage.append((segment, Damage(segment.path, here, scanner.end, known.at, text)))
+    elif not scanner.is_sealed and known is None and scanner.begins_record(scanner.end):
+        text = "the last record is incomplete"
+        found.damage.append((segment, Damage(segment.path, here, scanner.end, segment.size, text)))
+    return records
+
+
+def survey(files: Files, directory: Path, *, write: bool = False) -> Survey:
+    """Read a whole partition. SpoolError when it can't be read at all."""
+    marks = read_marks(directory)
+    accepts = open_files(files, directory / ACCEPT_FOLDER, FileKind.ACCEPT, write=write)
+    settles = open_files(files, directory / SETTLE_FOLDER, FileKind.SETTLE, write=write)
+    index = Index()
+    result = Survey(index, Deferrals(index), accepts, settles)
+    _read_accepts(result, marks)
+    result.deferrals = Deferrals(index)
+    _read_settles(result, marks)
+    live = index.live_bytes()
+    for segment in accepts:
+        segment.live = live.get(segment.number, 0) if segment.header.state == FileState.IN_USE else 0
+        result.highest_message = max(result.highest_message, segment.header.first)
+    result.highest_message = max(result.highest_message, index.last)
+    return result
+
+
+def _read_accepts(result: Survey, marks: MarksRead) -> None:
+    index, late = result.index, list[tuple[int, int, int, int, int]]()
+    accept_kind = int(RecordKind.ACCEPT)
+    for segment in result.accepts:
+        if segment.header.state != FileState.IN_USE:
+            continue
+        number, last = segment.number, index.last
+        for kind, at, recipients, message, _, follow in scan_file(segment, result, marks.accept):
+            if kind == HOLE:
+                continue
+            if kind == accept_kind and message > last:
+                index.add(message, number, at, follow - at, recipients)
+                last = message
+            else:
+                late.append((message, number, at, follow - at, recipients))
+            if message < segment.first:
+                segment.first = message
+            if message > segment.last:
+                segment.last = message
+    index.merge(late)
+
+
+def _read_settles(result: Survey, marks: MarksRead) -> None:
+    index, deferrals, highest = result.index, result.deferrals, 0
+    settle_kind, defer_kind = int(RecordKind.SETTLE), int(RecordKind.DEFER)
+    for segment in result.settles:
+        if segment.header.state != FileState.IN_USE:
+            continue
+        for kind, _, recipient, message, head, _ in scan_file(segment, result, marks.settle):
+            if kind == settle_kind:
+                index.settle(message, recipient)
+            elif kind == defer_kind:
+                deferrals.note(message, recipient, decode_deferral(head))
+            if message > highest:
+                highest = message
+    result.highest_message = highest
+
+
+def _header_of_first_record(segment: Segment, kind: FileKind) -> FileHeader | None:
+    """A header made up from the file's first record, when both copies of its own are damaged."""
+    fixed = segment.read_past_damage(RECORD_SIZE, DATA_START)
+    if len(fixed) < RECORD_SIZE:
+        return None
+    check, salt, number, _, _, _, length, message = unpack_record(fixed, 0)
+    if DATA_START + RECORD_SIZE + length > segment.size:
+        return None
+    record = segment.read_past_damage(RECORD_SIZE + length, DATA_START)
+    if not is_sound(record, 0, check, len(record)):
+        return None
+    return FileHeader(kind, FileState.IN_USE, number, salt, message, segment.size)
