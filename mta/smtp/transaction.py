@@ -161,8 +161,7 @@ class Transaction:
         """
         refusal = self._refusal()
         if refusal is not None:
-            self._end_all(Outcome(Fate.FAILED, refusal, _MAIL))
-            self.stage = _DONE
+            self.refuse(refusal)
             return b""
         if self._extensions.pipelining:
             commands = [self._mail_command(), *map(self._rcpt_command, self.recipients), "DATA\r\n"]
@@ -215,6 +214,17 @@ class Transaction:
             self._end_all(Outcome(Fate.UNTRIED, reply, _MAIL))
         elif stage is not _DONE:
             self._end_all(Outcome(Fate.DEFERRED, reply, stage))
+        self.is_closing = True
+        self.stage = _DONE
+
+    def refuse(self, reply: Reply) -> None:
+        """Our own no: the message can't be sent to this server, or at all."""
+        self._end_all(Outcome(Fate.FAILED, reply, self.stage))
+        self.stage = _DONE
+
+    def abandon(self, reply: Reply) -> None:
+        """We stop here ourselves: whoever has no outcome has not been tried."""
+        self._end_all(Outcome(Fate.UNTRIED, reply, self.stage))
         self.is_closing = True
         self.stage = _DONE
 

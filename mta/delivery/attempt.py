@@ -1,0 +1,49 @@
+"""One message on its way down one connection: the recipients taken, the bytes, and the transaction."""
+
+from __future__ import annotations
+
+from mta.message.envelope import Envelope, Recipient
+from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK
+from mta.smtp.extensions import Extensions
+from mta.smtp.transaction import Transaction
+
+__all__ = ["Attempt"]
+
+
+class Attempt:
+    """The references that the scheduler gave out together, with what is needed to send them.
+
+    `head` is what goes in front of the body (signatures); None as long as it is being made. `body` is dropped
+    once it is written. `started_at` is the time of the draw.
+    """
+
+    __slots__ = (
+        "body",
+        "envelope",
+        "head",
+        "message",
+        "recipients",
+        "refs",
+        "size",
+        "started_at",
+        "transaction",
+        "wire",
+    )
+
+    def __init__(
+        self, refs: list[int], envelope: Envelope, body: bytes, *, extensions: Extensions, now: float
+    ) -> None:
+        self.refs = refs
+        self.message = refs[0] >> RECIPIENT_BITS
+        self.envelope = envelope
+        self.recipients: list[Recipient] = [envelope.recipients[ref & RECIPIENT_MASK] for ref in refs]
+        self.body = body
+        self.head: bytes | None = b""
+        self.size = len(body)
+        self.started_at = now
+        self.wire = b""  # the commands that begin it
+        self.transaction = Transaction(envelope, self.recipients, self.size, extensions)
+
+    def __repr__(self) -> str:
+        stage = self.transaction.stage.name
+        return f"<Attempt of {self.envelope.queue_id} for {len(self.refs)} at {stage}>"

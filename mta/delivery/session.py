@@ -1,0 +1,514 @@
+"""A live connection to a receiver: it draws messages, pipelines their transactions, says what came of them.
+
+Driven by callbacks only: no task, no future and no timer of its own per message. What a reply means is
+decided in `smtp/transaction`, what becomes of a recipient in `settlement`; this shell writes, reads and
+keeps time.
+
+Theory of operation. `_awaiting` holds what the server still owes replies for, oldest first: a transaction, or
+None for a RSET. When the server has said 354 the body is written, and behind its final dot the envelope of
+the next message (RFC 2920 3.1), so that at most two transactions are under way: one that waits for the
+dot's reply and one whose envelope is out. Bodies over one chunk are fed in as the transport drains, so that
+a connection never holds more than `HIGH_WATER` of unsent bytes beside the body itself.
+
+One lazy timer per connection looks at `_deadline`, which moves with every reply (not with every byte: a
+server that sends one byte a second is given up all the same).
+
+Hot path: one `data_received` per message; benchmarks/micro/bench_delivery.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Final, Protocol
+
+from mta.clock import Clock
+from mta.delivery.attempt import Attempt
+from mta.delivery.connection import Connection
+from mta.delivery.policy import DeliveryPolicy
+from mta.errors import Contradiction, LocalProtocolError, RemoteProtocolError
+from mta.queue.slot import Slot
+from mta.smtp.reply import Reply
+from mta.smtp.replyparser import ReplyParser
+from mta.smtp.transaction import Fate, Move, Stage, internal_reply
+
+__all__ = ["Session", "Supply"]
+
+log = logging.getLogger(__name__)
+
+#: Bodies are written in pieces of this size; smaller ones at once, with the envelope behind them.
+CHUNK: Final = 64 * 1024
+#: Unsent bytes after which the transport asks us to stop.
+HIGH_WATER: Final = 128 * 1024
+#: Pieces written in one turn of the loop, however fast the network: others want to send too.
+PIECES_AT_ONCE: Final = 16
+#: Seconds between looks at the deadline, at most; it is met to the moment all the same.
+LOOK_EVERY: Final = 15.0
+#: A queue that is empty for a blink must not cost a new connection (seconds).
+LINGER: Final = 0.2
+#: How long a connection outlives a rate limit that stops it (seconds).
+RATE_PATIENCE: Final = 5.0
+#: How long the answer to QUIT is waited for (seconds).
+QUIT_PATIENCE: Final = 5.0
+#: Messages that the server's offers rule out, dealt with in one turn of the loop.
+REFUSALS_AT_ONCE: Final = 16
+#: A whole envelope may take so many times the time of one command.
+ENVELOPE_FACTOR: Final = 4
+
+_WAIT, _WRITE, _BODY, _SEND_DOT, _DONE = Move
+_END = Stage.END
+
+
+class Supply(Protocol):
+    """Where messages come from and where their results go; the dispatcher."""
+
+    def next_attempt(self, session: Session) -> Attempt | None:
+        """The next message for this connection, None for none now. Called in the reply callback."""
+        ...
+
+    def conclude(self, session: Session, attempt: Attempt) -> None:
+        """Every recipient of `attempt` has its outcome."""
+        ...
+
+    def closed(self, session: Session) -> None:
+        """The connection is gone; called once, after the last `conclude`."""
+        ...
+
+    def contradiction(self, error: Contradiction) -> None:
+        """Our own state contradicts itself: the worker must go."""
+        ...
+
+
+class Session(asyncio.Protocol):
+    """One connection at work. `begin` starts it; from there on it runs until `Supply.closed`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        slot: Slot,
+        policy: DeliveryPolicy,
+        supply: Supply,
+        *,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.connection = connection
+        self.slot = slot
+        self.policy = policy
+        self.completed = 0  # transactions that ended by the server's word
+        self.delivered = 0  # recipients
+        self.errors = 0  # recipients refused
+        self.is_resting = False
+        self._supply = supply
+        self._clock = clock
+        self._loop = loop
+        self._transport = connection.transport
+        self._pipelining = connection.extensions.pipelining
+        self._parser = ReplyParser()
+        self._awaiting: deque[Attempt | None] = deque()
+        self._sending: Attempt | None = None  # whose body is being written, or waits for its head
+        self._offset = 0  # written of that body
+        self._is_paused = False  # by the transport
+        self._is_draining = False
+        self._is_quitting = False
+        self._is_over = False
+        self._deadline = 0.0
+        self._envelope_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    def begin(self) -> None:
+        """Take the transport over and send the first message."""
+        self._transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        if self._transport.is_closing():
+            # It went while it was handed over; nobody will tell us.
+            self._loop.call_soon(self.connection_lost, None)
+            return
+        self._guarded(self._proceed)
+
+    def resume(self) -> None:
+        """The queue has something again: draw, as soon as there is room for it."""
+        if self._is_over or self._is_quitting:
+            return
+        if self.is_resting:
+            self._guarded(self._proceed)
+        elif self._pipelining and len(self._awaiting) == 1 and self._sending is None:
+            first = self._awaiting[0]
+            if first is not None and first.transaction.stage is _END:
+                self._guarded(self._write_following)
+
+    def drain(self) -> None:
+        """Finish what is under way, then QUIT."""
+        self._is_draining = True
+        if self.is_resting:
+            self._guarded(self._quit)
+
+    def cut(self) -> None:
+        """Stop now: what has not passed its final dot counts as never tried; the rest is waited for."""
+        self._is_draining = True
+        reply = internal_reply(451, "4.3.2", "shutting down")
+        for attempt in list(self._awaiting):
+            if attempt is not None and not (
+                attempt.transaction.stage is _END and attempt.transaction.is_body_sent
+            ):
+                self._awaiting.remove(attempt)
+                attempt.transaction.abandon(reply)
+                self._supply.conclude(self, attempt)
+        self._sending = None
+        if not self._awaiting:
+            self.abort(reply)
+
+    def abort(self, reply: Reply) -> None:
+        """End it here and now; `reply` is recorded for whoever has no outcome."""
+        self._lose_all(reply)
+        self._transport.abort()
+
+    @property
+    def is_waiting_for_dot(self) -> bool:
+        """Whether a message was sent as a whole and the receiver has not answered."""
+        return any(
+            attempt is not None and attempt.transaction.stage is _END and attempt.transaction.is_body_sent
+            for attempt in self._awaiting
+        )
+
+    def __repr__(self) -> str:
+        if self._is_over:
+            state = "over"
+        elif self._is_quitting:
+            state = "quitting"
+        elif self.is_resting:
+            state = "resting"
+        else:
+            first = self._awaiting[0] if self._awaiting else None
+            state = f"awaiting {first.transaction.stage.name}" if first is not None else "awaiting RSET"
+        return f"<Session {self.slot.key} with {self.connection.mta_name}: {state}, {self.completed} done>"
+
+    # -- what the transport says -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        if self._is_quitting:
+            # 221 or whatever: nothing depends on it. close() would wait for the peer's side of it.
+            self._transport.abort()
+            return
+        self._guarded(self._receive, data)
+
+    def eof_received(self) -> bool:
+        if not self._is_over and not self._is_quitting:
+            self._guarded(self._lose_all, internal_reply(451, "4.4.2", "connection closed by the receiver"))
+        self._transport.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            if not self._is_over:
+                why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "connection lost"
+                self._guarded(self._lose_all, internal_reply(451, "4.4.2", why.lower()))
+        finally:
+            self._is_over = True
+            self._supply.closed(self)
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        if self._sending is not None and self._sending.head is not None and not self._is_over:
+            self._guarded(self._write_pieces)
+
+    def _guarded(self, action: object, *arguments: object) -> None:
+        """Run what may fail by the peer's fault or ours: a bug of ours costs a connection, never mail."""
+        try:
+            action(*arguments)  # type: ignore[operator]
+        except RemoteProtocolError as error:
+            self.abort(internal_reply(451, "4.5.0", f"protocol error: {error}"))
+        except Contradiction as error:
+            self._is_over = True
+            self._transport.abort()
+            self._supply.contradiction(error)
+        except Exception:
+            log.exception("session=%r event=failed", self)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        try:
+            self._lose_all(internal_reply(451, "4.3.0", "internal error"))
+        except Exception:
+            log.exception("session=%r event=failed-again", self)
+        self._is_over = True
+        self._transport.abort()
+
+    # -- replies ---------------------------------------------------------------------------------------
+
+    def _receive(self, data: bytes) -> None:
+        replies = self._parser.feed(data)
+        awaiting = self._awaiting
+        for reply in replies:
+            if not awaiting:
+                raise RemoteProtocolError(f"{reply.code} in answer to nothing")
+            attempt = awaiting[0]
+            if attempt is None:
+                awaiting.popleft()
+                self._after_reset(reply)
+            else:
+                move = attempt.transaction.receive(reply)
+                if move is _WAIT:
+                    continue
+                if move is _BODY:
+                    self._begin_body(attempt)
+                elif move is _DONE:
+                    awaiting.popleft()
+                    self._conclude(attempt)
+                elif move is _WRITE:
+                    self._transport.write(attempt.transaction.take_command())
+                elif move is _SEND_DOT:
+                    self._transport.write(b".\r\n")
+            if self._is_over or self._is_quitting:
+                return
+        if self._parser.broken is not None:
+            raise self._parser.broken
+        if replies and awaiting:
+            self._await_reply()
+
+    def _conclude(self, attempt: Attempt) -> None:
+        """The server has said all it has to say about this message."""
+        transaction = attempt.transaction
+        self.completed += 1
+        self._supply.conclude(self, attempt)
+        if transaction.is_closing:
+            outcome = transaction.outcomes[-1]
+            self.abort(outcome.reply if outcome else internal_reply(451, "4.4.2", "connection closing"))
+        elif transaction.needs_reset:
+            self._reset()
+        elif not self._awaiting:
+            self._proceed()
+
+    def _reset(self) -> None:
+        """The next MAIL may ride with the RSET; its fate is decided by replies that come after RSET's."""
+        self._awaiting.append(None)
+        attempt = self._draw() if self._pipelining and self._has_more() else None
+        if attempt is None:
+            self._transport.write(b"RSET\r\n")
+        else:
+            self._transport.write(b"RSET\r\n" + attempt.wire)
+            self._awaiting.append(attempt)
+            self._start_clock(attempt)
+
+    def _after_reset(self, reply: Reply) -> None:
+        if reply.code // 100 != 2:
+            # 421, or a count that went wrong: in either case nothing here can be trusted any more.
+            raise RemoteProtocolError(f"{reply.code} in answer to RSET")
+        if not self._awaiting:
+            self._proceed()
+
+    # -- messages --------------------------------------------------------------------------------------
+
+    def _proceed(self) -> None:
+        """Nothing is under way: begin the next message, or rest."""
+        if self._transport.is_closing():
+            return  # connection_lost is on its way
+        attempt = self._draw()
+        if attempt is None:
+            if not self._is_over:
+                self._rest()
+            return
+        self.is_resting = False
+        self._awaiting.append(attempt)
+        self._transport.write(attempt.wire)
+        self._start_clock(attempt)
+        self._await_reply()
+
+    def _draw(self) -> Attempt | None:
+        """The next message whose envelope can be written; its commands are in `wire`."""
+        most = self.policy.max_errors_per_connection
+        if self._is_draining or (most and self.errors >= most):
+            return None
+        for _ in range(REFUSALS_AT_ONCE):
+            attempt = self._supply.next_attempt(self)
+            if attempt is None:
+                return None
+            try:
+                attempt.wire = attempt.transaction.start()
+            except LocalProtocolError as error:
+                attempt.transaction.refuse(internal_reply(553, "5.1.3", str(error)))
+            if attempt.wire:
+                return attempt
+            self._supply.conclude(self, attempt)
+        self._loop.call_soon(self.resume)
+        return None
+
+    def _has_more(self) -> bool:
+        """Whether asking for a message is worth while; asking in vain would make the slot idle too early."""
+        return self.slot.queue.ready.runs > 0 and not self._is_draining
+
+    def _write_following(self) -> None:
+        attempt = self._draw()
+        if attempt is not None:
+            self._awaiting.append(attempt)
+            self._transport.write(attempt.wire)
+
+    def _rest(self) -> None:
+        now = self._clock.now()
+        most = self.policy.max_errors_per_connection
+        if self._is_draining or self.slot.is_retired or (most and self.errors >= most):
+            self._quit()
+            return
+        self.is_resting = True
+        patience = max(self.policy.connection_idle_timeout, LINGER)
+        queue = self.slot.queue
+        if queue.ready.runs:
+            # Stopped by a rate: hanging up and calling again a moment later would be no politer.
+            patience = max(patience, min(RATE_PATIENCE, queue.unblocks_at(now) - now + LINGER))
+        self._set_deadline(now, patience)
+
+    def _quit(self) -> None:
+        self.is_resting = False
+        self._is_quitting = True
+        self._transport.write(b"QUIT\r\n")
+        self._set_deadline(self._clock.now(), QUIT_PATIENCE)
+
+    # -- bodies ----------------------------------------------------------------------------------------
+
+    def signed(self, attempt: Attempt, head: bytes) -> None:
+        """What goes in front of the body is ready; `attempt` may long be over."""
+        attempt.head = head
+        if self._sending is attempt and not self._is_over:
+            self._sending = None
+            self._guarded(self._begin_body, attempt)
+
+    def _begin_body(self, attempt: Attempt) -> None:
+        head, body = attempt.head, attempt.body
+        if head is None or self._is_paused or len(body) > CHUNK:
+            self._sending, self._offset = attempt, -1
+            if head is not None:
+                self._write_pieces()
+            return
+        attempt.transaction.is_body_sent = True
+        attempt.body = b""
+        self._transport.writelines((head, body, self._tail(body)))
+
+    def _write_pieces(self) -> None:
+        """Feed a long body to the transport as far as it takes it."""
+        attempt = self._sending
+        if attempt is None or self._is_over:
+            return
+        transport, body = self._transport, memoryview(attempt.body)
+        for _ in range(PIECES_AT_ONCE):
+            if self._is_paused:
+                break
+            if self._offset < 0:
+                self._offset = 0
+                if attempt.head:
+                    transport.write(attempt.head)
+            elif self._offset < len(body):
+                transport.write(body[self._offset : self._offset + CHUNK])
+                self._offset += CHUNK
+            else:
+                self._sending = None
+                attempt.transaction.is_body_sent = True
+                tail = self._tail(attempt.body)
+                attempt.body = b""
+                transport.write(tail)
+                self._await_reply()
+                return
+        else:
+            self._loop.call_soon(self._guarded, self._write_pieces)
+        self._await_reply()
+
+    def _tail(self, body: bytes) -> bytes:
+        """The final dot, and behind it the next envelope if there is one."""
+        dot = b".\r\n" if not body or body.endswith(b"\r\n") else b"\r\n.\r\n"
+        if not self._pipelining or not self._has_more():
+            return dot
+        following = self._draw()
+        if following is None:
+            return dot
+        self._awaiting.append(following)
+        return dot + following.wire
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    def _start_clock(self, attempt: Attempt) -> None:
+        self._envelope_until = self._clock.now() + ENVELOPE_FACTOR * self.policy.command_timeout
+
+    def _await_reply(self) -> None:
+        """Give the server its time for what it owes next."""
+        now = self._clock.now()
+        policy = self.policy
+        attempt = self._awaiting[0] if self._awaiting else None
+        if self._sending is not None:
+            self._set_deadline(now, policy.data_send_timeout)
+        elif attempt is not None and attempt.transaction.stage is _END:
+            self._set_deadline(now, policy.data_termination_timeout)
+            self._envelope_until = (
+                now + policy.data_termination_timeout + ENVELOPE_FACTOR * policy.command_timeout
+            )
+        else:
+            self._set_deadline(now, min(policy.command_timeout, self._envelope_until - now))
+
+    def _set_deadline(self, now: float, patience: float) -> None:
+        self._deadline = deadline = now + patience
+        if deadline < self._timer_at:
+            self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = min(max(self._deadline - now, 0.0), LOOK_EVERY)
+        self._timer_at = now + delay
+        self._timer = self._loop.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        now = self._clock.now()
+        self._timer = None
+        self._timer_at = float("inf")
+        # The loop's clock and ours may differ by its resolution.
+        if now < self._deadline - 0.001:
+            self._arm(now)
+        elif self._is_quitting or self._is_over:
+            self._transport.abort()
+        elif self.is_resting:
+            self._guarded(self._quit)
+        else:
+            self._overdue()
+
+    def _overdue(self) -> None:
+        attempt = self._awaiting[0] if self._awaiting else None
+        if self._sending is not None:
+            words = "the receiver does not take the message in time"
+        elif attempt is None:
+            words = "no answer to RSET in time"
+        elif attempt.transaction.stage is _END:
+            words = "no answer to the end of data in time"
+        else:
+            words = f"no answer to {attempt.transaction.stage.name} in time"
+        reply, fate = internal_reply(451, "4.4.2", words), Fate.DEFERRED
+        if self.policy.assume_delivery_upon_data_termination_timeout and self.is_waiting_for_dot:
+            reply, fate = internal_reply(250, "2.0.0", f"delivery assumed: {words}"), Fate.DELIVERED
+        self._guarded(self._lose_all, reply, fate)
+        self._transport.abort()
+
+    # -- ends ------------------------------------------------------------------------------------------
+
+    def _lose_all(self, reply: Reply, after_dot: Fate = Fate.DEFERRED) -> None:
+        """No reply will come any more: conclude everything under way."""
+        self._is_over = True
+        self.is_resting = False
+        self._sending = None
+        in_body = Fate.FAILED if self.policy.bounce_upon_transfer_failure else Fate.DEFERRED
+        # Whoever stands behind another message was sent on trust; so was the first after a quiet time. On a
+        # connection that has never carried anything the server's silence counts.
+        untried = self.completed > 0
+        while self._awaiting:
+            attempt = self._awaiting.popleft()
+            if attempt is not None:
+                fate = after_dot if attempt.transaction.is_body_sent else in_body
+                attempt.transaction.lose(reply, untried=untried, in_transfer=fate)
+                self._supply.conclude(self, attempt)
+                untried = True
