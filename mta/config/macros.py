@@ -21,8 +21,9 @@ __all__ = ["Macros"]
 _USE = re.compile(r"\$([A-Za-z0-9_]+)")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
-#: More combinations than this come from a mistake, not from a wish.
+#: More combinations, or macros within macros, than this come from a mistake, not from a wish.
 MAX_RESULTS = 100_000
+MAX_DEPTH = 50
 
 
 class Macros:
@@ -31,6 +32,7 @@ class Macros:
     def __init__(self) -> None:
         self._lists: dict[str, tuple[str, ...]] = {}
         self._origins: dict[str, Origin] = {}
+        self._expanded: dict[str, tuple[str, ...]] = {}
 
     def define(self, value: str, origin: Origin, problems: Problems) -> None:
         """Take the value of one `domain-macro NAME a,b,c` line; a later definition replaces the earlier."""
@@ -52,6 +54,7 @@ class Macros:
             problems.warning(
                 origin, f"domain-macro {name} is defined again; the first one is in {self._origins[name]}"
             )
+        self._expanded.clear()
         self._lists[name] = entries
         self._origins[name] = origin
 
@@ -85,16 +88,20 @@ class Macros:
     def names(self) -> Iterable[str]:
         return self._lists.keys()
 
-    def _entries(self, name: str, within: tuple[str, ...]) -> list[str]:
-        if name in within:
-            raise ValueError(f"${name} is defined by itself: {' → '.join((*within, name))}")
+    def _entries(self, name: str, within: tuple[str, ...]) -> tuple[str, ...]:
+        """What `$name` stands for, each text once; kept, since chains of macros would multiply the work."""
+        if name in self._expanded:
+            return self._expanded[name]
+        if name in within or len(within) >= MAX_DEPTH:
+            raise ValueError(f"${name} is defined by itself: {' → '.join((*within[-5:], name))}")
         entries = self._lists.get(name)
         if entries is None:
             close = difflib.get_close_matches(name, self._lists, n=1)
             raise ValueError(f"${name} is not defined" + (f", did you mean ${close[0]}?" if close else ""))
-        found: list[str] = []
+        found: dict[str, None] = {}
         for entry in entries:
-            found += self.expand(entry, _within=(*within, name))
+            found.update(dict.fromkeys(self.expand(entry, _within=(*within, name))))
             if len(found) > MAX_RESULTS:
                 raise ValueError(f"${name} stands for more than {MAX_RESULTS} names")
-        return found
+        self._expanded[name] = tuple(found)
+        return self._expanded[name]
