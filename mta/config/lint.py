@@ -9,6 +9,7 @@ not there. (The builder itself warns about names that it reads as something else
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 import socket
 from collections.abc import Callable, Iterator
@@ -43,6 +44,9 @@ SHORTEST_FIRST_RETRY = 60.0
 #: Blocks that the builder reports as a whole.
 _SILENT_SCOPES = frozenset(form.scope for form in BLOCKS if form.status is Status.NO_EFFECT)
 
+#: Whom a server started by root becomes when nobody is named.
+DEFAULT_USER = "mta"
+
 #: Endings that the world can't resolve, so that a receiver would take the name for a lie.
 PRIVATE_SUFFIXES = (".local", ".localdomain", ".localhost", ".lan", ".internal", ".home", ".corp", ".arpa")
 
@@ -55,6 +59,7 @@ class Machine:
     memory: int = 0
     is_root: bool = False
     has_address: Callable[[str], bool] = lambda _ip: True
+    has_user: Callable[[str], bool] = lambda _name: True
 
     @classmethod
     def here(cls) -> Machine:
@@ -67,6 +72,7 @@ class Machine:
             memory=pages * page,
             is_root=os.geteuid() == 0,
             has_address=_is_local,
+            has_user=_is_user,
         )
 
 
@@ -163,9 +169,16 @@ def hasty_retries(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
 def root_without_user(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
     """Root is needed for low ports only; staying root turns every bug into the whole machine's."""
     top = snapshot.top
-    if machine.is_root and top.boolean("run-as-root") and not top.text("process-user"):
+    hint = "write process-user NAME"
+    if top.boolean("run-as-root") and not top.text("process-user"):
         place = top.origin("run-as-root") or _place_of_default(snapshot)
-        yield _at(place, "the server would stay root", "write process-user mta, or run-as-root no")
+        yield _at(place, "run-as-root yes: a server started by root would stay root", hint)
+    elif machine.is_root:
+        user = top.text("process-user") or DEFAULT_USER
+        if not machine.has_user(user):
+            place = top.origin("process-user") or _place_of_default(snapshot)
+            text = f"this machine has no user {user} that a server started by root could become"
+            yield _at(place, text, f"useradd --system {user}, or {hint}")
 
 
 def open_relay(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
@@ -333,5 +346,13 @@ def _is_local(ip: str) -> bool:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((ip, 0))
     except OSError:
+        return False
+    return True
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
         return False
     return True

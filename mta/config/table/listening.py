@@ -55,7 +55,7 @@ _SERVER_TLS = (
     Directive(
         "smtp-server-tls-certificate",
         GLOBAL,
-        Kind.WORDS,
+        Kind.FILE,
         None,
         "`FILE [PASSWORD]`: PEM file with certificate chain and private key for STARTTLS.",
     ),
@@ -181,7 +181,7 @@ _LISTENER = (
     Directive(
         "tls-certificate",
         LISTENERS,
-        Kind.WORDS,
+        Kind.FILE,
         None,
         "`FILE [PASSWORD]`: certificate of this listener in place of the server's.",
         NO,

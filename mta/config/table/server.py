@@ -43,18 +43,18 @@ _PROCESS = (
         "run-as-root",
         GLOBAL,
         Kind.BOOLEAN,
-        "yes",
-        "With `no` the server gives up root once its ports are open and goes on as the user of "
-        "`process-user`.",
+        "no",
+        "Whether a server started by root stays root. With `no` it becomes the user of `process-user`, or "
+        "the user mta, once its ports are open. (PowerMTA's default is yes.)",
     ),
     Directive(
         "process-user",
         GLOBAL,
         Kind.TEXT,
         None,
-        "Account to become after the ports are open; implies `run-as-root no`.",
+        "The account that a server started by root becomes once its ports are open (default: mta).",
         OURS,
-        hint="PowerMTA has only `run-as-root no`",
+        hint="PowerMTA has only run-as-root no, which means its user pmta",
     ),
     Directive(
         "max-memory-usage-percent",
