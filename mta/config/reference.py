@@ -140,13 +140,20 @@ def _section(form: BlockForm) -> list[str]:
 
 
 def _row(row: Directive) -> str:
-    value = ", ".join(row.choices) if row.choices and len(row.choices) < 7 else row.kind.value
+    value = _value(row, ", ")
     if row.repeatable:
         value += " (repeatable)"
     default = f"`{row.default}`" if row.default is not None else ""
     remark = _REMARKS[row.status]
     cells = (f"`{row.name}`", _cell(value), _cell(default), _cell(_with_hint(row)), remark)
     return "| " + " | ".join(cells) + " |"
+
+
+def _value(row: Directive, between: str) -> str:
+    """The words that a value may be, or its kind, or both (a number or `auto`)."""
+    if row.kind in (Kind.ENUM, Kind.ENUMS):
+        return between.join(row.choices) if len(row.choices) < 7 else row.kind.value
+    return " or ".join((row.kind.value, *row.choices))
 
 
 def _with_hint(row: Directive) -> str:
@@ -219,7 +226,7 @@ def _man_heading(form: BlockForm) -> str:
 
 
 def _man_value(row: Directive) -> str:
-    value = " | ".join(row.choices) if row.choices and len(row.choices) < 7 else row.kind.value
+    value = _value(row, " | ")
     return f"{value} (default: {row.default})" if row.default is not None else value
 
 

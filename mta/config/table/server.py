@@ -211,10 +211,11 @@ _SPOOL = (
     Directive(
         "spool-max-recipients",
         GLOBAL,
-        Kind.TEXT,
+        Kind.INTEGER,
         "auto",
         "How many recipients may wait in all before new mail is put off with a 4xx.",
         NO,
+        choices=("auto",),
     ),
     Directive(
         "sync-msg-create",
