@@ -16,7 +16,7 @@ from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
 from mta.spool.segment import Segment
 
-__all__ = ["Accepted", "Batch", "Chore", "Done", "Outcome", "Write", "as_spool_error"]
+__all__ = ["Accepted", "Batch", "Chore", "Done", "Outcome", "Write", "as_spool_error", "take_back"]
 
 Done = Callable[[int, SpoolError | None], None]
 
@@ -36,6 +36,20 @@ def as_spool_error(error: OSError) -> SpoolError:
     """SpoolFull for what passes when there is room again, SpoolBroken for the rest."""
     text = error.strerror or str(error)
     return SpoolFull(text) if error.errno in _NO_ROOM else SpoolBroken(text)
+
+
+def take_back(writes: list[Write]) -> SpoolError | None:
+    """Cut off what a full disk let us write: never acknowledged, those records must not return.
+
+    The files end there from now on. SpoolBroken when even that fails.
+    """
+    try:
+        for segment, at, _ in writes:
+            segment.files.truncate(segment.descriptor, at)
+            segment.end = segment.size = at
+    except OSError as error:
+        return SpoolBroken(f"cannot take back a failed write: {error.strerror}")
+    return None
 
 
 class Chore(Protocol):
@@ -125,17 +139,7 @@ class Batch:
                 segment.write(parts, at)
         except OSError as error:
             failed = as_spool_error(error)
-            return failed if isinstance(failed, SpoolBroken) else self._take_back(writes) or failed
-        return None
-
-    def _take_back(self, writes: list[Write]) -> SpoolError | None:
-        """Cut off what a full disk let us write: never acknowledged, those records must not return."""
-        try:
-            for segment, at, _ in writes:
-                segment.files.truncate(segment.descriptor, at)
-                segment.end = segment.size = at
-        except OSError as error:
-            return SpoolBroken(f"cannot take back a failed write: {error.strerror}")
+            return failed if isinstance(failed, SpoolBroken) else take_back(writes) or failed
         return None
 
     def _sync(self, segments: list[Segment], directories: list[Path] | tuple[()]) -> SpoolError | None:

@@ -40,6 +40,7 @@ class Index:
         self._lengths = array("I")
         self._waiting = array("H")
         self._settled: dict[int, int] = {}  # message → bit mask, for messages settled in part
+        self._copies: dict[int, list[int]] = {}  # message → files with older copies of it
 
     def __repr__(self) -> str:
         return f"<Index messages={self.messages} recipients={self.recipients} rows={len(self._ids)}>"
@@ -78,6 +79,8 @@ class Index:
         kept: list[int] = []
         for place in order:
             if kept and ids[kept[-1]] == ids[place]:
+                loser = min(numbers[place], numbers[kept[-1]])
+                self._copies.setdefault(ids[place], []).append(loser)
                 if numbers[place] > numbers[kept[-1]]:
                     kept[-1] = place
             else:
@@ -136,12 +139,17 @@ class Index:
         return Place(self._numbers[row], self._places[row], length)
 
     def move(self, message: int, source: int, number: int, at: int, length: int) -> bool:
-        """The message's bytes are now elsewhere; False when it had left file `source` or the index before."""
+        """The message now has a copy in file `number`, and that is the one to use.
+
+        False when the index no longer had it in file `source`. The old copy is remembered until its file
+        is dropped: as long as any copy is on disk, the row stays.
+        """
         row = self.row(message)
         if row < 0 or self._numbers[row] != source:
             return False
         self.bytes += (length - self._lengths[row]) if self._waiting[row] else 0
         self._numbers[row], self._places[row], self._lengths[row] = number, at, length
+        self._copies.setdefault(message, []).append(source)
         return True
 
     def drop(self, number: int, first: int, last: int) -> int:
@@ -149,12 +157,23 @@ class Index:
 
         Returns how many of them somebody still waited for (none, unless the file was damaged).
         """
-        ids = self._ids
+        for message, others in list(self._copies.items()):
+            if number in others:
+                others.remove(number)
+                if not others:
+                    del self._copies[message]
+        ids, numbers = self._ids, self._numbers
         start, stop = bisect_left(ids, first), bisect_right(ids, last)
-        kept = [found != number for found in self._numbers[start:stop]]
+        kept = [found != number for found in numbers[start:stop]]
         lost = 0
-        for row in range(start, stop):
-            if not kept[row - start] and self._waiting[row]:
+        for row in range(start, stop) if not all(kept) else ():
+            if kept[row - start]:
+                continue
+            if ids[row] in self._copies:
+                # Nobody waits for it, but a restart would find the other copy.
+                numbers[row] = self._copies[ids[row]][0]
+                kept[row - start] = True
+            elif self._waiting[row]:
                 lost += 1
                 self.messages -= 1
                 self.recipients -= self._waiting[row]

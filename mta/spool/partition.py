@@ -105,7 +105,6 @@ class Partition:
         total = self._files.room(directory).total
         self._accepts = self._set(FileKind.ACCEPT, found.accepts, options.segment_size, total)
         self._settles = self._set(FileKind.SETTLE, found.settles, options.settle_size, total)
-        self._settled_until = max(self._settles.in_use, default=0)
         self._marks = Marks(directory)
         accept_segment = self._first_file(self._accepts)
         settle_segment = self._first_file(self._settles)
@@ -139,7 +138,6 @@ class Partition:
             accepts=self._accepts,
             settles=self._settles,
             index=self._index,
-            quarantine=self._quarantine,
         )
         self._upkeep.start()
 

@@ -1,23 +1,23 @@
 """What keeps a partition's files in order: freeing, spares, and the room that outcomes need.
 
 Runs beside the commits, never in their way: files are freed as chores between two batches, new files are
-filled in a thread of their own. Outcomes must not starve on a full disk (without them nothing can ever be
-removed), so a spare settle file is kept, and mail is refused while the disk could not take another.
+filled in the background. Outcomes must not starve on a full disk (without them nothing can ever be removed),
+so a spare settle file is kept, and mail is refused while the disk could not take another.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from mta.errors import SpoolError
+from mta.spool.background import Background
 from mta.spool.commit import Committer
+from mta.spool.compaction import Compaction
 from mta.spool.index import Index
 from mta.spool.options import SpoolOptions
-from mta.spool.quarantine import Quarantine
 from mta.spool.segment import Segment, SegmentSet
 
 __all__ = ["Upkeep"]
@@ -25,23 +25,28 @@ __all__ = ["Upkeep"]
 logger = logging.getLogger(__name__)
 
 _PERIOD = 1.0
+#: Bytes of headers and directory entries that a message may cost beside itself.
+_SLACK = 16 << 10
 
 
 class FreeFile:
-    """Chore: mark an accept segment free on disk, so that its file can be used again."""
+    """Chore: mark a file free on disk, so that it can be used again."""
 
-    def __init__(self, upkeep: Upkeep, segment: Segment) -> None:
-        self._upkeep, self._segment = upkeep, segment
+    def __init__(
+        self, files: SegmentSet, segment: Segment, freed: Callable[[SegmentSet, Segment, bool], None]
+    ) -> None:
+        self._files, self._segment, self._freed = files, segment, freed
         self._was_empty = False
 
     def run(self) -> None:
+        # A message that was in flight when this was decided may have landed in the file since.
         self._was_empty = not self._segment.live
         if self._was_empty:
-            self._segment.write([self._upkeep.accepts.free_header(self._segment)], 0)
+            self._segment.write([self._files.free_header(self._segment)], 0)
             self._segment.sync()
 
     def finished(self, error: SpoolError | None) -> None:
-        self._upkeep.freed(self._segment, error is None and self._was_empty)
+        self._freed(self._files, self._segment, error is None and self._was_empty)
 
 
 class Upkeep:
@@ -57,84 +62,98 @@ class Upkeep:
         accepts: SegmentSet,
         settles: SegmentSet,
         index: Index,
-        quarantine: Quarantine,
     ) -> None:
-        self.accepts, self.settles, self.index, self.quarantine = accepts, settles, index, quarantine
+        self._accepts, self._settles, self._index = accepts, settles, index
         self._directory, self._options, self._loop, self._committer = directory, options, loop, committer
+        self._background = Background(loop)
         self._timer: asyncio.TimerHandle | None = None
-        self._freeing: set[int] = set()
-        self._filler: threading.Thread | None = None
-        self._filled: list[tuple[SegmentSet, Segment]] = []
-        self._is_full = False
-        self._is_stopped = False
+        self._freeing: set[tuple[int, int]] = set()
+        self._is_stopped = self._is_full = False
+        self.compaction = Compaction(
+            loop=loop,
+            directory=directory,
+            committer=committer,
+            accepts=accepts,
+            settles=settles,
+            index=index,
+            background=self._background,
+            free=self.free,
+        )
 
     def start(self) -> None:
         """Begin the periodic look."""
-        self._timer = self._loop.call_later(_PERIOD, self._look)
+        self._timer = self._loop.call_later(_PERIOD, self._look_again)
 
     def stop(self) -> None:
-        """No more looks; waits for a file that is being filled."""
+        """No more looks; waits for what is going on in the background."""
         self._is_stopped = True
+        self.compaction.stop()
         if self._timer is not None:
             self._timer.cancel()
-        if self._filler is not None:
-            self._filler.join()
-        self._take_filled()
+        self._background.stop()
 
     def has_room(self, size: int, free: int) -> bool:
-        """Whether a message of `size` fits with `free` bytes on the file system, and its outcomes too."""
+        """Whether a message of `size` fits with `free` bytes on the file system, and outcomes after it."""
         current = self._committer.accept_segment
-        reserve = 2 * self.settles.spare_size - self.settles.free_bytes
-        return free + self.accepts.free_bytes + current.size - current.end >= size + 8192 + max(0, reserve)
+        reserve = max(0, 2 * self._settles.spare_size - self._settles.free_bytes)
+        return free + self._accepts.free_bytes + current.size - current.end >= size + _SLACK + reserve
 
     def emptied(self, segment: Segment) -> None:
-        """Nobody needs the messages in this segment: free it, unless it is being written."""
-        if segment is not self._committer.accept_segment and segment.number not in self._freeing:
-            self._freeing.add(segment.number)
-            self._committer.add_chore(FreeFile(self, segment))
+        """Nobody waits for the messages in this accept segment any more."""
+        if segment is not self._committer.accept_segment and segment is not self.compaction.target:
+            self.free(self._accepts, segment)
 
-    def freed(self, segment: Segment, is_free: bool) -> None:
-        """A FreeFile chore is through."""
-        self._freeing.discard(segment.number)
-        if is_free:
-            self.index.drop(segment.number, segment.first, segment.last)
-            self.accepts.release(segment, 0 if self._options.delete_files else self.accepts.keep)
+    def free(self, files: SegmentSet, segment: Segment) -> None:
+        """Mark a file free and take it out of use; nothing in it is needed."""
+        key = files.kind, segment.number
+        if key not in self._freeing and segment.number in files.in_use:
+            self._freeing.add(key)
+            self._committer.add_chore(FreeFile(files, segment, self._freed))
 
     def look_ahead(self) -> None:
         """After each commit: see that a filled file is ready when the current one is full."""
+        if self._background.is_busy or self._is_full or self._is_stopped or self._committer.broken:
+            return
         current = self._committer.accept_segment
-        if self._filler is None and not self.accepts.free and current.end * 2 > current.size > 0:
-            self._fill(self.accepts)
-        elif self._filler is None and not self.settles.free:
-            self._fill(self.settles)
+        if not self._settles.free:
+            self._fill(self._settles)
+        elif not self._accepts.free and current.end * 2 > current.size > 0:
+            self._fill(self._accepts)
 
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(_PERIOD, self._look)
+    def look(self) -> None:
+        """What a second of time asks for: free what is empty, compact what is nearly so."""
         self._is_full = False
-        for segment in list(self.accepts.in_use.values()):
+        for segment in list(self._accepts.in_use.values()):
             if not segment.live:
                 self.emptied(segment)
+        try:
+            room = self._options.files.room(self._directory)
+        except OSError:
+            return
+        self.compaction.look(is_full=not self.has_room(self._accepts.largest, room.free))
+
+    def _look_again(self) -> None:
+        self._timer = self._loop.call_later(_PERIOD, self._look_again)
+        self.look()
+
+    def _freed(self, files: SegmentSet, segment: Segment, is_free: bool) -> None:
+        self._freeing.discard((files.kind, segment.number))
+        if is_free:
+            if files is self._accepts:
+                self._index.drop(segment.number, segment.first, segment.last)
+            files.release(segment, 0 if self._options.delete_files else files.keep)
 
     def _fill(self, files: SegmentSet) -> None:
-        if self._is_stopped or self._is_full or self._committer.broken:
-            return
-        self._filler = threading.Thread(target=self._create, args=(files,), name="spool-fill", daemon=True)
-        self._filler.start()
+        self._background.run(lambda: self._create(files))
 
-    def _create(self, files: SegmentSet) -> None:
-        """The thread: fills a new file. A full disk is no news here: the commit will say so if it matters."""
+    def _create(self, files: SegmentSet) -> Callable[[], None]:
+        """In the background: a new file. A full disk is no news here: the commit says so if it matters."""
         try:
             segment = files.create(0, written=True)
         except OSError as error:
             logger.info("spool has no room for a spare file directory=%s why=%r", files.directory, str(error))
-            self._is_full = True
-        else:
-            self._filled.append((files, segment))
-        with contextlib.suppress(RuntimeError):  # the loop is gone: stop() takes what was made
-            self._loop.call_soon_threadsafe(self._take_filled)
+            return self._have_no_room
+        return lambda: files.free.append(segment)
 
-    def _take_filled(self) -> None:
-        self._filler = None
-        while self._filled:
-            files, segment = self._filled.pop()
-            files.free.append(segment)
+    def _have_no_room(self) -> None:
+        self._is_full = True
