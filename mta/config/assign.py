@@ -118,12 +118,11 @@ class Assigner:
                 origin, f"{name} doesn't belong {_inside(scope)}", f"it is a directive of {places}"
             )
             return
-        close = TABLE.suggest(scope, name)
-        self._problems.error(
-            origin,
-            f"unknown directive {name} {_inside(scope)}",
-            f"did you mean {close}?" if close else "",
-        )
+        close, places_of_it = TABLE.suggest(scope, name)
+        hint = f"did you mean {close}?" if close else ""
+        if close and scope not in places_of_it and not self.belongs_in_domain(scope, close):
+            hint = f"did you mean {close}, in {' or '.join(sorted(map(place_name, places_of_it)))}?"
+        self._problems.error(origin, f"unknown directive {name} {_inside(scope)}", hint)
 
 
 def place_name(scope: Scope) -> str:

@@ -58,11 +58,16 @@ class Table:
             found |= row.scopes
         return found
 
-    def suggest(self, scope: Scope, name: str) -> str:
-        """The name of `scope` that was probably meant by `name`, or ''."""
-        names = [row.name for row in self._rows if scope in row.scopes and row.status is not Status.FOREIGN]
-        close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.75)
-        return close[0] if close else ""
+    def suggest(self, scope: Scope, name: str) -> tuple[str, frozenset[Scope]]:
+        """The name that was probably meant by `name`, and where it may stand; names of `scope` come first."""
+        known = [row for row in self._rows if row.status is not Status.FOREIGN]
+        for rows in ([row for row in known if scope in row.scopes], known):
+            close = difflib.get_close_matches(
+                name.lower(), {row.name: None for row in rows}, n=1, cutoff=0.75
+            )
+            if close:
+                return close[0], self.scopes(close[0])
+        return "", frozenset()
 
 
 TABLE = Table(ROWS)
