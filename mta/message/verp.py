@@ -3,8 +3,8 @@
     bounces@example.com  +  bob@example.net   →   bounces+bob=example.net@example.com
 
 What stands behind the last `+` of the local part is the recipient, its `@` written as `=`; octets of its
-local part that would be misread (`+`, `%`, and all that needs quotes) become %XX. With a secret, a tag follows
-that nobody else can make, so that a stranger can't have a mailbox suppressed by inventing bounces:
+local part that would be misread (`+`, `%`, and all that needs quotes) become %XX. With a secret, a tag
+follows that nobody else can make, so that a stranger can't have a mailbox suppressed by inventing bounces:
 
     bounces+bob=example.net=k3j2h1g0@example.com
 
