@@ -55,3 +55,5 @@ class Totals:
     refused: int = 0
     lost: int = 0  # connections that broke between 354 and the final dot
     quits: int = 0
+    first_at: float = 0.0  # first and last message, by the event loop's clock
+    last_at: float = 0.0

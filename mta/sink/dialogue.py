@@ -49,6 +49,10 @@ class Dialogue(asyncio.Protocol):
     def encrypted(self) -> None:
         """Called when an upgrade to TLS has succeeded."""
 
+    def now(self) -> float:
+        """Seconds by the event loop's clock."""
+        return self._loop.time()
+
     # --- what a session calls while it handles one read
 
     def send(self, reply: bytes) -> None:

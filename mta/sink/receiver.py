@@ -439,6 +439,9 @@ class Session(Dialogue):
     def _accepted(self, number: int) -> None:
         house = self._receiver
         totals = house.totals
+        totals.last_at = self.now()
+        if not totals.messages:
+            totals.first_at = totals.last_at
         totals.messages += 1
         totals.bytes += self._size
         self._count(self._recipients, 250)
