@@ -1,0 +1,106 @@
+"""Where connections come in: sockets that accept them, and the certificate they are secured with.
+
+The sockets are bound by somebody else (the supervisor while it may, a test); the rules are the reception's.
+`close` stops accepting and asks everybody to leave; `drained` waits until they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from functools import partial
+
+from mta.config.snapshot import Listener as ListenerBlock
+from mta.config.snapshot import Snapshot
+from mta.errors import ConfigError
+from mta.ingress.conversation import Conversation
+from mta.ingress.reception import Reception
+
+__all__ = ["Listener", "server_tls"]
+
+log = logging.getLogger(__name__)
+
+#: Connections that the kernel keeps while we are busy.
+BACKLOG = 1024
+
+
+class Listener:
+    """Any number of listening sockets with one reception behind them."""
+
+    def __init__(self, reception: Reception) -> None:
+        self.reception = reception
+        self._servers: list[asyncio.Server] = []
+
+    async def serve(
+        self,
+        sock: socket.socket,
+        *,
+        source_name: str = "",
+        tls: ssl.SSLContext | None = None,
+        is_immediate_tls: bool = False,
+    ) -> None:
+        """Accept connections from a bound socket; `source_name` is the named `<source>` of the listener."""
+        connect = partial(Conversation, self.reception, source_name=source_name, tls=tls)
+        if is_immediate_tls:
+            server = await self.reception.loop.create_server(
+                connect, sock=sock, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=30.0
+            )
+        else:
+            server = await self.reception.loop.create_server(connect, sock=sock, backlog=BACKLOG)
+        self._servers.append(server)
+
+    async def start(self, snapshot: Snapshot, sockets: list[socket.socket]) -> None:
+        """Serve all listeners of a configuration; `sockets` are theirs, in the same order.
+
+        Raises ConfigError when a certificate can't be used.
+        """
+        for block, sock in zip(snapshot.listeners, sockets, strict=True):
+            await self.serve(
+                sock,
+                source_name=block.source_name,
+                tls=server_tls(snapshot, block),
+                is_immediate_tls=block.settings.boolean("immediate-tls"),
+            )
+
+    def close(self) -> None:
+        """Accept nobody any more, and ask those who are here to finish."""
+        self.reception.is_draining = True
+        for server in self._servers:
+            server.close()
+        for guest in tuple(self.reception.guests):
+            guest.drain()
+
+    async def drained(self, seconds: float) -> None:
+        """Wait until everybody has left; who is still here after so many seconds is hung up on."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.reception.empty.wait()
+        except TimeoutError:
+            for guest in tuple(self.reception.guests):
+                guest.abort()
+
+    def __repr__(self) -> str:
+        return f"<Listener sockets={len(self._servers)} {self.reception!r}>"
+
+
+def server_tls(snapshot: Snapshot, block: ListenerBlock | None = None) -> ssl.SSLContext | None:
+    """The TLS side of a listener; None when there is no certificate. Reads files; raises ConfigError.
+
+    A listener's own tls-certificate comes before smtp-server-tls-certificate.
+    """
+    words = block.settings.words("tls-certificate") if block is not None else ()
+    words = words or snapshot.top.words("smtp-server-tls-certificate")
+    if not words:
+        return None
+    path, password = words[0], words[1] if len(words) > 1 else ""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    try:
+        # Without a password OpenSSL would ask on the terminal; an empty one fails instead.
+        context.load_cert_chain(path, password=password)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"smtp-server-tls-certificate {path}: {error.strerror or error}") from None
+    return context

@@ -1,0 +1,164 @@
+"""What all inbound connections of a process share: rules, limits, logins, and who is here.
+
+Rules follow the configuration: a connection asks `rules()` at each transaction and gets new ones after a
+reload. Slots: total-max-smtp-in for all, `max-smtp-in` of a `<source-group>` for its sources, and for clients
+that may not relay by address alone, at most half of all slots from one address, so that one stranger can't
+shut out everybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from mta.clock import Clock
+from mta.config.settings import Settings
+from mta.config.snapshot import Snapshot
+from mta.ingress.accept import Acceptance
+from mta.ingress.login import Lockout, Logins
+from mta.ingress.reject import Rejects
+from mta.ingress.relaying import RelayRules, SourcePolicy
+from mta.smtp.address import is_valid_domain
+from mta.smtp.reply import Reply
+
+__all__ = ["Guest", "Reception", "Rules"]
+
+#: Octets of messages that may be in memory while they arrive, all connections together.
+RECEIVE_MEMORY = 256 * 1024 * 1024
+#: From this share of taken slots on, idle clients get less time.
+_CROWDED = 0.8
+_DOMAINS_KEPT = 4096
+
+_ALL_TAKEN = Reply(421, "4.3.2 Too many connections, try again later", "4.3.2")
+_GROUP_TAKEN = Reply(421, "4.7.0 Too many connections from your group, try again later", "4.7.0")
+_ADDRESS_TAKEN = Reply(421, "4.7.0 Too many connections from your address, try again later", "4.7.0")
+_NOT_SERVED = Reply(554, "5.7.1 No SMTP service for you here", "5.7.1")
+
+
+class Guest(Protocol):
+    """A connection, as far as the reception cares."""
+
+    def drain(self) -> None:
+        """Finish what is under way, then leave."""
+
+    def abort(self) -> None:
+        """Leave at once."""
+
+
+class Rules:
+    """One configuration as connections need it."""
+
+    def __init__(self, snapshot: Snapshot, host_name: str) -> None:
+        self.snapshot = snapshot
+        self.epoch = snapshot.epoch
+        self.host_name = snapshot.host_name() or host_name
+        self.relaying = RelayRules(snapshot)
+        self.logins = Logins(snapshot)
+        self.slots = snapshot.top.integer("total-max-smtp-in") or 1_000_000
+        groups: dict[str, Settings] = getattr(snapshot, "source_groups", {})
+        self.group_slots = {name: settings.integer("max-smtp-in") for name, settings in groups.items()}
+        self._policies: dict[int, SourcePolicy] = {}
+
+    def policy(self, ip: str, source_name: str) -> SourcePolicy:
+        """What holds for a client; one object for all clients with the same settings."""
+        settings = self.snapshot.source(ip, source_name)
+        # The snapshot shares settings and keeps them while it lives, so their identity names them.
+        found = self._policies.get(id(settings))
+        if found is None:
+            found = self._policies[id(settings)] = SourcePolicy.from_settings(settings)
+        return found
+
+
+class Reception:
+    """Shared by all listeners of one process; used on its event loop only."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Callable[[], Snapshot],
+        acceptance: Acceptance,
+        rejects: Rejects,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        host_name: str,
+        receive_memory: int = RECEIVE_MEMORY,
+    ) -> None:
+        self.acceptance = acceptance
+        self.rejects = rejects
+        self.clock = clock
+        self.loop = loop
+        self.receive_memory = receive_memory
+        self.receiving = 0
+        self.lockout = Lockout()
+        self.is_draining = False
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.guests: set[Guest] = set()
+        self.refused = 0
+        self._snapshot = snapshot
+        self._host_name = host_name
+        self._rules = Rules(snapshot(), host_name)
+        self._addresses: Counter[str] = Counter()
+        self._groups: Counter[str] = Counter()
+        self._domains: dict[bytes, bool] = {}
+
+    def rules(self) -> Rules:
+        """The rules of the configuration in force now."""
+        snapshot = self._snapshot()
+        if snapshot.epoch != self._rules.epoch:
+            self._rules = Rules(snapshot, self._host_name)
+        return self._rules
+
+    def enter(self, guest: Guest, ip: str, policy: SourcePolicy) -> Reply | None:
+        """Let a connection in, or say why not; whoever came in must `leave`."""
+        rules = self._rules
+        refusal: Reply | None = None
+        if not policy.is_served:
+            refusal = _NOT_SERVED
+        elif self.is_draining or len(self.guests) >= rules.slots:
+            refusal = _ALL_TAKEN
+        elif not policy.allow_relaying and self._addresses[ip] >= max(1, rules.slots // 2):
+            refusal = _ADDRESS_TAKEN
+        elif policy.group and self._groups[policy.group] >= (
+            rules.group_slots.get(policy.group) or rules.slots
+        ):
+            refusal = _GROUP_TAKEN
+        if refusal is not None:
+            self.refused += 1
+            return refusal
+        self.guests.add(guest)
+        self._addresses[ip] += 1
+        self._groups[policy.group] += 1
+        self.empty.clear()
+        return None
+
+    def leave(self, guest: Guest, ip: str, group: str) -> None:
+        """The connection is gone; `group` is that of the policy it came in with."""
+        if guest not in self.guests:
+            return
+        self.guests.discard(guest)
+        for counter, key in ((self._addresses, ip), (self._groups, group)):
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]
+        if not self.guests:
+            self.empty.set()
+
+    @property
+    def is_crowded(self) -> bool:
+        return len(self.guests) > _CROWDED * self._rules.slots
+
+    def knows_domain(self, domain: bytes) -> bool:
+        """Whether this is a valid ASCII domain; remembered, because few domains make most of the mail."""
+        known = self._domains.get(domain)
+        if known is None:
+            if len(self._domains) >= _DOMAINS_KEPT:
+                self._domains.clear()
+            known = self._domains[domain] = is_valid_domain(domain.decode("ascii"))
+        return known
+
+    def __repr__(self) -> str:
+        state = " draining" if self.is_draining else ""
+        return f"<Reception guests={len(self.guests)} receiving={self.receiving}{state}>"

@@ -1,0 +1,412 @@
+"""The transactions of one inbound connection: MAIL, RCPT, DATA and BDAT, and what becomes of the message.
+
+What most clients send most of the time (a plain MAIL, RCPT or DATA alone in a packet, a message that comes in
+one piece) takes a short cut past the line buffer: `data_received`. Everything else, pipelined or odd, goes
+through the `on_...` methods. Both end in the same state.
+
+250 to a message is said in `accepted` and nowhere else: after `Acceptance` has it on disk. Until then further
+commands wait, so replies keep their order.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import ssl
+
+from mta.errors import RemoteProtocolError
+from mta.ingress import replies
+from mta.ingress.accept import AcceptResult, Submission
+from mta.ingress.reception import Reception, Rules
+from mta.ingress.wire import Mode, Wire
+from mta.smtp.address import parse_path, split_domain
+from mta.smtp.data import TOO_BIG, ChunkReader, DataReader
+from mta.smtp.params import MailParameters, parse_mail_parameters, parse_rcpt_parameters
+from mta.smtp.reply import Reply
+
+__all__ = ["Transactions"]
+
+log = logging.getLogger(__name__)
+
+#: Mistakes, then commands that move no mail, between two messages; Postfix has 20 and 100.
+MAX_FAULTS = 20
+MAX_IDLE_COMMANDS = 100
+#: Refused recipients of one message, after which the client is not worth listening to.
+MAX_REFUSED_RECIPIENTS = 1000
+#: Return paths that encode a recipient are longer than a mailbox of RFC 5321.
+SENDER_LOCAL_LIMIT = 128
+
+_ADDRESS = (
+    rb"([A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*"
+    rb"@([A-Za-z0-9._\-]{1,255}))"
+)
+_PLAIN_MAIL = re.compile(
+    rb"MAIL FROM:<" + _ADDRESS + rb">(?: SIZE=([0-9]{1,12}))?(?: BODY=(?:7BIT|(8BITMIME)))?\r\n\Z"
+).match
+_PLAIN_RCPT = re.compile(rb"RCPT TO:<" + _ADDRESS + rb">\r\n\Z").match
+#: No plain command is longer.
+_PLAIN_LIMIT = 512
+_FROM = re.compile(rb"FROM:[ ]*", re.IGNORECASE)
+_TO = re.compile(rb"TO:[ ]*", re.IGNORECASE)
+_BDAT = re.compile(rb"([0-9]{1,19})(?: +(LAST))?\Z", re.IGNORECASE)
+
+_NO_PARAMETERS = MailParameters()
+
+
+class Transactions(Wire):
+    """One message after the other; `Conversation` adds what surrounds them."""
+
+    def __init__(
+        self, reception: Reception, *, source_name: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(reception, source_name=source_name, tls=tls)
+        self.helo = ""
+        self.is_extended = False
+        self.user = ""
+        self.originator: str | None = None
+        self._parameters = _NO_PARAMETERS
+        self._recipients: list[tuple[str, int, str]] = []
+        self._chunks: ChunkReader | None = None
+        self._is_last_chunk = False
+        self.takes_short_cut = False
+        self.faults = 0
+        self.idle_commands = 0
+        self._refused_recipients = 0
+
+    # ---- the short cut
+
+    def data_received(self, data: bytes) -> None:
+        if self._buffer or self._out:
+            super().data_received(data)
+            return
+        try:
+            is_taken = self._take_directly(data)
+        except Exception:
+            log.exception("client=%s connection given up", self.source_ip)
+            self.close(replies.INTERNAL)
+            return
+        if not is_taken:
+            super().data_received(data)
+
+    def _take_directly(self, data: bytes) -> bool:
+        if self.mode is Mode.DATA:
+            used = self.reader.feed(data)
+            self._progress_at = self._time()
+            if used < 0:
+                self.account()
+                return True
+            if used < len(data):
+                self.keep(data, used)
+            self.take_content()
+            self.process()
+            return True
+        if not self.takes_short_cut or self.mode is not Mode.COMMANDS or len(data) > _PLAIN_LIMIT:
+            return False
+        verb = data[:4]
+        if verb == b"RCPT":
+            answer = self._plain_rcpt(data)
+        elif verb == b"MAIL":
+            answer = self._plain_mail(data)
+        elif data == b"DATA\r\n" and self._recipients and self._chunks is None:
+            self._begin_data()
+            answer = replies.GO_AHEAD
+        else:
+            return False
+        if answer:
+            assert self.transport is not None
+            self._progress_at = self._time()
+            self.transport.write(answer)
+            return True
+        return False
+
+    def _plain_mail(self, data: bytes) -> bytes:
+        """The reply; empty when the long way must look at it."""
+        match = _PLAIN_MAIL(data)
+        if match is None or self.originator is not None or self.reception.rules() is not self.rules:
+            return b""
+        address, domain, size, is_8bit = match.groups()
+        if len(address) - len(domain) > 65 or not self.reception.knows_domain(domain):
+            return b""
+        if size is not None or is_8bit is not None:
+            declared = -1 if size is None else int(size)
+            if declared > self.max_size:
+                return b""
+            self._parameters = MailParameters(declared, is_8bit is not None)
+        if self.reception.acceptance.refusal(self._parameters.size) is not None:
+            return b""
+        self.originator = address.decode("ascii")
+        return replies.SENDER_OK
+
+    def _plain_rcpt(self, data: bytes) -> bytes:
+        """The reply; empty when the long way must look at it."""
+        match = _PLAIN_RCPT(data)
+        if match is None or self.originator is None or not self.policy.allow_relaying:
+            return b""
+        address, domain = match.groups()
+        if (
+            len(address) - len(domain) > 65
+            or not self.reception.knows_domain(domain)
+            or len(self._recipients) >= self.policy.max_recipients
+        ):
+            return b""
+        self._recipients.append((address.decode("ascii"), 0, ""))
+        return replies.RECIPIENT_OK
+
+    # ---- limits and rules
+
+    def fault(self, reply: Reply) -> None:
+        self.reply(reply)
+        self.faults += 1
+        if self.faults > MAX_FAULTS:
+            self.close(replies.TOO_MANY_FAULTS)
+
+    def idle(self, reply: Reply) -> None:
+        """Answer a command that moves no mail."""
+        self.reply(reply)
+        self.idle_commands += 1
+        if self.idle_commands > MAX_IDLE_COMMANDS:
+            self.close(replies.TOO_MANY_COMMANDS)
+
+    def renew(self, rules: Rules) -> None:
+        """Follow a new configuration, login or greeting."""
+        self.rules = rules
+        self.policy = rules.policy(self.source_ip, self.source_name)
+        self.takes_short_cut = bool(self.helo) and not self.lacks_login and not self.policy.log_commands
+
+    @property
+    def lacks_login(self) -> bool:
+        return self.policy.require_auth and not self.user
+
+    @property
+    def max_size(self) -> int:
+        """Octets of the largest message that can be taken now."""
+        limit = self.policy.max_message_size
+        ceiling = self.reception.receive_memory
+        return ceiling if limit is None else min(limit, ceiling)
+
+    # ---- envelope
+
+    def on_mail(self, argument: bytes) -> None:
+        if self.originator is not None:
+            self.fault(replies.NESTED_MAIL)
+            return
+        self.renew(self.reception.rules())
+        start = _FROM.match(argument)
+        if not self.helo:
+            self.fault(replies.HELLO_FIRST)
+        elif self.reception.is_draining:
+            self.close(replies.SHUTTING_DOWN)
+        elif self.lacks_login:
+            self.fault(replies.LOGIN_FIRST)
+        elif start is None:
+            self.fault(replies.MAIL_SYNTAX)
+        else:
+            refusal = self._sender(argument, start.end())
+            if refusal is None:
+                self.say(replies.SENDER_OK)
+            else:
+                self._log_refusal(refusal)
+                self.fault(refusal)
+
+    def _sender(self, argument: bytes, start: int) -> Reply | None:
+        """Take the return path, or say why not."""
+        policy = self.policy
+        path = parse_path(argument, start, is_utf8=policy.allow_smtputf8, local_limit=SENDER_LOCAL_LIMIT)
+        if path is None or (path.address and "@" not in path.address):
+            return replies.BAD_SENDER
+        try:
+            parameters = _parameters(argument, path.end)
+            found = parse_mail_parameters(parameters, with_smtputf8=policy.allow_smtputf8)
+        except RemoteProtocolError as error:
+            return _reply(error)
+        if not path.address.isascii() and not found.is_smtputf8:
+            return replies.NEEDS_SMTPUTF8
+        if found.size > self.max_size:
+            return TOO_BIG
+        refusal = self.reception.acceptance.refusal(max(found.size, 0))
+        if refusal is not None:
+            return refusal
+        self.originator = path.address
+        self._parameters = found
+        return None
+
+    def on_rcpt(self, argument: bytes) -> None:
+        start = _TO.match(argument)
+        if self.originator is None or self._chunks is not None:
+            self.fault(replies.MAIL_FIRST)
+        elif start is None:
+            self.fault(replies.RCPT_SYNTAX)
+        elif len(self._recipients) >= self.policy.max_recipients:
+            self._refuse_recipient(replies.TOO_MANY_RECIPIENTS, "")
+        else:
+            self._recipient(argument, start.end())
+
+    def _recipient(self, argument: bytes, start: int) -> None:
+        is_utf8 = self._parameters.is_smtputf8
+        path = parse_path(argument, start, is_utf8=is_utf8)
+        if path is None or not path.address:
+            self._refuse_recipient(replies.BAD_RECIPIENT, "")
+            return
+        address = path.address if "@" in path.address else f"{path.address}@{self.rules.host_name}"
+        try:
+            parameters = _parameters(argument, path.end)
+            found = parse_rcpt_parameters(parameters, is_utf8=is_utf8)
+        except RemoteProtocolError as error:
+            self.fault(_reply(error))
+            return
+        refusal = self.rules.relaying.refusal(self.policy, address, split_domain(address))
+        if refusal is not None:
+            self._refuse_recipient(refusal, address)
+            return
+        self._recipients.append((address, found.notify, found.orcpt))
+        self.say(replies.RECIPIENT_OK)
+
+    def _refuse_recipient(self, reply: Reply, address: str) -> None:
+        self.reply(reply)
+        self._log_refusal(reply, address)
+        self._refused_recipients += 1
+        if self._refused_recipients > MAX_REFUSED_RECIPIENTS:
+            self.close(replies.TOO_MANY_FAULTS)
+
+    # ---- content
+
+    def on_data(self, argument: bytes) -> None:
+        if argument:
+            self.fault(replies.NO_ARGUMENT)
+        elif self.originator is None or self._chunks is not None:
+            self.fault(replies.MAIL_FIRST)
+        elif not self._recipients:
+            self.fault(replies.NO_RECIPIENTS)
+        else:
+            self._begin_data()
+            self.say(replies.GO_AHEAD)
+
+    def _begin_data(self) -> None:
+        reader = self.reader
+        if not isinstance(reader, DataReader):
+            reader = DataReader(None)
+        reader.max_size = self.max_size
+        reader.max_line = self.policy.max_line
+        self.begin_content(Mode.DATA, reader)
+
+    def on_bdat(self, argument: bytes) -> None:
+        match = _BDAT.match(argument)
+        if not self.policy.allow_chunking:
+            self.fault(replies.NOT_IMPLEMENTED)
+            return
+        if match is None:
+            # Nobody can tell where the next command begins.
+            self.close(replies.BDAT_SYNTAX)
+            return
+        octets = int(match[1])
+        if octets > 2 * self.max_size:
+            self.close(TOO_BIG)
+            return
+        if self._chunks is None:
+            self._chunks = ChunkReader(self.max_size, self.policy.max_line)
+        self._is_last_chunk = match[2] is not None
+        self._chunks.expect(octets)
+        if self.originator is None:
+            self._chunks.refuse(replies.MAIL_FIRST)
+        elif not self._recipients:
+            self._chunks.refuse(replies.NO_RECIPIENTS)
+        self.begin_content(Mode.CHUNK, self._chunks)
+        if not octets:
+            self.take_content()
+
+    def take_content(self) -> None:
+        reader = self.reader
+        self.mode = Mode.COMMANDS
+        if isinstance(reader, ChunkReader):
+            if not self._is_last_chunk and reader.refusal is None:
+                self.account()
+                self.say(b"250 2.0.0 %d octets received\r\n" % reader.size)
+                return
+            reader.finish()
+        if reader.refusal is not None:
+            self._log_refusal(reader.refusal)
+            refusal = reader.refusal
+            self.clear()
+            self.fault(refusal)
+            return
+        parameters = self._parameters
+        self.mode = Mode.WAITING
+        self.reception.acceptance.accept(
+            Submission(
+                self.originator or "",
+                self._recipients,
+                reader.chunks,
+                reader.size,
+                self.policy,
+                self.helo,
+                self.source_ip,
+                self.received_on,
+                self.user,
+                self._protocol,
+                "smtp",
+                parameters.is_8bit or reader.is_8bit,
+                parameters.is_smtputf8,
+                parameters.ret,
+                parameters.envelope_id,
+            ),
+            self.accepted,
+        )
+
+    def accepted(self, result: AcceptResult) -> None:
+        """The message is on disk, or refused."""
+        if result.refusal is None:
+            self.faults = self.idle_commands = self._refused_recipients = 0
+        else:
+            self._log_refusal(result.refusal)
+        self.clear()
+        if self.mode is not Mode.WAITING:
+            return
+        self.mode = Mode.COMMANDS
+        if result.refusal is not None:
+            self.reply(result.refusal)
+        else:
+            self.say(b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii"))
+        if self.reception.is_draining:
+            self.close(replies.SHUTTING_DOWN)
+        else:
+            self.process()
+
+    @property
+    def _protocol(self) -> str:
+        """The `with` of our Received line (RFC 3848, RFC 6531)."""
+        if not self.is_extended:
+            return "SMTP"
+        kind = "UTF8SMTP" if self._parameters.is_smtputf8 else "ESMTP"
+        return f"{kind}{'S' if self.is_tls else ''}{'A' if self.user else ''}"
+
+    def clear(self) -> None:
+        """No transaction is under way."""
+        self.originator = None
+        self._parameters = _NO_PARAMETERS
+        self._recipients = []
+        self._chunks = None
+        self._refused_recipients = 0
+        self.release()
+
+    def _log_refusal(self, reply: Reply, recipient: str = "") -> None:
+        self.reception.rejects.recipient(
+            reply,
+            source_ip=self.source_ip,
+            received_on=self.received_on,
+            source_mta=f"{self.helo} ({self.source_ip})",
+            source_user=self.user,
+            originator=self.originator or "",
+            recipient=recipient,
+        )
+
+
+def _parameters(argument: bytes, end: int) -> bytes:
+    """What stands behind the path; raises RemoteProtocolError unless a blank parts the two."""
+    if end < len(argument) and argument[end] != 32:
+        raise RemoteProtocolError("5.5.4 Something stands behind the address", 501)
+    return argument[end + 1 :]
+
+
+def _reply(error: RemoteProtocolError) -> Reply:
+    text = str(error)
+    return Reply(error.reply_code, text, text.partition(" ")[0])

@@ -1,0 +1,63 @@
+"""A spool partition in memory: what ingress needs of one, with every step under the test's control."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from mta.errors import SpoolError
+from mta.message.envelope import Envelope, decode_envelope
+from mta.message.event import Event, decode_event
+
+__all__ = ["MemoryPartition"]
+
+
+class MemoryPartition:
+    """Commits on the next turn of the loop, at once (`is_immediate`), or when `commit` is called (`is_held`).
+
+    `error` makes commits fail, `refuses` refuses before.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = loop
+        self.is_immediate = loop is None
+        self.is_held = False
+        self.error: SpoolError | None = None
+        self.refuses: SpoolError | None = None
+        self.stored: list[tuple[Envelope, bytes]] = []
+        self.events: list[Event] = []
+        self.waiting: list[tuple[bytes, bytes, Callable[[int, SpoolError | None], None]]] = []
+
+    def refusal(self, size: int) -> SpoolError | None:
+        return self.refuses
+
+    def accept(
+        self, envelope: bytes, body: Sequence[bytes], done: Callable[[int, SpoolError | None], None]
+    ) -> None:
+        self.waiting.append((envelope, b"".join(body), done))
+        if self.is_immediate:
+            self.commit()
+        elif not self.is_held and len(self.waiting) == 1:
+            assert self.loop is not None
+            self.loop.call_soon(self.commit)
+
+    def commit(self) -> None:
+        """Everything handed in so far is on disk now."""
+        batch, self.waiting = self.waiting, []
+        for envelope, body, done in batch:
+            if self.error is not None:
+                done(0, self.error)
+                continue
+            self.stored.append((decode_envelope(envelope), body))
+            done(len(self.stored), None)
+
+    def record(self, event: bytes) -> None:
+        self.events.append(decode_event(event))
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body for _, body in self.stored]
+
+    @property
+    def envelopes(self) -> list[Envelope]:
+        return [envelope for envelope, _ in self.stored]
