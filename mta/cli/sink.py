@@ -258,7 +258,8 @@ class Display:
         console = Console(file=self.out, highlight=False)
         console.print(
             f"{totals.messages:,} messages, {totals.bytes:,} bytes in {busy:.2f} s ({rate:,.0f}/s); "
-            f"recipients: {totals.accepted:,} accepted, {totals.deferred:,} deferred, {totals.refused:,} refused"
+            f"recipients: {totals.accepted:,} accepted, {totals.deferred:,} deferred, "
+            f"{totals.refused:,} refused"
         )
         console.print(
             f"{totals.connections:,} connections, at most {totals.peak:,} at a time, "
