@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterator
-from math import ceil
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mta.queue.key import RECIPIENT_BITS
 
-__all__ = ["MOST_ATTEMPTS", "DeferredEntries", "Entry", "ReadyEntries"]
+__all__ = ["MOST_ATTEMPTS", "RECEIVED_MASK", "DeferredEntries", "Entry", "ReadyEntries"]
 
 MOST_ATTEMPTS = 0x7FFF
 RECEIVED_MASK = 0xFFFFFFFF
@@ -160,7 +159,8 @@ class ReadyEntries:
             attempts = (word >> 32) + self.base & ATTEMPTS_MASK
             yield Entry(self._refs[position], word & RECEIVED_MASK, attempts)
 
-    def _keep(self, wanted) -> list[int]:  # type: ignore[no-untyped-def]
+    def _keep(self, wanted: Callable[[int], bool]) -> list[int]:
+        """Keep the entries whose word is wanted; returns the references of the others."""
         removed: list[int] = []
         refs, words = array("Q"), array("Q")
         for position in range(self._head, len(self._refs)):
@@ -197,7 +197,7 @@ class DeferredEntries:
         return self._size
 
     def add(self, ref: int, due: int, received: int, attempts: int) -> None:
-        """Keep until `due` (whole seconds, see `round_up`)."""
+        """Keep until `due` (whole seconds)."""
         number = due >> BUCKET_BITS
         bucket = self._buckets.get(number)
         if bucket is None:
@@ -299,8 +299,3 @@ class Bucket:
         self._words = array("Q", [words[position] for position in order])
         self._head = 0
         self._is_sorted = True
-
-
-def round_up(time: float) -> int:
-    """The first whole second that is not before `time`."""
-    return ceil(time)

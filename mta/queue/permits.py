@@ -15,17 +15,19 @@ from mta.queue.slot import Slot, SlotState
 from mta.queue.timers import NEVER
 from mta.queue.vmta import VmtaState
 
-__all__ = ["Permits", "source_free_at"]
+__all__ = ["Permits", "source_free_at", "usable_sources"]
 
 
 class Permits:
     """The connections there are, against the connections there may be."""
 
-    __slots__ = ("open", "total_max")
+    __slots__ = ("claims", "open", "retired", "total_max")
 
     def __init__(self, total_max: int) -> None:
         self.total_max = total_max
         self.open = 0
+        self.retired = 0  # connections that have been told to close
+        self.claims = 0  # how many more of them have to, so that other queues get theirs
 
     def has_permit(self) -> bool:
         return self.open < self.total_max
@@ -46,13 +48,26 @@ class Permits:
             queue.connect_window.add(1, now)
         return slot
 
+    def retire(self, slot: Slot) -> None:
+        """The connection has to close; its permit is for others."""
+        vmta = slot.queue.vmta
+        slot.is_retired = True
+        self.retired += 1
+        self.claims -= 1
+        vmta.retired += 1
+        vmta.claims -= 1
+
     def give_back(self, slot: Slot, vmta: VmtaState) -> None:
         """The connection is gone."""
         queue = slot.queue
         if slot.state is SlotState.OPENING:
             queue.opening -= 1
         queue.idle.pop(slot, None)
+        vmta.idle.pop(slot, None)
         slot.state = SlotState.CLOSED
+        if slot.is_retired:
+            self.retired -= 1
+            vmta.retired -= 1
         queue.slots -= 1
         vmta.slots -= 1
         self.open -= 1
@@ -103,6 +118,11 @@ def cap_of(ip: str, caps: tuple[NetworkLimit, ...]) -> float:
         if address in network and isinstance(limit, int)
     ]
     return max(around)[1] if around else NEVER
+
+
+def usable_sources(queue: DeliveryQueue, vmta: VmtaState, now: float) -> list[EgressSource]:
+    """The source addresses that the queue may use at this moment."""
+    return [source for source in vmta.policy.sources if may_use(queue, source, now)]
 
 
 def source_free_at(queue: DeliveryQueue, vmta: VmtaState, now: float) -> float:

@@ -73,6 +73,7 @@ class DeliveryQueue:
         "in_flight",
         "in_ring",
         "is_paused",
+        "is_recalled",
         "key",
         "last_grant_at",
         "last_used_at",
@@ -86,7 +87,6 @@ class DeliveryQueue:
         "patient_until",
         "policy",
         "ready",
-        "recalled",
         "replies",
         "retry_at",
         "retry_step",
@@ -116,7 +116,7 @@ class DeliveryQueue:
         self.idle: dict[Slot, None] = {}
         self.in_flight = 0
         self.in_ring = False  # waits for its turn to get a connection
-        self.recalled = False  # its idle connections are about to be called back
+        self.is_recalled = False  # its idle connections are about to be called back
         self.wake_at = NEVER
         self.retry_at = 0.0  # nothing is tried before
         self.open_after = 0.0  # no connection is opened before
@@ -193,10 +193,14 @@ class DeliveryQueue:
 
     def enter_backoff(self, now: float, lasting: float | None) -> None:
         """Use the backoff numbers, for `lasting` seconds (None: until somebody says otherwise)."""
+        until = NEVER if lasting is None else now + lasting
+        if self.mode is QueueMode.BACKOFF:
+            self.backoff_until = max(self.backoff_until, until)
+            return
         self.mode = QueueMode.BACKOFF
         self.mode_since = now
         self.retry_step = 0
-        self.backoff_until = NEVER if lasting is None else now + lasting
+        self.backoff_until = until
         self._activate()
 
     def leave_backoff(self, now: float) -> None:
@@ -244,6 +248,12 @@ class DeliveryQueue:
             else:
                 self.add_ready(entry.ref, entry.received, entry.attempts)
         return expired
+
+    def hurry(self, now: float) -> None:
+        """Let everything be tried now: the operator says so."""
+        self.retry_at = self.open_after = now
+        for entry in self.deferred.clear():
+            self.add_ready(entry.ref, entry.received, entry.attempts)
 
     def expire(self, now: float) -> list[int]:
         """Take out ready entries that are past `bounce-after`."""

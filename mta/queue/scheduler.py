@@ -25,6 +25,8 @@ connection that is being opened will take one message, so three messages never o
 *Idleness.* A connection that drew nothing is idle; the dispatcher decides how long it is kept. When its
 queue has something again, `recall` names it. When other queues starve because all permits are taken, idle
 connections and those that had their share are retired: `draw` gives nothing and sets `slot.is_retired`.
+So the dispatcher's rule is short: `draw` on every slot of `take` (once it is connected) and of `recall`;
+nothing drawn means idle, or, when retired, close and `release`.
 
 *Failures.* A failure of the queue (no connection, 4xx to MAIL, 421) makes it wait for `retry-after`; a
 failed opening beside connections that work only stops further openings. A recipient's own temporary
@@ -36,33 +38,28 @@ in the list of expired ones, until `settle`, `expired`, `delete` or `empty` hand
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mta.errors import Contradiction
+from mta.queue.entries import RECEIVED_MASK, Entry
+from mta.queue.explain import explain
 from mta.queue.key import QueueKey
-from mta.queue.permits import Permits, source_free_at
+from mta.queue.permits import Permits, usable_sources
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.queue import FRUITLESS_CONNECTIONS, DeliveryQueue, QueueMode
-from mta.queue.reaction import Reaction
+from mta.queue.reaction import Measure, MeasureKind, Reaction
+from mta.queue.registry import Registry
 from mta.queue.slot import Slot, SlotState
-from mta.queue.timers import NEVER, Deadlines
-from mta.queue.vmta import VmtaState
+from mta.queue.status import QueueStatus, status_of
+from mta.queue.timers import NEVER
+from mta.queue.turns import Turns
 
 __all__ = ["Scheduler", "Settled"]
 
-#: A queue that nobody used for so long is forgotten (its counters with it).
-FORGET_AFTER = 600.0
-
-#: Deadlines looked at in one call, so that ten thousand of them at once don't hold up the event loop.
-DEADLINES_AT_ONCE = 500
-
 #: A connection keeps its permit for at least so many messages, even when others wait for one.
 FAIR_TURN = 50
-
-RECEIVED_MASK = 0xFFFFFFFF
 
 
 class Settled(NamedTuple):
@@ -83,17 +80,9 @@ class Scheduler:
         vmtas: Callable[[str], VmtaPolicy],
         total_max_smtp_out: int,
     ) -> None:
-        self._policies = policies
-        self._vmta_policies = vmtas
-        self.permits = Permits(total_max_smtp_out)
-        self.by_key: dict[QueueKey, DeliveryQueue] = {}
-        self.vmtas: dict[str, VmtaState] = {}
-        self._active: deque[VmtaState] = deque()
-        self._deadlines = Deadlines()
-        self._recalled: deque[DeliveryQueue] = deque()
-        self._expired: deque[tuple[QueueKey, int]] = deque()
-        self._epoch = 1
-        self._is_starved = False
+        self._registry = Registry(policies, vmtas)
+        self._permits = Permits(total_max_smtp_out)
+        self._turns = Turns(self._registry, self._permits)
 
     # -- in ---------------------------------------------------------------------------------------------
 
@@ -107,59 +96,34 @@ class Scheduler:
         attempts: int = 0,
         due: float | None = None,
     ) -> None:
-        """Add one recipient; with `due` it waits until then."""
-        queue = self.by_key.get(key)
+        """Add one recipient; with `due` it waits until then. Hot path."""
+        queue = self._registry.by_key.get(key)
         if queue is None:
-            queue = self._create(key, now)
+            queue = self._registry.obtain(key, now)
         second = int(received) if received > 0.0 else 0
         if due is not None and due > now:
-            self._deadlines.sooner(queue, float(queue.defer(ref, second, attempts, due)))
+            self._turns.wake_at(queue, float(queue.defer(ref, second, attempts, due)))
             return
         queue.add_ready(ref, second, attempts)
         if now < queue.retry_at and queue.policy.retry_upon_new_mail:
             queue.retry_at = queue.open_after = now
         if not queue.in_ring:
-            self._consider(queue, now)
+            self._turns.consider(queue, now)
         if queue.wake_at == NEVER:
-            self._deadlines.set(queue, queue.expires_at())
+            self._turns.wake_at(queue, queue.expires_at())
 
     # -- connections ------------------------------------------------------------------------------------
 
     def take(self, now: float, limit: int = 64) -> list[Slot]:
         """Connections that should be opened now; each must end in `release` or `failed`."""
-        self._advance(now)
-        slots: list[Slot] = []
-        active = self._active
-        while active and len(slots) < limit:
-            if not self.permits.has_permit():
-                self._is_starved = True
-                break
-            vmta = active[0]
-            if not (vmta.ring and self._may_open(vmta, now)):
-                vmta.is_active = False
-                active.popleft()
-                continue
-            slot = self._grant(vmta, now)
-            if slot is not None:
-                slots.append(slot)
-                active.rotate(-1)
-        else:
-            self._is_starved = self._is_starved and bool(active)
-        return slots
+        self._turns.advance(now)
+        return self._turns.take(now, limit)
 
     def recall(self, now: float, limit: int = 64) -> list[Slot]:
-        """Idle connections that should `draw` now: their queue has something again."""
-        slots: list[Slot] = []
-        while self._recalled and len(slots) < limit:
-            queue = self._recalled.popleft()
-            queue.recalled = False
-            while queue.idle and queue.ready.runs > queue.opening and not queue.is_blocked(now):
-                slot, _ = queue.idle.popitem()
-                slot.state = SlotState.OPENING
-                queue.opening += 1
-                slots.append(slot)
-            self._consider(queue, now)
-        return slots
+        """Idle connections that should `draw` now, because their queue has something again or (retired ones,
+        which draw nothing and are to be closed) because another queue needs their permit."""
+        self._turns.advance(now)
+        return self._turns.recall(now, limit)
 
     def opened(self, slot: Slot, now: float) -> None:
         """The connection stands; `draw` may follow."""
@@ -171,15 +135,14 @@ class Scheduler:
         `retry_after` replaces the queue's list (for DNS errors). Returns when the queue tries again.
         """
         queue = slot.queue
-        if slot.state is SlotState.CLOSED:
-            return max(queue.retry_at, queue.open_after)
-        self._give_back(slot, now)
-        if queue.slots > queue.opening:
-            queue.fail_opening(now, text, retry_after)
-        else:
-            self._fail(queue, now, text, retry_after)
-        self._consider(queue, now)
-        self._arm(queue, now)
+        if slot.state is not SlotState.CLOSED:
+            self._give_back(slot, now)
+            if queue.slots > queue.opening:
+                queue.fail_opening(now, text, retry_after)
+            else:
+                self._fail(queue, now, text, retry_after)
+            self._turns.consider(queue, now)
+            self._turns.arm(queue, now)
         return max(queue.retry_at, queue.open_after)
 
     def release(self, slot: Slot, now: float) -> None:
@@ -195,8 +158,8 @@ class Scheduler:
             if queue.fruitless >= FRUITLESS_CONNECTIONS:
                 queue.fruitless = 0
                 self._fail(queue, now, "connections end before a message can be tried")
-        self._consider(queue, now)
-        self._arm(queue, now)
+        self._turns.consider(queue, now)
+        self._turns.arm(queue, now)
 
     # -- messages ---------------------------------------------------------------------------------------
 
@@ -210,19 +173,23 @@ class Scheduler:
         ready = queue.ready
         if slot.is_retired or not ready.runs:
             return self._rest(slot, now)
-        policy = queue.active
+        policy, vmta = queue.active, queue.vmta
         most = policy.max_msg_per_connection
         if (
             queue.is_paused
             or now < queue.retry_at
             or (most and slot.messages >= most)
-            or queue.epoch != self._epoch
-            or self._is_starved
+            or queue.epoch != self._registry.epoch
+            or vmta.claims > 0
+            or self._permits.claims > 0
+            or queue.disabled_sources
             or ready.received_first() + policy.bounce_after <= now
-        ) and not self._may_draw(slot, now):
-            return self._rest(slot, now)
-        limit = queue.active.max_rcpt_per_message
-        window, shared = queue.message_window, queue.vmta.message_window
+        ):
+            if not self._may_draw(slot, now):
+                return self._rest(slot, now)
+            policy = queue.active
+        limit = policy.max_rcpt_per_message
+        window, shared = queue.message_window, vmta.message_window
         if window is not None:
             limit = min(limit, window.available(now))
         if shared is not None:
@@ -242,8 +209,11 @@ class Scheduler:
         slot.messages += 1
         return refs
 
-    def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction) -> Settled:
-        """What became of one reference in flight. Raises Contradiction when it isn't."""
+    def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction, text: str = "") -> Settled:
+        """What became of one reference in flight; `text` is the reply, for the operator, when it failed.
+
+        Raises Contradiction when the reference isn't in flight on the slot.
+        """
         word = slot.in_flight.pop(ref, None)
         if word is None:
             raise Contradiction(f"reference {ref:#x} of {slot.key} was settled but is not in flight")
@@ -258,10 +228,12 @@ class Scheduler:
             if queue.mode is QueueMode.BACKOFF and queue.policy.backoff_to_normal_after_delivery:
                 queue.leave_backoff(now)
             return Settled(attempts)
+        if text:
+            queue.note_reply(now, text)
         if reaction is Reaction.FAILED:
             queue.failed += 1
             return Settled(attempts)
-        return self._retry(queue, now, ref, word & RECEIVED_MASK, attempts, reaction)
+        return self._retry(slot, now, ref, word & RECEIVED_MASK, attempts, reaction)
 
     def put_back(self, slot: Slot, refs: Iterable[int]) -> None:
         """These were drawn but never tried: they go back to the front, without an attempt."""
@@ -276,208 +248,180 @@ class Scheduler:
 
     def expired(self, now: float, limit: int = 256) -> list[tuple[QueueKey, int]]:
         """Recipients out of time or attempts; they are the caller's now."""
-        self._advance(now)
-        return [self._expired.popleft() for _ in range(min(limit, len(self._expired)))]
+        self._turns.advance(now)
+        expired = self._turns.expired
+        return [expired.popleft() for _ in range(min(limit, len(expired)))]
 
     def next_deadline(self, now: float) -> float | None:
-        """When `take`, `recall`, `draw` or `expired` may have something new without an event."""
-        if self._expired or self._recalled or (self._active and self.permits.has_permit()):
-            return now
-        return self._deadlines.first()
+        """When `take`, `recall` or `expired` may have something new without an event; `now` = right away."""
+        return now if self._turns.has_work() else self._turns.next_deadline()
+
+    # -- what rules and operators do --------------------------------------------------------------------
+
+    def apply(self, slot: Slot, now: float, measure: Measure) -> list[int]:
+        """Do to the queue what a reply rule says; returns recipients that have to fail (bounce-queue)."""
+        queue, policy = slot.queue, slot.queue.policy
+        kind, lasting = measure
+        removed: list[int] = []
+        if kind is MeasureKind.BACKOFF:
+            queue.enter_backoff(now, policy.backoff_to_normal_after if lasting is None else lasting)
+        elif kind is MeasureKind.NORMAL:
+            queue.leave_backoff(now)
+        elif kind is MeasureKind.BOUNCE_QUEUE:
+            removed = queue.empty()
+        elif kind is MeasureKind.DISABLE_SOURCE:
+            lasting = policy.reenable_source_ip_after if lasting is None else lasting
+            queue.disabled_sources[slot.source.ip] = NEVER if lasting is None else now + lasting
+            if policy.backoff_upon_all_sources_disabled and not usable_sources(queue, queue.vmta, now):
+                queue.enter_backoff(now, policy.backoff_to_normal_after)
+        self._turns.refresh(queue, now)
+        return removed
+
+    def pause(self, pattern: str, now: float) -> int:
+        """Stop the queues that match, also those to come; what is in flight is finished. Returns how many.
+
+        Raises ValueError, as all verbs with a pattern do, when it can't be read.
+        """
+        return len(self._registry.pause(pattern))
+
+    def resume(self, pattern: str, now: float) -> int:
+        """Let paused queues go on; returns how many."""
+        return self._look_at(self._registry.resume(pattern), now)
+
+    def schedule_now(self, pattern: str, now: float) -> int:
+        """Try everything that waits in the matching queues at once; returns how many queues."""
+        queues = self._registry.matching(pattern)
+        for queue in queues:
+            queue.hurry(now)
+        return self._look_at(queues, now)
+
+    def set_mode(self, pattern: str, mode: QueueMode, now: float) -> int:
+        """Put queues into backoff (until the operator says otherwise) or back to normal; returns how many."""
+        queues = self._registry.matching(pattern)
+        for queue in queues:
+            if mode is QueueMode.BACKOFF:
+                queue.enter_backoff(now, queue.policy.backoff_to_normal_after)
+            else:
+                queue.leave_backoff(now)
+        return self._look_at(queues, now)
+
+    def delete(self, pattern: str, now: float) -> list[tuple[QueueKey, int]]:
+        """Take out everything that waits (not what is in flight); the recipients are the caller's now."""
+        return [(queue.key, ref) for queue in self._registry.matching(pattern) for ref in queue.empty()]
+
+    def empty(self, key: QueueKey) -> list[int]:
+        """Take out everything that waits in one queue: it has no route and never will."""
+        queue = self._registry.by_key.get(key)
+        return [] if queue is None else queue.empty()
+
+    def explain(self, key: QueueKey, now: float) -> str:
+        """Why a queue is not sending, or that it is, in one sentence."""
+        queue = self._registry.by_key.get(key)
+        return "Nothing waits." if queue is None else explain(queue, self._permits, now)
+
+    def queues(self, now: float, pattern: str = "*/*") -> Iterator[QueueStatus]:
+        """One row per queue."""
+        return (status_of(queue, self._permits, now) for queue in self._registry.matching(pattern))
+
+    def entries(self, key: QueueKey) -> list[Entry]:
+        """Everything that waits in a queue."""
+        queue = self._registry.by_key.get(key)
+        return [] if queue is None else queue.entries()
+
+    def reconfigure(self, now: float, total_max_smtp_out: int | None = None) -> None:
+        """The settings have changed: every queue asks for its policy again."""
+        self._registry.epoch += 1
+        if total_max_smtp_out is not None:
+            self._permits.total_max = total_max_smtp_out
+        self._turns.wake_all(now)
+
+    def snapshot_state(self) -> dict[str, Any]:
+        """What an operator would hate to lose in a restart, as JSON."""
+        return {"paused": self._registry.paused_names()}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Take over what `snapshot_state` gave."""
+        self._registry.restore(state.get("paused", ()))
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {len(self._registry)} queues, {self._permits.open} connections>"
 
     # -- inside -----------------------------------------------------------------------------------------
 
     def _retry(
-        self, queue: DeliveryQueue, now: float, ref: int, received: int, attempts: int, reaction: Reaction
+        self, slot: Slot, now: float, ref: int, received: int, attempts: int, reaction: Reaction
     ) -> Settled:
+        queue = slot.queue
         queue.temporary += 1
         if reaction is Reaction.RETRY_QUEUE:
-            self._fail(queue, now, "temporary failure of the queue")
+            text = queue.replies[-1][1] if queue.replies else "temporary failure of the queue"
+            self._fail(queue, now, text)
         if queue.is_spent(received, attempts, now):
             return Settled(attempts, is_expired=True)
         if reaction is Reaction.RETRY_RECIPIENT:
             due = float(queue.defer(ref, received, attempts, now + queue.recipient_wait(attempts)))
-            self._deadlines.sooner(queue, due)
+            self._turns.wake_at(queue, due)
             return Settled(attempts, due)
         queue.return_ready(ref, received, attempts)
-        self._consider(queue, now)
-        self._deadlines.sooner(queue, queue.expires_at())
-        due = queue.retry_at if reaction is Reaction.RETRY_QUEUE else now
-        return Settled(attempts, float(ceil(due)))
+        self._turns.consider(queue, now)
+        self._turns.wake_at(queue, queue.expires_at())
+        return Settled(attempts, float(ceil(max(now, queue.retry_at))))
 
     def _fail(self, queue: DeliveryQueue, now: float, text: str, wait: float | None = None) -> None:
-        self._expire(queue, queue.fail(now, text, wait))
-        self._deadlines.sooner(queue, queue.retry_at)
+        self._turns.expire(queue, queue.fail(now, text, wait))
+        self._turns.wake_at(queue, queue.retry_at)
 
-    def _create(self, key: QueueKey, now: float) -> DeliveryQueue:
-        vmta = self.vmtas.get(key.vmta)
-        if vmta is None:
-            vmta = self.vmtas[key.vmta] = VmtaState(key.vmta, self._vmta_policies(key.vmta), self._epoch)
-        queue = self.by_key[key] = DeliveryQueue(key, self._policies(key), vmta, self._epoch)
-        queue.last_used_at = now
-        return queue
-
-    def _consider(self, queue: DeliveryQueue, now: float) -> None:
-        """Something changed: put the queue in its ring, call its idle connections, or set its deadline."""
-        if not queue.ready.runs:
-            return
-        if queue.idle and not queue.recalled and not queue.is_blocked(now):
-            queue.recalled = True
-            self._recalled.append(queue)
-        if queue.in_ring:
-            return
-        when = queue.wants_connection_at(now)
-        if when <= now:
-            queue.in_ring = True
-            vmta = queue.vmta
-            vmta.ring.append(queue)
-            self._activate(vmta)
-        elif when < queue.wake_at:
-            self._deadlines.set(queue, when)
-
-    def _activate(self, vmta: VmtaState) -> None:
-        if not vmta.is_active and vmta.ring:
-            vmta.is_active = True
-            self._active.append(vmta)
-
-    def _may_open(self, vmta: VmtaState, now: float) -> bool:
-        """Whether a virtual MTA has a permit and its rate allows a message; if not, something wakes it."""
-        if vmta.epoch != self._epoch:
-            vmta.configure(self._vmta_policies(vmta.name), self._epoch)
-        lifts_at = vmta.rate_lifts_at(now)
-        if lifts_at > now:
-            self._deadlines.sooner(vmta, lifts_at)
-            return False
-        return vmta.has_permit()
-
-    def _grant(self, vmta: VmtaState, now: float) -> Slot | None:
-        """One connection for the queue at the head of the ring, unless it has no use for it any more."""
-        queue = vmta.ring.popleft()
-        queue.in_ring = False
-        self._follow(queue)
-        when = queue.wants_connection_at(now)
-        if when > now:
-            self._deadlines.sooner(queue, when)
-            return None
-        slot = self.permits.acquire(queue, vmta, now)
-        if slot is None:
-            queue.note_error(now, "no source address may be used")
-            self._deadlines.sooner(queue, source_free_at(queue, vmta, now))
-            return None
-        queue.restart_patience(now)
-        self._consider(queue, now)
-        return slot
-
-    def _follow(self, queue: DeliveryQueue) -> None:
-        if queue.epoch != self._epoch:
-            queue.configure(self._policies(queue.key), self._epoch)
+    def _look_at(self, queues: list[DeliveryQueue], now: float) -> int:
+        for queue in queues:
+            self._turns.refresh(queue, now)
+        return len(queues)
 
     def _give_back(self, slot: Slot, now: float) -> None:
         if slot.in_flight:
             self.put_back(slot, list(slot.in_flight))
-        vmta: VmtaState = slot.queue.vmta
-        self.permits.give_back(slot, vmta)
+        self._permits.give_back(slot, slot.queue.vmta)
         slot.queue.last_used_at = now
-        self._activate(vmta)
+        self._turns.activate(slot.queue.vmta)
 
     def _begin(self, slot: Slot) -> None:
-        queue = slot.queue
+        """A connection has something to do."""
         if slot.state is SlotState.OPENING:
-            queue.opening -= 1
+            slot.queue.opening -= 1
+        elif slot.state is SlotState.IDLE:
+            slot.queue.idle.pop(slot, None)
+            slot.queue.vmta.idle.pop(slot, None)
         else:
-            queue.idle.pop(slot, None)
+            raise Contradiction(f"a closed connection of {slot.key} draws")
         slot.state = SlotState.BUSY
+
+    def _rest(self, slot: Slot, now: float) -> list[int]:
+        """A connection has nothing to do."""
+        if slot.state is SlotState.CLOSED:
+            raise Contradiction(f"a closed connection of {slot.key} draws")
+        if slot.state is SlotState.OPENING:
+            slot.queue.opening -= 1
+        slot.state = SlotState.IDLE
+        if slot.is_retired:
+            slot.queue.idle.pop(slot, None)
+            slot.queue.vmta.idle.pop(slot, None)
+        else:
+            self._turns.rest(slot, now)
+        return []
 
     def _may_draw(self, slot: Slot, now: float) -> bool:
         """The rare reasons why a connection may not draw although its queue has something ready."""
         queue = slot.queue
-        self._follow(queue)
-        self._expire(queue, queue.expire(now))
+        self._registry.follow(queue)
+        self._turns.expire(queue, queue.expire(now))
         if not queue.ready.runs:
             return False
         most = queue.active.max_msg_per_connection
-        slot.is_retired = (
+        if (
             queue.is_paused
             or now < queue.retry_at
             or (most > 0 and slot.messages >= most)
-            or (self._is_starved and slot.messages >= FAIR_TURN and self._has_share(queue))
-        )
+            or now < queue.disabled_sources.get(slot.source.ip, 0.0)
+            or (slot.messages >= FAIR_TURN and (self._permits.claims > 0 or queue.vmta.claims > 0))
+        ):
+            self._permits.retire(slot)
         return not slot.is_retired
-
-    def _has_share(self, queue: DeliveryQueue) -> bool:
-        """Whether a queue has as many connections as each could have, now that some have none."""
-        wanting = sum(len(vmta.ring) for vmta in self._active)
-        return queue.slots * max(1, wanting) >= self.permits.total_max or queue.slots > 1
-
-    def _rest(self, slot: Slot, now: float) -> list[int]:
-        """Nothing to draw: the connection is idle, and something is set to call it back."""
-        queue = slot.queue
-        if slot.state is SlotState.CLOSED:
-            raise Contradiction(f"a closed connection of {slot.key} draws")
-        if slot.state is SlotState.OPENING:
-            queue.opening -= 1
-        slot.state = SlotState.IDLE
-        if slot.is_retired:
-            queue.idle.pop(slot, None)
-            return []
-        queue.idle[slot] = None
-        if queue.ready.runs:
-            when = queue.unblocks_at(now)
-            vmta: VmtaState = queue.vmta
-            lifts_at = vmta.rate_lifts_at(now)
-            if lifts_at > now:
-                vmta.throttled[queue] = None
-                self._deadlines.sooner(vmta, lifts_at)
-            elif when > now:
-                self._deadlines.sooner(queue, when)
-            else:
-                self._consider(queue, now)
-        return []
-
-    def _expire(self, queue: DeliveryQueue, refs: Iterable[int]) -> None:
-        self._expired.extend((queue.key, ref) for ref in refs)
-
-    def _advance(self, now: float) -> None:
-        for _ in range(DEADLINES_AT_ONCE):
-            owner = self._deadlines.pop_due(now)
-            if owner is None:
-                return
-            if isinstance(owner, DeliveryQueue):
-                self._refresh(owner, now)
-            elif isinstance(owner, VmtaState):
-                self._resume_vmta(owner, now)
-
-    def _resume_vmta(self, vmta: VmtaState, now: float) -> None:
-        """The rate of a virtual MTA allows messages again."""
-        throttled = list(vmta.throttled)
-        vmta.throttled.clear()
-        for queue in throttled:
-            self._consider(queue, now)
-        self._activate(vmta)
-
-    def _refresh(self, queue: DeliveryQueue, now: float) -> None:
-        """A deadline of the queue has come: see to everything that may be due, then set the next."""
-        self._follow(queue)
-        if queue.backoff_until <= now:
-            queue.leave_backoff(now)
-        self._expire(queue, queue.wake_due(now))
-        self._expire(queue, queue.expire(now))
-        self._consider(queue, now)
-        self._arm(queue, now)
-
-    def _arm(self, queue: DeliveryQueue, now: float) -> None:
-        """Set the queue's deadline to the earliest thing it may wait for."""
-        when = min(queue.wake_at, queue.backoff_until, queue.expires_at())
-        due = queue.deferred.next_due()
-        if due is not None and due < when:
-            when = due
-        if queue.ready.runs and queue.idle:
-            blocked_until = queue.unblocks_at(now)
-            if now < blocked_until < when:
-                when = blocked_until
-        if when == NEVER and not queue.slots:
-            if now >= queue.last_used_at + FORGET_AFTER and queue.is_forgettable(now):
-                del self.by_key[queue.key]
-                return
-            when = max(now, queue.last_used_at) + FORGET_AFTER
-        self._deadlines.sooner(queue, when)

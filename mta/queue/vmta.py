@@ -15,6 +15,7 @@ from mta.queue.timers import NEVER
 
 if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
+    from mta.queue.slot import Slot
 
 __all__ = ["VmtaState"]
 
@@ -23,12 +24,15 @@ class VmtaState:
     """One virtual MTA: its connections, its rate, and its queues that wait for a connection."""
 
     __slots__ = (
+        "claims",
         "epoch",
+        "idle",
         "is_active",
         "message_window",
         "name",
         "next_turn",
         "policy",
+        "retired",
         "ring",
         "slots",
         "throttled",
@@ -43,6 +47,9 @@ class VmtaState:
         self.message_window = window_for(policy.max_smtp_msg_rate, None)
         self.ring: deque[DeliveryQueue] = deque()
         self.is_active = False  # the scheduler goes round it
+        self.retired = 0  # connections that have been told to close
+        self.claims = 0  # how many more of them have to, so that other queues get theirs
+        self.idle: dict[Slot, None] = {}  # its idle connections, the longest idle first
         self.throttled: dict[DeliveryQueue, None] = {}  # have idle connections that wait for our rate
         self.wake_at = NEVER
         self.next_turn = 0

@@ -1,0 +1,89 @@
+"""Why a queue is not sending, or that it is: one sentence with the limit's name and when it lifts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from mta.config.units import Rate, format_rate
+from mta.queue.permits import Permits, source_free_at, usable_sources
+from mta.queue.queue import DeliveryQueue, QueueMode
+from mta.queue.timers import NEVER
+
+__all__ = ["explain", "moment"]
+
+
+def explain(queue: DeliveryQueue, permits: Permits, now: float) -> str:
+    """One sentence about what holds the queue up, the strongest reason first."""
+    if queue.is_paused:
+        return "Paused by the operator until it is resumed."
+    if not queue.waiting():
+        if queue.in_flight:
+            return f"Sending: {queue.in_flight} recipients are in flight, no other waits."
+        return "Nothing waits."
+    if now < queue.retry_at:
+        return f"In retry{because(queue)}: {name(queue, 'retry-after')} ends {moment(queue.retry_at, now)}."
+    if not len(queue.ready):
+        due = queue.deferred.next_due() or now
+        return (
+            f"All {len(queue.deferred)} recipients wait for their retry time, the first {moment(due, now)}."
+        )
+    return limited(queue, permits, now) or sending(queue)
+
+
+def limited(queue: DeliveryQueue, permits: Permits, now: float) -> str:
+    """The limit that keeps the queue from sending (more) now; "" when none does."""
+    vmta, active = queue.vmta, queue.active
+    if queue.message_window is not None and queue.message_window.available(now) <= 0:
+        return used_up(
+            name(queue, "max-msg-rate"), active.max_msg_rate, queue.message_window.lifts_at(now), now
+        )
+    if vmta.rate_lifts_at(now) > now:
+        rate = vmta.policy.max_smtp_msg_rate
+        return used_up(f"max-smtp-msg-rate of virtual MTA {vmta.name}", rate, vmta.rate_lifts_at(now), now)
+    if queue.slots >= active.max_smtp_out:
+        return f"{name(queue, 'max-smtp-out')} {active.max_smtp_out}: all its connections are in use."
+    if now < queue.open_after:
+        return f"No further connection{because(queue)} until {moment(queue.open_after, now)}."
+    if queue.connect_window is not None and queue.connect_window.available(now) <= 0:
+        lifts_at = queue.connect_window.lifts_at(now)
+        return used_up(name(queue, "max-connect-rate"), active.max_connect_rate, lifts_at, now)
+    if not usable_sources(queue, vmta, now):
+        free_at = source_free_at(queue, vmta, now)
+        until = moment(free_at, now) if free_at != NEVER else "for now"
+        return f"No source address of virtual MTA {vmta.name} may be used by this queue, {until}."
+    if queue.slots:
+        return ""
+    if not vmta.has_permit():
+        return f"max-smtp-out {vmta.policy.max_smtp_out} of virtual MTA {vmta.name} is used up by its queues."
+    if not permits.has_permit():
+        return f"total-max-smtp-out {permits.total_max} is used up."
+    return "Waits for its turn to open a connection."
+
+
+def sending(queue: DeliveryQueue) -> str:
+    """What a queue does that nothing holds up."""
+    mode = " in backoff" if queue.mode is QueueMode.BACKOFF else ""
+    return f"Sending{mode} over {queue.slots} connections: {len(queue.ready)} recipients are ready."
+
+
+def name(queue: DeliveryQueue, directive: str) -> str:
+    """The directive that holds in the queue's mode."""
+    return f"backoff-{directive}" if queue.mode is QueueMode.BACKOFF else directive
+
+
+def used_up(limit: str, rate: Rate | None, lifts_at: float, now: float) -> str:
+    text = f" {format_rate(rate)}" if rate is not None else ""
+    return f"{limit}{text} is used up; it lifts {moment(lifts_at, now)}."
+
+
+def because(queue: DeliveryQueue) -> str:
+    """The last error, as a clause."""
+    return f" after {queue.errors[-1][1]!r}" if queue.errors else ""
+
+
+def moment(when: float, now: float) -> str:
+    """A time as people read it: `at 12:00:05 UTC, in 90s`."""
+    wait = max(0.0, when - now)
+    clock = datetime.fromtimestamp(when, UTC)
+    form = "%H:%M:%S" if wait < 43200 else "%Y-%m-%d %H:%M:%S"
+    return f"at {clock.strftime(form)} UTC, in {wait:.0f}s"

@@ -1,0 +1,255 @@
+"""Whose turn it is: the rings of queues that want a connection, and the deadlines of those that wait.
+
+The scheduler's theory of operation (scheduler.py) explains both. Everything here costs the same however
+many queues there are: a queue is looked at when something happened to it or its deadline has come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from mta.queue.key import QueueKey
+from mta.queue.permits import Permits, source_free_at
+from mta.queue.queue import DeliveryQueue
+from mta.queue.registry import Registry
+from mta.queue.slot import Slot, SlotState
+from mta.queue.timers import NEVER, Deadlines
+from mta.queue.vmta import VmtaState
+
+__all__ = ["Turns"]
+
+#: A queue that nobody used for so long is forgotten (its counters with it).
+FORGET_AFTER = 600.0
+
+#: Deadlines looked at in one call, so that ten thousand of them at once don't hold up the event loop.
+DEADLINES_AT_ONCE = 500
+
+
+class Turns:
+    """Rings, deadlines, and what they have turned up."""
+
+    __slots__ = ("_active", "_capped", "_deadlines", "_recalled", "expired", "permits", "registry")
+
+    def __init__(self, registry: Registry, permits: Permits) -> None:
+        self.registry = registry
+        self.permits = permits
+        self.expired: deque[tuple[QueueKey, int]] = deque()
+        self._active: deque[VmtaState] = deque()
+        self._deadlines = Deadlines()
+        self._capped: dict[VmtaState, None] = {}  # idle connections of theirs are in the way of others
+        self._recalled: deque[DeliveryQueue] = deque()
+
+    # -- giving -----------------------------------------------------------------------------------------
+
+    def take(self, now: float, limit: int) -> list[Slot]:
+        """One connection for each queue in turn, as long as there are permits."""
+        slots: list[Slot] = []
+        active = self._active
+        while active and len(slots) < limit:
+            if not self.permits.has_permit():
+                self.permits.claims = sum(len(waiting.ring) for waiting in active) - self.permits.retired
+                return slots
+            vmta = active[0]
+            if not (vmta.ring and self._may_open(vmta, now)):
+                vmta.is_active = False
+                active.popleft()
+                continue
+            slot = self._grant(vmta, now)
+            if slot is not None:
+                slots.append(slot)
+                active.rotate(-1)
+        self.permits.claims = 0
+        return slots
+
+    def recall(self, now: float, limit: int) -> list[Slot]:
+        """Idle connections whose queue has something again, and retired ones whose permit others need."""
+        slots: list[Slot] = []
+        while self._recalled and len(slots) < limit:
+            queue = self._recalled[0]
+            if not queue.idle or queue.ready.runs <= queue.opening or queue.is_blocked(now):
+                self._recalled.popleft()
+                queue.is_recalled = False
+                self.consider(queue, now)
+                continue
+            slot, _ = queue.idle.popitem()
+            del queue.vmta.idle[slot]
+            slot.state = SlotState.OPENING
+            queue.opening += 1
+            slots.append(slot)
+        return slots + self._surplus(limit - len(slots))
+
+    def has_work(self) -> bool:
+        """Whether `take` or `recall` may have something right now."""
+        if self._recalled or self.expired or self._capped:
+            return True
+        if not self._active:
+            return False
+        return self.permits.has_permit() or (self.permits.claims > 0 and self._has_idle())
+
+    def _has_idle(self) -> bool:
+        return any(vmta.idle for vmta in self.registry.vmtas.values())
+
+    def next_deadline(self) -> float | None:
+        return self._deadlines.first()
+
+    def _surplus(self, limit: int) -> list[Slot]:
+        """Idle connections that have to close so that queues without one get theirs."""
+        slots: list[Slot] = []
+        if self.permits.claims > 0:
+            for vmta in self.registry.vmtas.values():
+                slots += self._retire_idle(vmta, min(limit - len(slots), self.permits.claims))
+        for vmta in list(self._capped):
+            slots += self._retire_idle(vmta, min(limit - len(slots), vmta.claims))
+            if vmta.claims <= 0 or not vmta.idle:
+                del self._capped[vmta]
+        return slots
+
+    def _retire_idle(self, vmta: VmtaState, wanted: int) -> list[Slot]:
+        slots = []
+        for slot in list(vmta.idle)[: max(0, wanted)]:
+            del vmta.idle[slot]
+            del slot.queue.idle[slot]
+            self.permits.retire(slot)
+            slots.append(slot)
+        return slots
+
+    def _may_open(self, vmta: VmtaState, now: float) -> bool:
+        """Whether a virtual MTA has a permit and its rate allows a message; if not, something wakes it."""
+        self.registry.follow_vmta(vmta)
+        lifts_at = vmta.rate_lifts_at(now)
+        if lifts_at > now:
+            self._deadlines.sooner(vmta, lifts_at)
+            return False
+        if vmta.has_permit():
+            vmta.claims = 0
+            return True
+        vmta.claims = len(vmta.ring) - vmta.retired
+        if vmta.idle and vmta.claims > 0:
+            self._capped[vmta] = None
+        return False
+
+    def _grant(self, vmta: VmtaState, now: float) -> Slot | None:
+        """One connection for the queue at the head of the ring, unless it has no use for it any more."""
+        queue = vmta.ring.popleft()
+        queue.in_ring = False
+        self.registry.follow(queue)
+        when = queue.wants_connection_at(now)
+        if when > now:
+            self._deadlines.sooner(queue, when)
+            return None
+        slot = self.permits.acquire(queue, vmta, now)
+        if slot is None:
+            queue.note_error(now, "no source address may be used")
+            self._deadlines.sooner(queue, source_free_at(queue, vmta, now))
+            return None
+        queue.restart_patience(now)
+        self.consider(queue, now)
+        return slot
+
+    # -- changes ----------------------------------------------------------------------------------------
+
+    def consider(self, queue: DeliveryQueue, now: float) -> None:
+        """Something changed: put the queue in its ring, call its idle connections, or set its deadline."""
+        if not queue.ready.runs:
+            return
+        if queue.idle and not queue.is_recalled and not queue.is_blocked(now):
+            queue.is_recalled = True
+            self._recalled.append(queue)
+        if queue.in_ring:
+            return
+        when = queue.wants_connection_at(now)
+        if when <= now:
+            queue.in_ring = True
+            queue.vmta.ring.append(queue)
+            self.activate(queue.vmta)
+        elif when < queue.wake_at:
+            self._deadlines.set(queue, when)
+
+    def activate(self, vmta: VmtaState) -> None:
+        """The virtual MTA may have a permit again, or a queue that wants one."""
+        if not vmta.is_active and vmta.ring:
+            vmta.is_active = True
+            self._active.append(vmta)
+
+    def wake_at(self, queue: DeliveryQueue, when: float) -> None:
+        """Look at the queue at `when`, or before."""
+        if when < queue.wake_at:
+            self._deadlines.set(queue, when)
+
+    def wake_all(self, now: float) -> None:
+        """Look at everything again: the settings have changed."""
+        for queue in self.registry:
+            self._deadlines.sooner(queue, now)
+        for vmta in self.registry.vmtas.values():
+            self._deadlines.sooner(vmta, now)
+
+    def rest(self, slot: Slot, now: float) -> None:
+        """The connection is idle; set what calls it back."""
+        queue, vmta = slot.queue, slot.queue.vmta
+        queue.idle[slot] = None
+        vmta.idle[slot] = None
+        if not queue.ready.runs:
+            return
+        lifts_at = vmta.rate_lifts_at(now)
+        if lifts_at > now:
+            vmta.throttled[queue] = None
+            self._deadlines.sooner(vmta, lifts_at)
+        when = queue.unblocks_at(now)
+        if when > now:
+            self._deadlines.sooner(queue, when)
+        elif lifts_at <= now:
+            self.consider(queue, now)
+
+    def expire(self, queue: DeliveryQueue, refs: Iterable[int]) -> None:
+        """These are out of time or attempts."""
+        self.expired.extend((queue.key, ref) for ref in refs)
+
+    # -- deadlines --------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """Look at everything whose deadline has come."""
+        for _ in range(DEADLINES_AT_ONCE):
+            owner = self._deadlines.pop_due(now)
+            if owner is None:
+                return
+            if isinstance(owner, DeliveryQueue):
+                self.refresh(owner, now)
+            elif isinstance(owner, VmtaState):
+                self._refresh_vmta(owner, now)
+
+    def refresh(self, queue: DeliveryQueue, now: float) -> None:
+        """See to everything in a queue that may be due, then set its next deadline."""
+        self.registry.follow(queue)
+        if queue.backoff_until <= now:
+            queue.leave_backoff(now)
+        self.expire(queue, queue.wake_due(now))
+        self.expire(queue, queue.expire(now))
+        self.consider(queue, now)
+        self.arm(queue, now)
+
+    def arm(self, queue: DeliveryQueue, now: float) -> None:
+        """Set the queue's deadline to the earliest thing it waits for; forget it when that is nothing."""
+        when = min(queue.backoff_until, queue.expires_at())
+        due = queue.deferred.next_due()
+        if due is not None and due < when:
+            when = due
+        if queue.ready.runs and queue.idle:
+            unblocked_at = queue.unblocks_at(now)
+            if now < unblocked_at < when:
+                when = unblocked_at
+        if when == NEVER and not queue.slots:
+            if now >= queue.last_used_at + FORGET_AFTER and queue.is_forgettable(now):
+                self.registry.forget(queue)
+                return
+            when = max(now, queue.last_used_at) + FORGET_AFTER
+        self._deadlines.sooner(queue, when)
+
+    def _refresh_vmta(self, vmta: VmtaState, now: float) -> None:
+        """The rate of a virtual MTA allows messages again, or its settings have changed."""
+        self.registry.follow_vmta(vmta)
+        throttled = list(vmta.throttled)
+        vmta.throttled.clear()
+        for queue in throttled:
+            self.consider(queue, now)
+        self.activate(vmta)
