@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 
 from mta.config.directives import TABLE
@@ -108,7 +109,7 @@ class Assigner:
         """`name` seen from the directory of the main file; commands and vault names stay as they are."""
         if name.startswith(("|", "{")) or name[1:3] == ":\\":
             return name
-        return str(self._directory / name)
+        return posixpath.normpath(self._directory / name)
 
     def _refuse(self, scope: Scope, name: str, origin: Origin) -> None:
         elsewhere = TABLE.scopes(name)

@@ -17,10 +17,15 @@ __all__ = ["Loaded", "Problem", "Severity", "load", "load_text"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`snapshot` is None when there are errors; `problems` are in file order, errors and warnings mixed."""
+    """`snapshot` is None when there are errors; `problems` are in file order, errors and warnings mixed.
+
+    `readable` is what could be read in spite of errors: good for finding the control socket of a server that
+    still runs on the configuration before, and for nothing else.
+    """
 
     snapshot: Snapshot | None
     problems: tuple[Problem, ...]
+    readable: Snapshot
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -53,7 +58,7 @@ def _loaded(
     snapshot = build(tree.nodes, files=tree.files, directory=directory, epoch=epoch, problems=problems)
     if unreadable is not None:
         _check_files(snapshot, problems, unreadable)
-    return Loaded(None if problems.has_errors() else snapshot, problems.in_order(tree.files))
+    return Loaded(None if problems.has_errors() else snapshot, problems.in_order(tree.files), snapshot)
 
 
 def _is_directive(name: str) -> bool:
