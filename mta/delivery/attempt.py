@@ -44,6 +44,12 @@ class Attempt:
         self.wire = b""  # the commands that begin it
         self.transaction = Transaction(envelope, self.recipients, self.size, extensions)
 
+    def put_in_front(self, head: bytes) -> None:
+        """`head` goes out before the body."""
+        self.head = head
+        self.size += len(head)
+        self.transaction.size = self.size
+
     def __repr__(self) -> str:
         stage = self.transaction.stage.name
         return f"<Attempt of {self.envelope.queue_id} for {len(self.refs)} at {stage}>"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mta.errors import ConnectError
 from mta.smtp.extensions import Extensions
 from mta.smtp.reply import Reply
 
-__all__ = ["Connection", "DialFailure", "TargetLike"]
+__all__ = ["Connection", "DialFailure", "Facts", "TargetLike"]
 
 
 class TargetLike(Protocol):
@@ -22,6 +22,22 @@ class TargetLike(Protocol):
     def ip(self) -> str: ...
     @property
     def port(self) -> int: ...
+
+
+class Facts(NamedTuple):
+    """What a record says about the connection; all empty when there was none.
+
+    `mta_name` is the remote as `host (ip)`, `esmtp` the comma list of what it offered. `has_dsn` says that it
+    takes over the duty to notify (RFC 3461).
+    """
+
+    mta_name: str = ""
+    source_ip: str = ""
+    destination_ip: str = ""
+    esmtp: str = ""
+    tls_protocol: str = ""
+    tls_cipher: str = ""
+    has_dsn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,18 @@ class Connection:
     extensions: Extensions
     tls_protocol: str = ""
     tls_cipher: str = ""
+
+    def facts(self) -> Facts:
+        """The same for the record."""
+        return Facts(
+            self.mta_name,
+            self.source_ip,
+            self.ip,
+            self.extensions.offered,
+            self.tls_protocol,
+            self.tls_cipher,
+            self.extensions.dsn,
+        )
 
     def __repr__(self) -> str:
         tls = f" {self.tls_protocol}" if self.tls_protocol else ""
@@ -54,7 +82,5 @@ class DialFailure(ConnectError):
     ) -> None:
         super().__init__(str(reply))
         self.reply = reply
-        self.mta_name = mta_name
-        self.ip = ip
-        self.source_ip = source_ip
+        self.facts = Facts(mta_name, source_ip, ip)
         self.is_refusal = is_refusal

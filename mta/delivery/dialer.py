@@ -75,7 +75,7 @@ class Dialer:
         except TlsBroken as failure:
             if policy.tls.require:
                 raise
-            log.info("tls=broken remote=%r error=%r next=plaintext", failure.mta_name, str(failure))
+            log.info("tls=broken remote=%r error=%r next=plaintext", failure.facts.mta_name, str(failure))
             _remember(self._tls_broken, (target.ip, target.port), self._clock.now() + BROKEN_TLS_LASTS)
         return await self._attempt(target, source_ip, host_name, policy, False)
 

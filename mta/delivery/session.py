@@ -94,6 +94,7 @@ class Session(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.connection = connection
+        self.facts = connection.facts()
         self.slot = slot
         self.policy = policy
         self.completed = 0  # transactions that ended by the server's word
@@ -377,7 +378,7 @@ class Session(asyncio.Protocol):
 
     def signed(self, attempt: Attempt, head: bytes) -> None:
         """What goes in front of the body is ready; `attempt` may long be over."""
-        attempt.head = head
+        attempt.put_in_front(head)
         if self._sending is attempt and not self._is_over:
             self._sending = None
             self._guarded(self._begin_body, attempt)

@@ -355,6 +355,11 @@ def internal_reply(code: int, enhanced: str, words: str) -> Reply:
     return Reply(code, f"{enhanced} [internal] {words}", enhanced)
 
 
+def is_internal(reply: Reply) -> bool:
+    """Whether a reply is one of ours."""
+    return " [internal] " in reply.text
+
+
 def _fate(kind: int) -> Fate:
     if kind == 2:
         return Fate.DELIVERED

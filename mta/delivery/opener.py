@@ -1,0 +1,145 @@
+"""From a scheduler's permit to a connection: the route, the dialling, and what to do when there is none.
+
+no such domain, null MX          everything that waits fails
+DNS does not answer              the queue waits (retry-after-dns-error)
+nobody answers, 4xx greeting     the queue waits (retry-after), a tq record is written
+every host greets with 5xx       what waits fails, as bounce-upon-5xx-greeting says
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from mta.clock import Clock
+from mta.delivery.connection import Connection, DialFailure, Facts, TargetLike
+from mta.delivery.dialer import Dialer
+from mta.delivery.policy import DeliveryPolicy
+from mta.delivery.settlement import Settlement, permanent
+from mta.delivery.supply import Draws, Store, take_stored
+from mta.errors import RouteError
+from mta.queue.key import QueueKey
+from mta.queue.reaction import Judgement, Reaction, ReplyRules
+from mta.queue.slot import Slot
+from mta.smtp.reply import Reply
+from mta.smtp.transaction import internal_reply
+
+__all__ = ["Opener", "Routes"]
+
+log = logging.getLogger(__name__)
+
+#: Messages that fail because of one refusing greeting; the next ones ask again. A whole queue would be too
+#: much for one word of one host, and a connection for each would be hammering at a closed door.
+REFUSED_AT_ONCE = 100
+#: Messages failed in one turn of the loop.
+FAILED_AT_ONCE = 50
+
+
+class Routes(Protocol):
+    """Where a queue's mail goes: the router with the queue's own policy. Raises RouteError."""
+
+    def cached(self, key: QueueKey) -> Sequence[TargetLike] | None: ...
+    async def route(self, key: QueueKey) -> Sequence[TargetLike]: ...
+
+
+class Permits(Draws, Protocol):
+    """The part of the scheduler that gives connections out."""
+
+    def opened(self, slot: Slot, now: float) -> None: ...
+    def failed(self, slot: Slot, now: float, text: str, *, retry_after: float | None = None) -> float: ...
+    def release(self, slot: Slot, now: float) -> None: ...
+
+
+class Opener:
+    """Opens connections for slots; one per worker."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Permits,
+        store: Store,
+        routes: Routes,
+        dialer: Dialer,
+        settlement: Settlement,
+        rules: Callable[[QueueKey], ReplyRules],
+        policies: Callable[[QueueKey], DeliveryPolicy],
+        host_name: Callable[[], str],
+        clock: Clock,
+    ) -> None:
+        """`host_name` is said in EHLO where a source address has no name of its own."""
+        self._scheduler = scheduler
+        self._store = store
+        self._routes = routes
+        self._dialer = dialer
+        self._settlement = settlement
+        self._rules = rules
+        self._policies = policies
+        self._host_name = host_name
+        self._clock = clock
+
+    async def open(self, slot: Slot) -> Connection | None:
+        """A connection for `slot`; None when there is none, and then the slot has been given back."""
+        policy = self._policies(slot.key)
+        try:
+            targets = self._routes.cached(slot.key) or await self._routes.route(slot.key)
+            connection = await self._dialer.dial(
+                targets,
+                source_ip=slot.source.ip,
+                host_name=slot.source.host_name or self._host_name(),
+                policy=policy,
+            )
+        except RouteError as error:
+            await self._no_route(slot, error)
+        except DialFailure as failure:
+            await self._no_connection(slot, failure)
+        else:
+            self._scheduler.opened(slot, self._clock.now())
+            return connection
+        return None
+
+    async def _no_route(self, slot: Slot, error: RouteError) -> None:
+        log.info("queue=%s event=no-route error=%r", slot.key, str(error))
+        if error.temporary:
+            reply = internal_reply(451, error.status, str(error))
+            self._settlement.queue_failure(slot, reply, Facts())
+            self._scheduler.failed(
+                slot, self._clock.now(), str(error), retry_after=slot.policy.retry_after_dns_error
+            )
+            return
+        await self._fail_waiting(slot, internal_reply(550, error.status, str(error)), Facts(), most=None)
+
+    async def _no_connection(self, slot: Slot, failure: DialFailure) -> None:
+        reply, facts = failure.reply, failure.facts
+        log.info("queue=%s event=no-connection remote=%r reply=%r", slot.key, facts.mta_name, str(reply))
+        judgement = self._judge(slot, failure)
+        self._settlement.take_measures(slot, judgement, reply, self._clock.now())
+        if judgement.reaction is Reaction.FAILED:
+            await self._fail_waiting(slot, permanent(reply), facts, most=REFUSED_AT_ONCE)
+            return
+        self._settlement.queue_failure(slot, reply, facts)
+        self._scheduler.failed(
+            slot, self._clock.now(), f"{facts.mta_name}: {reply}" if facts.mta_name else str(reply)
+        )
+
+    def _judge(self, slot: Slot, failure: DialFailure) -> Judgement:
+        rules = self._rules(slot.key)
+        if failure.is_refusal:
+            return rules.judge(None, failure.reply)
+        return rules.judge_connection(str(failure.reply))
+
+    async def _fail_waiting(self, slot: Slot, reply: Reply, facts: Facts, *, most: int | None) -> None:
+        """Fail what the queue has ready, at most so many messages, and give the slot back."""
+        failed = 0
+        try:
+            while most is None or failed < most:
+                drawn = take_stored(self._scheduler, self._store, slot, self._clock.now())
+                if drawn is None:
+                    break
+                self._settlement.fail(slot, drawn.stored.envelope, drawn.refs, reply, facts)
+                failed += 1
+                if failed % FAILED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._scheduler.release(slot, self._clock.now())

@@ -1,0 +1,419 @@
+"""What becomes of a recipient after an attempt: told to the scheduler, the settle log, and the sender.
+
+For each outcome, in this order and without a pause in between:
+
+    delivered   scheduler (gone)          settle log: d
+    deferred    scheduler (when again?)   settle log: t, with attempts and due time
+    failed      a DSN through `returns`   scheduler (gone), settle log: b
+    untried     scheduler (to the front, uncounted)
+
+The DSN is handed over first: should we crash in between, two of them are better than none. What a reply
+means is judged by the queue's rules; whether a recipient is out of time or attempts the scheduler says, and
+it then ends as `4.4.7` in category `message-expired`.
+
+Not done here: deciding which message goes where, and writing accounting files (they are made from the log).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from mta.clock import Clock
+from mta.delivery.attempt import Attempt
+from mta.delivery.connection import Facts
+from mta.delivery.policy import DeliveryPolicy
+from mta.delivery.session import Session
+from mta.message.envelope import Envelope, Notify
+from mta.message.event import Event, encode_event
+from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
+from mta.queue.reaction import RETRY_QUEUE, RETRY_RECIPIENT, Judgement, Measure, Reaction, ReplyRules
+from mta.queue.scheduler import Settled
+from mta.queue.slot import Slot
+from mta.smtp.reply import Reply
+from mta.smtp.status import consistent
+from mta.smtp.transaction import Fate, Outcome, Stage, internal_reply, is_internal
+
+__all__ = ["EventLog", "Returns", "Settlement", "SettlementStats", "permanent"]
+
+log = logging.getLogger(__name__)
+
+MESSAGE_EXPIRED = "message-expired"
+EXPIRED = internal_reply(451, "4.4.7", "message expired")
+
+_DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
+
+
+class Books(Protocol):
+    """The part of the scheduler that is told about results."""
+
+    def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction) -> Settled: ...
+    def put_back(self, slot: Slot, refs: list[int]) -> None: ...
+    def apply(self, slot: Slot, now: float, measures: Sequence[Measure]) -> list[int]: ...
+
+
+class EventLog(Protocol):
+    """The part of a spool partition that keeps results."""
+
+    def settle(self, message: int, recipient: int, event: bytes) -> None: ...
+    def defer(
+        self, message: int, recipient: int, *, attempts: int, due: float, event: bytes | None
+    ) -> None: ...
+    def record(self, event: bytes) -> None: ...
+
+
+class Categories(Protocol):
+    """What names a bounce category; `mta.queue.classify.Classifier`."""
+
+    def category(self, status: str, diag: str) -> str: ...
+
+
+#: Called for every final failure, and for `relayed` when the sender asked for SUCCESS: envelope, index of the
+#: recipient, what happened, and the number of the message. It decides whether a DSN is due.
+Returns = Callable[[Envelope, int, Event, int], None]
+
+
+class SettlementStats(NamedTuple):
+    """Recipients since start. `uncertain` ones may be delivered twice: the dot's reply never came."""
+
+    delivered: int
+    deferred: int
+    failed: int
+    expired: int
+    uncertain: int
+
+
+class Settlement:
+    """Turns outcomes into events; one per worker."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Books,
+        store: EventLog,
+        categories: Callable[[], Categories],
+        rules: Callable[[QueueKey], ReplyRules],
+        policies: Callable[[QueueKey], DeliveryPolicy],
+        returns: Returns,
+        clock: Clock,
+        name: str = "",
+        sent: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """`name` makes event ids unique among workers; `sent(recipients, octets)` is told of deliveries."""
+        self._scheduler = scheduler
+        self._store = store
+        self._categories = categories
+        self._rules = rules
+        self._policies = policies
+        self._returns = returns
+        self._clock = clock
+        self._sent = sent
+        # The start time makes ids unique over restarts: steady time never goes back.
+        self._prefix = f"{name}{int(clock.now() * 1e6):x}-"
+        self._numbers = itertools.count(1)
+        self._condemned: deque[tuple[QueueKey, int, Reply]] = deque()
+        self._delivered = self._deferred = self._failed = self._expired = self._uncertain = 0
+
+    def stats(self) -> SettlementStats:
+        return SettlementStats(self._delivered, self._deferred, self._failed, self._expired, self._uncertain)
+
+    def __repr__(self) -> str:
+        return f"<Settlement {self._delivered} delivered, {self._deferred} deferred, {self._failed} failed>"
+
+    # -- results of a transaction ----------------------------------------------------------------------
+
+    def conclude(self, session: Session, attempt: Attempt) -> bool:
+        """Every recipient has its outcome; returns whether all are delivered (the hot path)."""
+        now = self._clock.now()
+        untried: list[int] = []
+        delivered = 0
+        for index, outcome in enumerate(attempt.transaction.outcomes):
+            assert outcome is not None
+            fate = outcome.fate
+            if fate is _DELIVERED:
+                delivered += 1
+                self._deliver(session, attempt, index, outcome, now)
+            elif fate is _UNTRIED:
+                untried.append(attempt.refs[index])
+            else:
+                self._refuse(session, attempt, index, outcome, now)
+        if delivered:
+            session.delivered += delivered
+            self._delivered += delivered
+            if self._sent is not None:
+                self._sent(delivered, attempt.size)
+        if untried:
+            self._scheduler.put_back(session.slot, untried)
+        return delivered == len(attempt.refs)
+
+    def _deliver(self, session: Session, attempt: Attempt, index: int, outcome: Outcome, now: float) -> None:
+        ref, recipient, reply = attempt.refs[index], attempt.recipients[index], outcome.reply
+        slot, facts = session.slot, session.facts
+        settled = self._scheduler.settle(slot, now, ref, Reaction.DELIVERED)
+        if outcome.uncertain:
+            self._uncertain += 1
+        event = self._event(
+            "d",
+            attempt.envelope,
+            ref & RECIPIENT_MASK,
+            slot.key,
+            facts,
+            action="delivered" if facts.has_dsn else "relayed",
+            status=consistent(reply.code, reply.enhanced),
+            reply=reply,
+            category="success",
+            size=attempt.size,
+            first_attempt=attempt.started_at if settled.attempts == 1 else 0.0,
+        )
+        if recipient.notify & Notify.SUCCESS and not facts.has_dsn:
+            # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
+            self._returns(attempt.envelope, ref & RECIPIENT_MASK, event, attempt.message)
+        self._store.settle(
+            attempt.message,
+            ref & RECIPIENT_MASK,
+            encode_event(event) if "d" not in session.policy.disabled_records else b"",
+        )
+
+    def _refuse(self, session: Session, attempt: Attempt, index: int, outcome: Outcome, now: float) -> None:
+        """Deferred or failed, as the queue's rules see it."""
+        slot = session.slot
+        if outcome.uncertain:
+            self._uncertain += 1
+            log.warning(
+                "queue_id=%s recipient=%d event=uncertain remote=%r",
+                attempt.envelope.queue_id,
+                attempt.refs[index] & RECIPIENT_MASK,
+                session.facts.mta_name,
+            )
+        session.errors += 1
+        judgement = self._judge(session, outcome)
+        self.take_measures(slot, judgement, outcome.reply, now)
+        if judgement.skips_host:
+            session.drain()
+        self._settle(
+            slot,
+            attempt.envelope,
+            attempt.refs[index],
+            outcome,
+            judgement,
+            session.facts,
+            now,
+            started_at=attempt.started_at,
+        )
+
+    def _judge(self, session: Session, outcome: Outcome) -> Judgement:
+        fate, reply, stage, _ = outcome
+        if fate is _FAILED and not reply.is_permanent:
+            return Judgement(Reaction.FAILED)  # by order of the operator (bounce-upon-transfer-failure)
+        if fate is _DEFERRED and reply.is_permanent:
+            return RETRY_RECIPIENT  # 552 for "too many recipients"
+        is_lost = is_internal(reply) and fate is _DEFERRED and stage is not Stage.END
+        judgement = self._rules(session.slot.key).judge(
+            # A connection that never carried anything and breaks is the queue's trouble, not the recipient's.
+            None if is_lost and not session.completed else stage,
+            reply,
+        )
+        if judgement is RETRY_QUEUE and session.delivered and reply.code == 421:
+            # "Enough for one connection": the next one finds out whether it is more than that.
+            return RETRY_RECIPIENT
+        if is_lost and session.completed and judgement is RETRY_QUEUE:
+            return RETRY_RECIPIENT
+        return judgement
+
+    # -- without a transaction -------------------------------------------------------------------------
+
+    def fail(self, slot: Slot, envelope: Envelope, refs: list[int], reply: Reply, facts: Facts) -> None:
+        """These can't be sent at all: no route, or a greeting that refuses."""
+        now = self._clock.now()
+        outcome = Outcome(Fate.FAILED, reply, Stage.MAIL)
+        for ref in refs:
+            self._settle(slot, envelope, ref, outcome, Judgement(Reaction.FAILED), facts, now)
+
+    def expire(self, key: QueueKey, ref: int, envelope: Envelope, reply: Reply = EXPIRED) -> None:
+        """Out of time, attempts or luck: the scheduler has let go of it already."""
+        if reply is EXPIRED:
+            self._expired += 1
+        else:
+            self._failed += 1
+        category = MESSAGE_EXPIRED if reply is EXPIRED else ""
+        self._bounce(envelope, ref, key, Facts(), reply, consistent(reply.code, reply.enhanced), category)
+
+    def take_measures(self, slot: Slot, judgement: Judgement, reply: Reply, now: float) -> None:
+        """What a rule does to the queue; whom it condemns is failed later, some at a time (`condemned`)."""
+        if judgement.measures:
+            for ref in self._scheduler.apply(slot, now, judgement.measures):
+                self._condemned.append((slot.key, ref, permanent(reply)))
+
+    def condemned(self, limit: int) -> list[tuple[QueueKey, int, Reply]]:
+        """Recipients that a rule has taken out of their queue, to be failed by `expire` with that reply."""
+        return [self._condemned.popleft() for _ in range(min(limit, len(self._condemned)))]
+
+    def queue_failure(self, slot: Slot, reply: Reply, facts: Facts) -> None:
+        """The queue as a whole could not be served (tq)."""
+        if "tq" in self._policies(slot.key).disabled_records:
+            return
+        event = Event(
+            "tq",
+            f"{self._prefix}{next(self._numbers):x}",
+            self._clock.wall(),
+            dsn_status=consistent(reply.code, reply.enhanced),
+            dsn_diag=f"smtp;{reply}",
+            dsn_mta=facts.mta_name,
+            delivery_type="smtp",
+            delivery_source_ip=facts.source_ip,
+            delivery_destination_ip=facts.destination_ip,
+            vmta=slot.key.vmta,
+            queue=str(slot.key),
+        )
+        self._store.record(encode_event(event))
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _settle(
+        self,
+        slot: Slot,
+        envelope: Envelope,
+        ref: int,
+        outcome: Outcome,
+        judgement: Judgement,
+        facts: Facts,
+        now: float,
+        *,
+        started_at: float = 0.0,
+    ) -> None:
+        reply, key = outcome.reply, slot.key
+        status = self._status(key, outcome)
+        settled = self._scheduler.settle(slot, now, ref, judgement.reaction)
+        if judgement.reaction is Reaction.FAILED:
+            self._failed += 1
+            self._bounce(envelope, ref, key, facts, reply, status, wants_dsn=judgement.wants_dsn)
+        elif settled.is_expired:
+            self._expired += 1
+            self._bounce(envelope, ref, key, facts, reply, "4.4.7", MESSAGE_EXPIRED)
+        else:
+            self._deferred += 1
+            encoded = None
+            if "t" not in self._policies(key).disabled_records:
+                event = self._event(
+                    "t",
+                    envelope,
+                    ref & RECIPIENT_MASK,
+                    key,
+                    facts,
+                    action="delayed",
+                    status=_temporary(status),
+                    reply=reply,
+                    category=self._categories().category(_temporary(status), str(reply)),
+                    first_attempt=started_at if settled.attempts == 1 else 0.0,
+                )
+                encoded = encode_event(event)
+            self._store.defer(
+                ref >> RECIPIENT_BITS,
+                ref & RECIPIENT_MASK,
+                attempts=settled.attempts,
+                due=settled.due,
+                event=encoded,
+            )
+
+    def _bounce(
+        self,
+        envelope: Envelope,
+        ref: int,
+        key: QueueKey,
+        facts: Facts,
+        reply: Reply,
+        status: str,
+        category: str = "",
+        *,
+        wants_dsn: bool = True,
+    ) -> None:
+        index = ref & RECIPIENT_MASK
+        event = self._event(
+            "b",
+            envelope,
+            index,
+            key,
+            facts,
+            action="failed",
+            status=status,
+            reply=reply,
+            category=category or self._categories().category(status, str(reply)),
+        )
+        message = ref >> RECIPIENT_BITS
+        if wants_dsn and envelope.originator:
+            self._returns(envelope, index, event, message)
+        is_recorded = "b" not in self._policies(key).disabled_records
+        self._store.settle(message, index, encode_event(event) if is_recorded else b"")
+
+    def _status(self, key: QueueKey, outcome: Outcome) -> str:
+        reply = outcome.reply
+        is_bare_553 = reply.code == 553 and not reply.enhanced and outcome.stage is Stage.RCPT
+        if is_bare_553 and self._policies(key).bare_553_means_invalid_mailbox:
+            return "5.1.1"
+        return consistent(reply.code, reply.enhanced)
+
+    def _event(
+        self,
+        kind: str,
+        envelope: Envelope,
+        index: int,
+        key: QueueKey,
+        facts: Facts,
+        *,
+        action: str,
+        status: str,
+        reply: Reply,
+        category: str,
+        size: int = 0,
+        first_attempt: float = 0.0,
+    ) -> Event:
+        recipient = envelope.recipients[index]
+        return Event(
+            kind,
+            f"{self._prefix}{next(self._numbers):x}",
+            self._clock.wall(),
+            envelope.received,
+            envelope.originator,
+            recipient.address,
+            recipient.orcpt,
+            action,
+            status,
+            f"smtp;{reply.code} {reply.text}",
+            facts.mta_name,
+            category,
+            envelope.source_type,
+            envelope.source_mta,
+            "smtp",
+            facts.source_ip,
+            facts.destination_ip,
+            facts.esmtp,
+            size,
+            envelope.vmta,
+            envelope.job_id,
+            envelope.envelope_id,
+            f"{key.domain}/{key.vmta}",
+            envelope.vmta_pool,
+            envelope.source_user,
+            envelope.source_ip,
+            envelope.received_on,
+            facts.tls_protocol,
+            facts.tls_cipher,
+            envelope.queue_id,
+            first_attempt,
+            captured=envelope.captured,
+        )
+
+
+def _temporary(status: str) -> str:
+    """A deferral is 4.x.x whatever the receiver thought it was."""
+    return f"4{status[1:]}" if status[0] == "5" else status
+
+
+def permanent(reply: Reply) -> Reply:
+    """Rules may make a temporary reply final; the record of a final failure needs a permanent code."""
+    if reply.is_permanent:
+        return reply
+    return Reply(550, reply.text, f"5{reply.enhanced[1:]}" if reply.enhanced else "")

@@ -1,0 +1,111 @@
+"""The next message for a connection: drawn from the scheduler, loaded from the spool, signed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from mta.clock import Clock
+from mta.delivery.attempt import Attempt
+from mta.delivery.session import Session
+from mta.errors import SpoolCorrupt, SpoolError
+from mta.message.envelope import Envelope
+from mta.queue.key import RECIPIENT_BITS
+from mta.queue.reaction import Reaction
+from mta.queue.scheduler import Settled
+from mta.queue.slot import Slot
+
+__all__ = ["Draws", "MessageSigner", "Store", "Stored", "take_stored"]
+
+log = logging.getLogger(__name__)
+
+
+class Stored(Protocol):
+    """A stored message; `mta.spool.stored.Stored` is one."""
+
+    @property
+    def envelope(self) -> Envelope: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+class Store(Protocol):
+    """The part of a spool partition that gives messages back."""
+
+    def load(self, message: int) -> Stored: ...
+
+
+class Draws(Protocol):
+    """The part of the scheduler that gives messages out."""
+
+    def draw(self, slot: Slot, now: float) -> list[int]: ...
+    def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction) -> Settled: ...
+    def put_back(self, slot: Slot, refs: Iterable[int]) -> None: ...
+
+
+class MessageSigner(Protocol):
+    """`mta.delivery.signing.Signer`."""
+
+    def headers(
+        self, envelope: Envelope, body: bytes, message: int, domain: str | None = None
+    ) -> bytes | None: ...
+
+    def prepare(
+        self,
+        envelope: Envelope,
+        body: bytes,
+        message: int,
+        done: Callable[[bytes], None],
+        domain: str | None = None,
+    ) -> None: ...
+
+
+class Drawn(NamedTuple):
+    """Recipients of one message, with the message."""
+
+    refs: list[int]
+    stored: Stored
+
+
+def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> Drawn | None:
+    """Draw the next message that can be read; None when there is none now.
+
+    A damaged one is left to the quarantine of the spool: its recipients leave the queue, nothing is recorded as
+    failed, so that whoever repairs it gets it back. One that can't be read for another reason is tried later.
+    """
+    while refs := scheduler.draw(slot, now):
+        message = refs[0] >> RECIPIENT_BITS
+        try:
+            return Drawn(refs, store.load(message))
+        except SpoolCorrupt as error:
+            log.error("message=%d event=damaged error=%r", message, str(error))
+            reaction = Reaction.FAILED
+        except SpoolError as error:
+            log.error("message=%d event=unreadable error=%r", message, str(error))
+            reaction = Reaction.RETRY_RECIPIENT
+        for ref in refs:
+            scheduler.settle(slot, now, ref, reaction)
+    return None
+
+
+def next_attempt(
+    scheduler: Draws, store: Store, signer: MessageSigner, session: Session, clock: Clock
+) -> Attempt | None:
+    """The next message for `session`, with its signature made or under way."""
+    now = clock.now()
+    drawn = take_stored(scheduler, store, session.slot, now)
+    if drawn is None:
+        return None
+    refs, (envelope, body) = drawn.refs, (drawn.stored.envelope, drawn.stored.body)
+    attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
+    domain = session.slot.key.domain
+    head = signer.headers(envelope, body, attempt.message, domain)
+    if head is None:
+        # The signature is made while the envelope travels; only the body has to wait for it.
+        attempt.head = None
+        signer.prepare(envelope, body, attempt.message, partial(session.signed, attempt), domain)
+    elif head:
+        attempt.put_in_front(head)
+    return attempt
