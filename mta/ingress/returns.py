@@ -1,0 +1,262 @@
+"""Back to the sender: outcomes that the sender has to hear of become DSNs, and come in again like other mail.
+
+Called for each recipient that has failed for good (and for `relayed` and `delayed` where NOTIFY asks for
+them), before the outcome is settled: the message can still be read then, and a crash in between makes two
+reports rather than none. Recipients of one message that share a fate in one turn of the event loop share a
+report. The report enters `ingress/accept` with a null return path through the virtual MTA of its message.
+
+Nobody is told when the return path is null, NOTIFY says so, the source has `suppress-local-dsn`, or the
+recipient's queue has `deliver-local-dsn no`.
+
+Bounded: as many reports as OUTBOX_LIMIT wait for the spool; what comes on top is counted, logged and not
+sent, so that a breakdown does not grow into a second one. A full spool only makes them wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+from mta.clock import Clock
+from mta.config.snapshot import DEFAULT_VMTA, Snapshot
+from mta.errors import SpoolError
+from mta.ingress.accept import AcceptResult, Submission
+from mta.ingress.queueid import QueueIds
+from mta.ingress.relaying import SourcePolicy
+from mta.message import headers
+from mta.message.envelope import Envelope, Notify, Ret
+from mta.message.event import Event
+from mta.message.report import FULL_LIMIT, Action, Report, ReportedRecipient, compose, is_due
+
+__all__ = ["Returns", "ReturnsStats"]
+
+log = logging.getLogger(__name__)
+
+#: Reports that may wait to be accepted; a few KB each.
+OUTBOX_LIMIT = 5000
+#: Reports handed to the spool at once: they share its commits.
+OPEN_LIMIT = 64
+#: Recipients in one report.
+RECIPIENT_LIMIT = 200
+#: Seconds until the next try when the spool refuses.
+SPOOL_PAUSE = 10.0
+#: Age in seconds at which a recipient counts as delayed; four hours, as mail servers have always had it.
+DELAY_AFTER = 4 * 3600.0
+#: Recipients remembered as told about a delay.
+TOLD_LIMIT = 100_000
+
+_ACTIONS = {action.value: action for action in Action}
+
+#: Our own mail needs nobody's permission, and no line that says where it came from.
+_POLICY = SourcePolicy(allow_relaying=True, add_received=False, reject_invalid_vmta=False)
+
+Accept = Callable[[Submission, Callable[[AcceptResult], None]], None]
+
+
+class ReturnsStats(NamedTuple):
+    """Reports since start: accepted, not sent because too many waited, and those waiting now."""
+
+    sent: int
+    dropped: int
+    waiting: int
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """The recipients of one message that share a fate, until the loop's turn is over."""
+
+    envelope: Envelope
+    original: bytes
+    retry_until: float = 0.0
+    recipients: list[ReportedRecipient] = field(default_factory=list)
+
+
+class Returns:
+    """Turns outcomes into reports, for one worker."""
+
+    def __init__(
+        self,
+        *,
+        accept: Accept,
+        load: Callable[[int], bytes],
+        snapshot: Callable[[], Snapshot],
+        queue_ids: QueueIds,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        host_name: str = "localhost",
+    ) -> None:
+        """`load` gives a stored message in wire form or raises SpoolError; `host_name` is the machine's."""
+        self._accept = accept
+        self._load = load
+        self._snapshot = snapshot
+        self._queue_ids = queue_ids
+        self._clock = clock
+        self._loop = loop
+        self._host_name = host_name
+        self._gathering: dict[tuple[int, Action], _Gathering] = {}
+        self._outbox: deque[Submission] = deque()
+        self._open = 0
+        self._resume: asyncio.TimerHandle | None = None
+        self._told: dict[tuple[int, int], None] = {}
+        self._sent = self._dropped = 0
+
+    def __call__(self, envelope: Envelope, index: int, event: Event, message: int) -> None:
+        """Report what `event` says about a recipient, if anybody is to be told. Never raises."""
+        action = _ACTIONS.get(event.dsn_action)
+        if action is None or not self._is_wanted(action, envelope, index, message):
+            return
+        place = (message, action)
+        gathering = self._gathering.get(place)
+        if gathering is None:
+            if len(self._gathering) + len(self._outbox) >= OUTBOX_LIMIT:
+                self._drop(envelope)
+                return
+            gathering = _Gathering(envelope, self._original(envelope, message))
+            gathering.retry_until = self._retry_until(envelope, index)
+            if not self._gathering:
+                self._loop.call_soon(self._gathered)
+            self._gathering[place] = gathering
+        gathering.recipients.append(
+            ReportedRecipient(
+                event.recipient,
+                event.dsn_status,
+                event.dsn_diag,
+                event.dsn_mta,
+                event.orcpt,
+                event.time_logged if event.dsn_mta else 0.0,
+            )
+        )
+
+    def stats(self) -> ReturnsStats:
+        waiting = len(self._gathering) + len(self._outbox) + self._open
+        return ReturnsStats(self._sent, self._dropped, waiting)
+
+    def close(self) -> None:
+        """Take nothing up any more; what waits is lost, as its outcomes are not settled twice."""
+        if self._resume is not None:
+            self._resume.cancel()
+        if self._outbox:
+            log.warning("event=stopped unsent_reports=%d", len(self._outbox))
+        self._outbox.clear()
+
+    def _is_wanted(self, action: Action, envelope: Envelope, index: int, message: int) -> bool:
+        recipient = envelope.recipients[index]
+        if not envelope.originator or envelope.suppress_dsn or not is_due(action, recipient.notify):
+            return False
+        settings = self._snapshot().effective(recipient.queue_domain, envelope.vmta)
+        if not settings.boolean("deliver-local-dsn"):
+            return False
+        return action is not Action.DELAYED or self._is_news(envelope, index, message)
+
+    def _is_news(self, envelope: Envelope, index: int, message: int) -> bool:
+        """Whether a delay is long enough, and not reported yet (a restart may report it again)."""
+        if self._clock.now() - envelope.received < DELAY_AFTER or (message, index) in self._told:
+            return False
+        if len(self._told) >= TOLD_LIMIT:
+            del self._told[next(iter(self._told))]
+        self._told[message, index] = None
+        return True
+
+    def _original(self, envelope: Envelope, message: int) -> bytes:
+        """What the report returns of the message: its header, or all of it where RET says so."""
+        try:
+            content = self._load(message)
+        except SpoolError as error:
+            log.warning("queue_id=%s event=unreadable the report has no header: %s", envelope.queue_id, error)
+            return b""
+        if envelope.ret == Ret.FULL and len(content) <= FULL_LIMIT:
+            return content
+        return content[: headers.header_end(content)]
+
+    def _retry_until(self, envelope: Envelope, index: int) -> float:
+        settings = self._snapshot().effective(envelope.recipients[index].queue_domain, envelope.vmta)
+        return envelope.received + (settings.interval("bounce-after") or 0.0)
+
+    def _gathered(self) -> None:
+        gatherings, self._gathering = self._gathering, {}
+        for (_, action), gathering in gatherings.items():
+            recipients = gathering.recipients
+            for start in range(0, len(recipients), RECIPIENT_LIMIT):
+                self._outbox.append(
+                    self._submission(action, gathering, recipients[start : start + RECIPIENT_LIMIT])
+                )
+        self._submit()
+
+    def _submission(
+        self, action: Action, gathering: _Gathering, recipients: list[ReportedRecipient]
+    ) -> Submission:
+        envelope = gathering.envelope
+        report = Report(
+            action,
+            self._snapshot().host_name() or self._host_name,
+            envelope.originator,
+            tuple(recipients),
+            envelope.received,
+            envelope.queue_id,
+            envelope.vmta,
+            envelope.envelope_id,
+            Ret(envelope.ret),
+            gathering.retry_until,
+        )
+        content = compose(
+            report, gathering.original, now=self._clock.wall(), report_id=self._queue_ids.next()
+        )
+        return Submission(
+            "",
+            # RFC 3461 6: nobody wants a report about a report.
+            [(envelope.originator, int(Notify.NEVER), "")],
+            [content],
+            len(content),
+            _POLICY,
+            source_type="dsn",
+            is_8bit=not content.isascii(),
+            is_smtputf8=report.is_utf8,
+            vmta="" if envelope.vmta == DEFAULT_VMTA else envelope.vmta,
+        )
+
+    def _submit(self) -> None:
+        """Hand reports to the spool, not too many at once."""
+        while self._outbox and self._open < OPEN_LIMIT and self._resume is None:
+            submission = self._outbox.popleft()
+            self._open += 1
+            self._accept(submission, partial(self._accepted, submission))
+
+    def _accepted(self, submission: Submission, result: AcceptResult) -> None:
+        self._open -= 1
+        refusal = result.refusal
+        if refusal is None:
+            self._sent += 1
+            log.info("queue_id=%s event=report to=%r", result.queue_id, submission.recipients[0][0])
+        elif refusal.is_temporary:
+            self._outbox.append(submission)
+            if self._resume is None:
+                log.warning("event=postponed reports=%d reason=%r", len(self._outbox), str(refusal))
+                self._resume = self._loop.call_later(SPOOL_PAUSE, self._go_on)
+            return
+        else:
+            log.error("event=refused report to=%r reason=%r", submission.recipients[0][0], str(refusal))
+        if self._outbox:
+            self._loop.call_soon(self._submit)
+
+    def _go_on(self) -> None:
+        self._resume = None
+        self._submit()
+
+    def _drop(self, envelope: Envelope) -> None:
+        self._dropped += 1
+        if self._dropped & (self._dropped - 1) == 0:  # the first, second, fourth, eighth …: not a line each
+            log.error(
+                "queue_id=%s event=dropped reports=%d more than %d reports wait for the spool",
+                envelope.queue_id,
+                self._dropped,
+                OUTBOX_LIMIT,
+            )
+
+    def __repr__(self) -> str:
+        sent, dropped, waiting = self.stats()
+        return f"<Returns sent={sent} dropped={dropped} waiting={waiting}>"
