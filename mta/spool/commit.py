@@ -130,6 +130,11 @@ class Committer:
         return f"<Committer {state} {waiting} batches={self.batches}>"
 
     @property
+    def is_committing(self) -> bool:
+        """Whether messages wait for an answer."""
+        return bool(self._waiting or self._is_busy)
+
+    @property
     def backlog(self) -> int:
         """Bytes of outcomes that are not on disk yet: they grow only while the disk has no room."""
         return self._outcome_bytes

@@ -145,6 +145,11 @@ class Partition:
         state = self._committer.broken or ("closed" if self._is_closed else "open")
         return f"<Partition {self.directory} {state} messages={self._index.messages}>"
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether messages wait for an answer."""
+        return self._committer.is_committing
+
     @classmethod
     def open(cls, directory: Path, *, options: SpoolOptions, loop: asyncio.AbstractEventLoop) -> Partition:
         """Lock, read and make ready a partition, creating it if need be.

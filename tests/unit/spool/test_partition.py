@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mta.errors import SpoolCorrupt, SpoolError, SpoolFull
+from mta.spool.partition import Partition
+from mta.spool.stored import Waiting
+from tests.support.spool import FaultyFiles, Spool, names
+
+
+def test_a_message_is_answered_only_after_the_commit(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.accept()
+
+    assert spool.answers == []
+    spool.loop.run()
+    assert [error for _, error in spool.answers] == [None]
+
+
+def test_answers_come_in_the_order_of_the_calls(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment_size=16 << 10)
+    for number in range(50):
+        spool.accept(b"x" * (number * 400))
+    spool.loop.run()
+
+    assert [message for message, _ in spool.answers] == sorted(message for message, _ in spool.answers)
+    assert len(spool.answers) == 50
+
+
+def test_a_young_message_comes_from_memory_and_an_old_one_from_disk(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, memory_pool=150)
+    first = spool.put([b"first\r\n", b"body\r\n"])
+    spool.put(b"x" * 90)
+    before = files.calls["read"]
+
+    assert spool.partition.load(first).body == b"first\r\nbody\r\n"
+    assert files.calls["read"] == before + 1
+    assert spool.partition.load(first).envelope.queue_id == "m"
+
+
+@pytest.mark.parametrize("body", [[], [b""], [b"a", b"", b"b"], [b"x" * 3_000_000]])
+def test_any_body_survives_a_restart(tmp_path: Path, body: list[bytes]) -> None:
+    spool = Spool(tmp_path)
+    message = spool.put(body)
+
+    (found,) = spool.reopen()
+
+    assert found.size == len(b"".join(body))
+    assert found.message == message
+    assert spool.partition.load(message).body == b"".join(body)
+
+
+def test_what_waits_is_recovered_with_attempts_and_due_time(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    message = spool.put(recipients=3, name="three")
+    spool.settle(message, 1)
+    spool.partition.defer(message, 2, attempts=1, due=1000.0, event=None)
+    spool.partition.defer(message, 2, attempts=2, due=2000.5, event=b"t")
+
+    (found,) = spool.reopen()
+
+    assert found.envelope.queue_id == "three"
+    assert found.waiting == [Waiting(0, 0, 0.0), Waiting(2, 2, 2000.5)]
+
+
+def test_a_settled_message_is_gone_after_a_restart(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    gone, stays = spool.put(b"", name="gone"), spool.put(name="stays")
+    spool.settle(gone)
+
+    assert names(spool.reopen()) == ["stays"]
+    assert spool.partition.load(stays).envelope.queue_id == "stays"
+
+
+def test_a_message_that_never_was_is_not_loaded(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    with pytest.raises(SpoolCorrupt, match="not in the spool"):
+        spool.partition.load(12345)
+
+
+def test_recovered_messages_are_given_out_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put()
+
+    assert len(spool.reopen()) == 1
+    assert list(spool.partition.recovered()) == []
+
+
+def test_recovery_leaves_out_what_is_settled_while_it_goes_on_and_what_is_new(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for name in ("a", "b", "c"):
+        spool.put(name=name)
+    spool.partition.close()
+    spool.open()
+
+    recovered = spool.partition.recovered()
+    assert next(recovered).envelope.queue_id == "a"
+    spool.put(name="new")
+    spool.settle(spool.answers[1][0])
+    spool.flush()
+
+    assert names(list(recovered)) == ["c"]
+
+
+def test_ids_are_never_used_again_even_when_everything_is_gone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    seen: list[int] = []
+    for _ in range(4):
+        for _ in range(5):
+            message = spool.put(b"x" * 20_000)
+            spool.settle(message)
+            seen.append(message)
+        spool.flush()
+        spool.loop.advance(3.0)
+        assert spool.reopen() == []
+
+    assert seen == sorted(set(seen))
+
+
+def test_a_message_larger_than_a_segment_gets_one_of_its_own(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment_size=32 << 10)
+    small = spool.put(b"small")
+    large = spool.put(b"L" * 200_000)
+    after = spool.put(b"after")
+
+    assert len(spool.reopen()) == 3
+    for message, body in ((small, b"small"), (large, b"L" * 200_000), (after, b"after")):
+        assert spool.partition.load(message).body == body
+    spool.settle(large)
+    spool.flush()
+    spool.loop.advance(3.0)
+    assert max(path.stat().st_size for path in (tmp_path / "segments").iterdir()) <= 32 << 10
+    assert len(spool.reopen()) == 2
+
+
+def test_files_are_used_again_and_their_number_stays_small(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment_size=32 << 10, settle_size=8 << 10)
+    for _ in range(100):
+        spool.settle(spool.put(b"x" * 8000))
+        spool.loop.advance(0.02)
+    spool.flush()
+    spool.loop.advance(3.0)
+
+    stats = spool.partition.stats()
+    assert stats.messages == stats.bytes == 0
+    assert len(list((tmp_path / "segments").iterdir())) <= 6
+    assert spool.reopen() == []
+
+
+def test_close_commits_what_waits(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    message = spool.put()
+    spool.accept(name="late")
+    spool.settle(message)
+    spool.partition.close()
+    spool.partition.close()
+
+    assert [error for _, error in spool.answers] == [None, None]
+    spool.open()
+    assert names(list(spool.partition.recovered())) == ["late"]
+
+
+def test_a_second_instance_is_told_who_has_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    with pytest.raises(SpoolError, match=f"in use by process {os.getpid()}"):
+        Partition.open(tmp_path, options=spool.options, loop=spool.loop)  # type: ignore[arg-type]
+    spool.partition.close()
+    spool.open()
+
+
+def test_directories_and_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "deep" / "spool"
+    before = os.umask(0)
+    try:
+        spool = Spool(directory)
+        spool.put()
+    finally:
+        os.umask(before)
+
+    assert directory.stat().st_mode & 0o777 == 0o700
+    for path in directory.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_directory_open_to_others_is_closed_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o755)
+
+    Spool(tmp_path)
+
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert "open to others" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_is_refused_to_those_who_are_not_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.chown(tmp_path, 12345, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+
+    with pytest.raises(SpoolError, match="belongs to user 12345"):
+        Spool(tmp_path)
+
+
+def test_bytes_that_are_no_envelope_are_refused(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    with pytest.raises(ValueError):
+        spool.partition.accept(b"\xff\xff", [b"x"], spool.answered)
+
+
+def test_too_little_free_space_refuses_mail(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, min_free_space=1_000_000)
+    assert spool.partition.refusal(1000) is None
+
+    files.capacity = 999_999
+    spool.loop.advance(1.0)
+
+    refusal = spool.partition.refusal(1000)
+    assert isinstance(refusal, SpoolFull)
+    assert "min-free-space" in str(refusal)
+
+
+def test_too_few_inodes_refuse_mail(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    files.inodes = 99
+    spool.loop.advance(1.0)
+
+    assert isinstance(spool.partition.refusal(1000), SpoolFull)
+
+
+def test_a_message_that_would_not_fit_is_refused_before_it_comes(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    spool.loop.advance(2.0)
+    files.capacity = 500_000
+    spool.loop.advance(1.0)
+
+    assert spool.partition.refusal(1000) is None
+    assert isinstance(spool.partition.refusal(10_000_000), SpoolFull)
+
+
+def test_a_draining_spool_takes_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, deliver_only=True)
+
+    assert isinstance(spool.partition.refusal(1), SpoolFull)
+
+
+def test_a_damaged_body_is_noticed_and_kept_for_a_person(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, memory_pool=0)
+    bad, good = spool.put(b"A" * 100, name="bad"), spool.put(b"B" * 100, name="good")
+    (segment,) = [path for path in (tmp_path / "segments").iterdir() if b"A" * 100 in path.read_bytes()]
+    data = segment.read_bytes()
+    segment.write_bytes(data.replace(b"A" * 100, b"A" * 99 + b"!"))
+
+    with pytest.raises(SpoolCorrupt):
+        spool.partition.load(bad)
+    with pytest.raises(SpoolCorrupt):
+        spool.partition.load(bad)
+    assert spool.partition.load(good).body == b"B" * 100
+    (copy,) = (tmp_path / "quarantine").glob("*.bytes")
+    assert b"A" * 99 + b"!" in copy.read_bytes()
+    assert "body of message" in next((tmp_path / "quarantine").glob("*.txt")).read_text()
+    assert spool.partition.stats().damaged == 1
+
+
+def test_an_unreadable_block_is_one_message_lost(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, memory_pool=0)
+    message = spool.put(b"A" * 100)
+    files.unreadable = (4096, 8192)
+
+    with pytest.raises(SpoolCorrupt):
+        spool.partition.load(message)
+
+
+def test_the_duplicate_window_is_measured(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    message = spool.put()
+    assert spool.partition.stats().window_p99 == 0.0
+
+    spool.settle(message)
+    spool.loop.advance(1.0)
+
+    assert 0.0 < spool.partition.stats().window_p99 <= 0.05
+
+
+def test_its_status_line_names_directory_and_state(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put()
+
+    assert repr(spool.partition) == f"<Partition {tmp_path} open messages=1>"
+    spool.partition.close()
+    assert "closed" in repr(spool.partition)
