@@ -22,7 +22,7 @@ _CONNECTIONS = (
         "Connections of one queue (domain/vmta) at once.",
         minimum=0,
     ),
-    Directive("backoff-max-smtp-out", DOMAIN, Kind.INTEGER, "20", "Connections of a queue in backoff.", NO),
+    Directive("backoff-max-smtp-out", DOMAIN, Kind.INTEGER, "20", "Connections of a queue in backoff."),
     Directive(
         "max-smtp-out-per-source-ip",
         DOMAIN,
@@ -37,7 +37,6 @@ _CONNECTIONS = (
         Kind.NETWORK_INTEGER,
         None,
         "Connections of a queue per local address in a network.",
-        NO,
         repeatable=True,
     ),
     Directive("max-connect-rate", DOMAIN, Kind.RATE, "unlimited", "New connections of a queue in a time."),
@@ -47,7 +46,6 @@ _CONNECTIONS = (
         Kind.RATE,
         None,
         "The same in backoff (default: `max-connect-rate`).",
-        NO,
     ),
     Directive(
         "source-ip-max-connect-rate",
@@ -72,7 +70,6 @@ _CONNECTIONS = (
         Kind.INTERVAL,
         "0",
         "Shortest time between opening one connection and the next.",
-        NO,
     ),
     Directive(
         "mx-connection-attempts",
@@ -80,7 +77,6 @@ _CONNECTIONS = (
         Kind.INTEGER,
         "10",
         "MX hosts tried one after the other before the queue waits.",
-        NO,
     ),
 )
 
@@ -93,7 +89,7 @@ _RATES = (
         "Recipients that a queue tries in a time, failures included.",
     ),
     Directive(
-        "backoff-max-msg-rate", DOMAIN, Kind.RATE, None, "The same in backoff (default: `max-msg-rate`).", NO
+        "backoff-max-msg-rate", DOMAIN, Kind.RATE, None, "The same in backoff (default: `max-msg-rate`)."
     ),
     Directive(
         "source-ip-max-msg-rate",
@@ -172,7 +168,6 @@ _RATES = (
         Kind.INTEGER,
         "unlimited",
         "Refused recipients after which a connection is closed.",
-        NO,
     ),
 )
 
@@ -223,7 +218,7 @@ _RETRY = (
         "Waits of a queue after each failure in a row, the last one repeating; a delivery starts the "
         "list anew.",
     ),
-    Directive("backoff-retry-after", DOMAIN, Kind.INTERVALS, "1h", "The same in backoff.", NO),
+    Directive("backoff-retry-after", DOMAIN, Kind.INTERVALS, "1h", "The same in backoff."),
     Directive(
         "retry-recipients-after",
         DOMAIN,
@@ -231,8 +226,8 @@ _RETRY = (
         "10m",
         "Wait of one recipient after a 4xx of its own.",
     ),
-    Directive("retry-after-dns-error", DOMAIN, Kind.INTERVAL, "1m", "Wait of a queue after DNS failed.", NO),
-    Directive("retry-upon-new-mail", DOMAIN, Kind.BOOLEAN, "no", "New mail wakes a waiting queue.", NO),
+    Directive("retry-after-dns-error", DOMAIN, Kind.INTERVAL, "1m", "Wait of a queue after DNS failed."),
+    Directive("retry-upon-new-mail", DOMAIN, Kind.BOOLEAN, "no", "New mail wakes a waiting queue."),
     Directive(
         "bounce-after",
         DOMAIN,
@@ -305,16 +300,14 @@ _BACKOFF = (
         Kind.INTERVAL,
         "never",
         "Time after which backoff ends by itself.",
-        NO,
     ),
-    Directive("backoff-to-normal-after-delivery", DOMAIN, Kind.BOOLEAN, "no", "A delivery ends backoff.", NO),
+    Directive("backoff-to-normal-after-delivery", DOMAIN, Kind.BOOLEAN, "no", "A delivery ends backoff."),
     Directive(
         "backoff-upon-all-sources-disabled",
         DOMAIN,
         Kind.BOOLEAN,
         "no",
         "Backoff when no local address is left.",
-        NO,
     ),
     Directive(
         "backoff-reroute-to-virtual-mta",
@@ -338,7 +331,6 @@ _BACKOFF = (
         Kind.INTERVAL,
         "never",
         "How long a local address stays disabled for a queue.",
-        NO,
     ),
     Directive(
         "disabled-source-ip-notify",
@@ -349,7 +341,7 @@ _BACKOFF = (
         NO,
     ),
     Directive(
-        "smtp-pattern-list", DOMAIN, Kind.TEXT, None, "`<smtp-pattern-list>` with reactions to replies.", NO
+        "smtp-pattern-list", DOMAIN, Kind.TEXT, None, "`<smtp-pattern-list>` with reactions to replies."
     ),
     Directive(
         "max-cold-virtual-mta-msg",
@@ -376,7 +368,6 @@ _VIRTUAL_MTA = (
         Kind.RATE,
         "unlimited",
         "Recipients that the whole virtual MTA tries in a time.",
-        NO,
     ),
     Directive(
         "max-smtp-data-volume-rate",

@@ -43,7 +43,7 @@ _PATTERN_LIST = (
         "Result: the order inside the queue, 0 to 100.",
         NO,
     ),
-    Directive("call-to:", _PATTERNS, Kind.ENTRY, None, "Result: go on in another list.", NO),
+    Directive("call-to:", _PATTERNS, Kind.ENTRY, None, "Result: go on in another list."),
 )
 
 _REPLY_LIST = (
@@ -53,32 +53,29 @@ _REPLY_LIST = (
         Kind.ENTRY,
         None,
         "`/regex/ ACTION[,ACTION...]`: what to do when a reply matches.",
-        NO,
         repeatable=True,
     ),
-    Directive("mode=backoff", _REPLIES, Kind.ENTRY, None, "Action: the queue goes into backoff.", NO),
-    Directive("mode=normal", _REPLIES, Kind.ENTRY, None, "Action: the queue leaves backoff.", NO),
+    Directive("mode=backoff", _REPLIES, Kind.ENTRY, None, "Action: the queue goes into backoff."),
+    Directive("mode=normal", _REPLIES, Kind.ENTRY, None, "Action: the queue leaves backoff."),
     Directive(
         "backoff-to-normal-after=",
         _REPLIES,
         Kind.ENTRY,
         None,
         "After mode=backoff: how long, whatever the domain says.",
-        NO,
     ),
-    Directive("skip-mx", _REPLIES, Kind.ENTRY, None, "Action: keep the mail and try the next MX.", NO),
-    Directive("bounce-queue", _REPLIES, Kind.ENTRY, None, "Action: bounce everything in the queue.", NO),
-    Directive("bounce-rcpt", _REPLIES, Kind.ENTRY, None, "Action: bounce this recipient.", NO),
+    Directive("skip-mx", _REPLIES, Kind.ENTRY, None, "Action: keep the mail and try the next MX."),
+    Directive("bounce-queue", _REPLIES, Kind.ENTRY, None, "Action: bounce everything in the queue."),
+    Directive("bounce-rcpt", _REPLIES, Kind.ENTRY, None, "Action: bounce this recipient."),
     Directive(
         "disable-source-ip",
         _REPLIES,
         Kind.ENTRY,
         None,
         "Action: leave the local address out of use for this queue.",
-        NO,
     ),
-    Directive("reenable-after=", _REPLIES, Kind.ENTRY, None, "After disable-source-ip: how long.", NO),
-    Directive("defer-queue", _REPLIES, Kind.ENTRY, None, "Action: the queue waits as after a failure.", NO),
+    Directive("reenable-after=", _REPLIES, Kind.ENTRY, None, "After disable-source-ip: how long."),
+    Directive("defer-queue", _REPLIES, Kind.ENTRY, None, "Action: the queue waits as after a failure."),
 )
 
 _OTHERS = (

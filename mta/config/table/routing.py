@@ -45,7 +45,6 @@ _ROUTE = (
         Kind.TEXT,
         None,
         "Puts the mail of several domains into one queue of this name.",
-        NO,
     ),
     Directive(
         "disable-mx-rollup", DOMAIN, Kind.BOOLEAN, "no", "Keeps the domain out of every MX roll-up.", NO
@@ -55,23 +54,19 @@ _ROUTE = (
         DOMAIN,
         Kind.BOOLEAN_OR_INTERVAL,
         "no",
-        "Whether a domain without MX bounces (at once, or at that age) instead of being reached at its "
-        "own address.",
-        NO,
+        "Whether a domain without MX bounces instead of being reached at its own address; an age is read "
+        "as `no` for now.",
     ),
 )
 
 _PROTOCOL = (
-    Directive(
-        "bounce-upon-5xx-greeting", DOMAIN, Kind.BOOLEAN, "yes", "Whether a 5xx greeting is final.", NO
-    ),
+    Directive("bounce-upon-5xx-greeting", DOMAIN, Kind.BOOLEAN, "yes", "Whether a 5xx greeting is final."),
     Directive(
         "bounce-upon-transfer-failure",
         DOMAIN,
         Kind.BOOLEAN,
         "no",
         "Bounces when the connection breaks inside a message.",
-        NO,
     ),
     Directive(
         "bounce-upon-pix-transfer-failure",
@@ -95,7 +90,6 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "no",
         "Counts a message as delivered when no reply comes after its final dot.",
-        NO,
     ),
     Directive(
         "allow-cancel-during-transfer",
@@ -128,7 +122,6 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "yes",
         "Reads a bare 553 to RCPT as 5.1.1.",
-        NO,
     ),
     Directive(
         "replace-smtp-421-service-response",
@@ -146,7 +139,6 @@ _PROTOCOL = (
         Kind.INTERVAL,
         "5m",
         "How long a reply of several lines may take.",
-        NO,
     ),
     Directive(
         "data-send-timeout",
@@ -163,7 +155,7 @@ _PROTOCOL = (
         "How long to wait for the reply after the final dot.",
     ),
     Directive(
-        "ignore-8bitmime", DOMAIN, Kind.BOOLEAN, "no", "Acts as if the receiver did not offer 8BITMIME.", NO
+        "ignore-8bitmime", DOMAIN, Kind.BOOLEAN, "no", "Acts as if the receiver did not offer 8BITMIME."
     ),
     Directive(
         "ignore-chunking",
@@ -179,15 +171,14 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "no",
         "Acts as if the receiver did not offer PIPELINING.",
-        NO,
     ),
-    Directive("ignore-dsn", DOMAIN, Kind.BOOLEAN, "no", "Acts as if the receiver did not offer DSN.", NO),
+    Directive("ignore-dsn", DOMAIN, Kind.BOOLEAN, "no", "Acts as if the receiver did not offer DSN."),
     Directive(
         "check-spf-outbound", DOMAIN, Kind.BOOLEAN, "no", "Sends only when SPF allows our address.", NO
     ),
-    Directive("auth-username", DOMAIN, Kind.TEXT, None, "Login at the receiver.", NO),
-    Directive("auth-password", DOMAIN, Kind.TEXT, None, "Password of that login.", NO),
-    Directive("use-unencrypted-plain-auth", DOMAIN, Kind.BOOLEAN, "no", "Logs in without TLS too.", NO),
+    Directive("auth-username", DOMAIN, Kind.TEXT, None, "Login at the receiver."),
+    Directive("auth-password", DOMAIN, Kind.TEXT, None, "Password of that login."),
+    Directive("use-unencrypted-plain-auth", DOMAIN, Kind.BOOLEAN, "no", "Logs in without TLS too."),
 )
 
 _TLS = (
@@ -204,7 +195,7 @@ _TLS = (
     Directive("reuse-ssl-session", DOMAIN, Kind.BOOLEAN, "no", "Resumes TLS sessions.", NO),
     Directive("smtp-tls-allow-sslv3", DOMAIN, Kind.BOOLEAN, "no", "SSL 3 is never spoken.", NO),
     Directive(
-        "smtp-tls-allow-tlsv1", DOMAIN, Kind.BOOLEAN, "no", "Whether TLS 1.0 may be spoken to receivers.", NO
+        "smtp-tls-allow-tlsv1", DOMAIN, Kind.BOOLEAN, "no", "Whether TLS 1.0 may be spoken to receivers."
     ),
     Directive(
         "smtp-tls-allow-tlsv1.1",
@@ -212,7 +203,6 @@ _TLS = (
         Kind.BOOLEAN,
         "yes",
         "Whether TLS 1.1 may be spoken to receivers.",
-        NO,
     ),
     Directive(
         "smtp-tls-allow-tlsv1.2",
@@ -220,7 +210,6 @@ _TLS = (
         Kind.BOOLEAN,
         "yes",
         "Whether TLS 1.2 may be spoken to receivers.",
-        NO,
     ),
     Directive(
         "smtp-tls-allow-tlsv1.3",
@@ -228,10 +217,9 @@ _TLS = (
         Kind.BOOLEAN,
         "yes",
         "Whether TLS 1.3 may be spoken to receivers.",
-        NO,
     ),
     Directive(
-        "smtp-tls-ciphers", DOMAIN, Kind.TEXT, "HIGH:!ADH:@STRENGTH", "OpenSSL cipher list up to TLS 1.2.", NO
+        "smtp-tls-ciphers", DOMAIN, Kind.TEXT, "HIGH:!ADH:@STRENGTH", "OpenSSL cipher list up to TLS 1.2."
     ),
     Directive(
         "smtp-tls-tlsv1.3-ciphersuites",
@@ -247,9 +235,8 @@ _TLS = (
         Kind.FILE,
         None,
         "Certificate authorities that receivers are checked with.",
-        NO,
     ),
-    Directive("smtp-client-certificate", DOMAIN, Kind.FILE, None, "Certificate we show to receivers.", NO),
+    Directive("smtp-client-certificate", DOMAIN, Kind.FILE, None, "Certificate we show to receivers."),
 )
 
 _OTHER_TYPES = (

@@ -45,7 +45,7 @@ _PROCESS = (
         Kind.BOOLEAN,
         "no",
         "Whether a server started by root stays root. With `no` it becomes the user of `process-user`, or "
-        "the user mta, once its ports are open. (PowerMTA's default is yes.)",
+        "the user mta, once its ports are open; PowerMTA's default is yes.",
     ),
     Directive(
         "process-user",
@@ -239,7 +239,6 @@ _SPOOL = (
         Kind.BOOLEAN,
         "no",
         "Removes emptied spool files instead of keeping them for reuse.",
-        NO,
     ),
     Directive(
         "deliver-only",
@@ -247,7 +246,6 @@ _SPOOL = (
         Kind.BOOLEAN,
         "no",
         "Empties this spool and writes nothing new to it.",
-        NO,
     ),
     Directive(
         "priority",

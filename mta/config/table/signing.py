@@ -70,14 +70,13 @@ _DKIM = (
     Directive(
         "dkim-expire-after", DOMAIN, Kind.INTERVAL, "never", "Age at which the signature stops being valid."
     ),
-    Directive("dkim-query-method", DOMAIN, Kind.TEXT, None, "The q= tag.", NO),
+    Directive("dkim-query-method", DOMAIN, Kind.TEXT, None, "The q= tag."),
     Directive(
         "second-dkim-sign",
         DOMAIN,
         Kind.BOOLEAN,
         "no",
         "Adds a second signature with settings of its own.",
-        NO,
     ),
     Directive(
         "second-dkim-identity",
@@ -85,7 +84,6 @@ _DKIM = (
         Kind.TEXT,
         "sender-or-from",
         "`dkim-identity` of the second signature.",
-        NO,
     ),
     Directive(
         "second-dkim-identity-fallback",
@@ -93,7 +91,6 @@ _DKIM = (
         Kind.TEXT,
         None,
         "`dkim-identity-fallback` of the second signature.",
-        NO,
     ),
     Directive(
         "second-dkim-algorithm",
@@ -110,7 +107,6 @@ _DKIM = (
         Kind.ENUM,
         "relaxed",
         "`dkim-body-canon` of the second signature.",
-        NO,
         choices=_CANON,
     ),
     Directive(
@@ -119,17 +115,15 @@ _DKIM = (
         Kind.ENUM,
         "relaxed",
         "`dkim-headers-canon` of the second signature.",
-        NO,
         choices=_CANON,
     ),
-    Directive("second-dkim-headers", DOMAIN, Kind.TEXTS, None, "`dkim-headers` of the second signature.", NO),
+    Directive("second-dkim-headers", DOMAIN, Kind.TEXTS, None, "`dkim-headers` of the second signature."),
     Directive(
         "second-dkim-disallow-adding-headers",
         DOMAIN,
         Kind.TEXTS,
         None,
         "`dkim-disallow-adding-headers` of the second signature.",
-        NO,
     ),
     Directive(
         "second-dkim-add-body-limit",
@@ -145,7 +139,6 @@ _DKIM = (
         Kind.BOOLEAN,
         "no",
         "`dkim-add-timestamp` of the second signature.",
-        NO,
     ),
     Directive(
         "second-dkim-expire-after",
@@ -153,7 +146,6 @@ _DKIM = (
         Kind.INTERVAL,
         "never",
         "`dkim-expire-after` of the second signature.",
-        NO,
     ),
     Directive(
         "second-dkim-query-method",
@@ -161,7 +153,6 @@ _DKIM = (
         Kind.TEXT,
         None,
         "`dkim-query-method` of the second signature.",
-        NO,
     ),
 )
 
@@ -204,7 +195,6 @@ _RECORDS = (
         Kind.ENUMS,
         None,
         "Record types that are not written for this queue.",
-        NO,
         choices=("d", "b", "t", "tq"),
     ),
     Directive(
@@ -255,7 +245,6 @@ _RULES = (
         None,
         '`"PATTERN" action ACTION`: what to do with a recipient whose status and reply match: delete, '
         "bounce, retry or backoff.",
-        NO,
         repeatable=True,
     ),
 )

@@ -65,7 +65,6 @@ _AUTH = (
         Kind.RATE,
         "unlimited",
         "Failed logins in a time after which the client is locked out.",
-        NO,
     ),
     Directive(
         "allow-unencrypted-plain-auth",
@@ -385,16 +384,12 @@ _LIMITS = (
 )
 
 _LOGGING = (
+    Directive("log-connections", SOURCE, Kind.BOOLEAN, "no", "Logs when connections open and close."),
     Directive(
-        "log-connections",
-        only(Scope.SOURCE, Scope.DOMAIN),
-        Kind.BOOLEAN,
-        "no",
-        "Logs when connections open and close.",
+        "log-connections", only(Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs when connections open and close.", NO
     ),
-    Directive(
-        "log-commands", only(Scope.SOURCE, Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs the SMTP dialogue."
-    ),
+    Directive("log-commands", SOURCE, Kind.BOOLEAN, "no", "Logs the SMTP dialogue."),
+    Directive("log-commands", only(Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs the SMTP dialogue.", NO),
     Directive("log-data", only(Scope.SOURCE, Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs every byte.", NO),
     Directive("log-tls", only(Scope.SOURCE, Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs TLS handshakes.", NO),
 )
