@@ -1,6 +1,8 @@
 """`python -m mta`: the same as the `mta` command."""
 
+import sys
+
 from mta.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

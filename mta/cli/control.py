@@ -25,25 +25,35 @@ Commands, their arguments (optional in brackets) and their data:
     show.topqueues      [connected: bool], [errors: bool], [maxitems: 20], [sort: "name" | "rcpt" | "size"]
                         {"queue": [{"name": "example.com/v1", "rcp", "kb", "conn", "paused": bool,
                                     "mode": "normal", "state": "ready" | "paused" | "retry",
-                                    "retryTime": epoch or 0, "reason": one sentence why nothing is sent, or "",
-                                    "event": [{"type": "...", "time", "text"}]}],          newest event first
+                                    "retryTime": epoch or 0,
+                                    "reason": one sentence why nothing is sent, or "",
+                                    "event": [{"type": "...", "time", "text"}]}],          newest first
                          "totalRcp", "totalQueues", "totalQueuesWithRcp"}
+    show.domains        [domain] (glob), [connected: bool], [errors: bool], [maxitems: 20], [sort]
+                        {"domain": [{"name", "rcp", "kb", "conn", "lastError"}], "totalRcp", "totalDomains"}
+    show.jobs           [maxitems: 20], [sort]
+                        {"job": [{"id", "rcp", "kb"}], "totalRcp", "totalJobs"}
     show.vmtas          [maxitems]
                         {"vmta": [{"name", "dom", "rcp", "kb", "conn", "sources": ["127.0.0.2"]}], "totalRcp"}
-    show.workers        {"worker": [{"id", "pid", "state", "startupTime", "cpus": [0], "rcp", "connIn", "connOut"}]}
+    show.workers        {"worker": [{"id", "pid", "state", "startupTime", "cpus": [0], "rcp",
+                                     "connIn", "connOut"}]}
     show.version        {"name", "version", "python", "revision"}
     list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [maxitems: 100]
                         {"rcpt": [{"queueId", "orig", "rcpt", "queue", "jobId", "envId", "timeQueued",
                                    "attempts", "nextTry": epoch or 0, "size"}], "total": matches in all}
+    why                 queue                   {"text": one sentence}
     queue.pause         pattern                 {"queues": number that changed}
     queue.resume        pattern                 {"queues": number that changed}
+    queue.mode          pattern, mode: "normal" | "backoff"
+                                                {"queues": number that changed}
     queue.schedule      pattern, [retryRecipients: bool]
                                                 {"queues": scheduled, "total": that matched}
     delete              [queue] [jobId] [orig] [rcpt] [envId], [dryRun: bool], [dsn: bool]
                         (at least one of queue, jobId, orig, rcpt)
                                                 {"rcp": number, "msg": number}
     trace               queue, [retryRecipients: bool]
-                                                {"lines": [{"time", "text"}], "result": "...", "delivered": bool}
+                                                {"lines": [{"time", "text"}], "result", "delivered": bool}
+    clear.dnscache      domain ("*" = all)      {"names": number}
     reload              {"epoch", "problems": [{"file", "line", "severity", "text", "hint"}]}; with errors the
                         old configuration stays, ok is false, and the reply carries "problems" beside "error"
     rotate              what: "acct", [file]    {"files": [names of the closed files]}
@@ -64,6 +74,12 @@ ANSWER_DEADLINE = 30.0
 TRACE_DEADLINE = 300.0
 
 
+#: sysexits(3)
+EX_UNAVAILABLE = 69
+EX_TEMPFAIL = 75
+EX_NOPERM = 77
+
+
 class ControlFailure(Exception):
     """The server refused the command; `hint` says what may help, `reply` is all that it said."""
 
@@ -74,11 +90,15 @@ class ControlFailure(Exception):
 
 
 class Unreachable(ControlFailure):
-    """Nobody answers on the control socket."""
+    """Nobody answers on the control socket; `code` is the exit code (sysexits) for it."""
+
+    def __init__(self, text: str, hint: str = "", code: int = EX_UNAVAILABLE) -> None:
+        super().__init__(text, hint)
+        self.code = code
 
 
 def ask(path: Path, command: str, **arguments: Any) -> Any:
-    """The data of the server's answer; raises Unreachable or ControlFailure. Arguments of None are left out."""
+    """The server's answer (its data); arguments of None are not sent. Raises Unreachable, ControlFailure."""
     request = {"command": command, **{name: value for name, value in arguments.items() if value is not None}}
     deadline = TRACE_DEADLINE if command == "trace" else ANSWER_DEADLINE
     line = _exchange(path, json.dumps(request, ensure_ascii=False).encode() + b"\n", deadline)
@@ -98,25 +118,28 @@ def _exchange(path: Path, request: bytes, deadline: float) -> bytes:
         try:
             connection.connect(str(path))
         except OSError as error:
-            raise Unreachable(*_no_connection(path, error)) from None
+            raise _no_connection(path, error) from None
         try:
             connection.sendall(request)
             with connection.makefile("rb") as answers:
                 line = answers.readline()
         except TimeoutError:
-            raise Unreachable(f"the server did not answer within {deadline:g} seconds") from None
+            text = f"the server did not answer within {deadline:g} seconds"
+            raise Unreachable(text, "it may be busy; try again", EX_TEMPFAIL) from None
         except OSError as error:
-            raise Unreachable(f"the connection to the server broke: {error.strerror or error}") from None
+            text = f"the connection to the server broke: {error.strerror or error}"
+            raise Unreachable(text, code=EX_TEMPFAIL) from None
     if not line.endswith(b"\n"):
-        raise Unreachable("the server closed the connection without an answer")
+        raise Unreachable("the server closed the connection without an answer", code=EX_TEMPFAIL)
     return line
 
 
-def _no_connection(path: Path, error: OSError) -> tuple[str, str]:
+def _no_connection(path: Path, error: OSError) -> Unreachable:
     if isinstance(error, FileNotFoundError):
-        return f"no server is running: {path} doesn't exist", "start it with mta run -c FILE"
+        return Unreachable(f"no server is running: {path} doesn't exist", "start it with mta run -c FILE")
     if isinstance(error, ConnectionRefusedError):
-        return f"no server listens on {path}", "it has ended; start it with mta run -c FILE"
+        return Unreachable(f"no server listens on {path}", "it has ended; start it with mta run -c FILE")
     if isinstance(error, PermissionError):
-        return f"this user may not use {path}", "run the command as root or as the server's user"
-    return f"cannot connect to {path}: {error.strerror or error}", ""
+        hint = "run the command as root or as the server's user"
+        return Unreachable(f"this user may not use {path}", hint, EX_NOPERM)
+    return Unreachable(f"cannot connect to {path}: {error.strerror or error}")

@@ -1,0 +1,91 @@
+"""`mta check [FILE]`: everything that is wrong with a configuration, and everything that may surprise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mta.cli.invocation import Exit, common_options, invocation
+from mta.config.lint import Machine, lint
+from mta.config.load import Loaded
+from mta.config.problems import Problem, Severity
+
+__all__ = ["as_data", "check", "find_problems"]
+
+
+@click.command()
+@common_options
+@click.option("--strict", is_flag=True, help="Count warnings as errors.")
+@click.option("--quiet", "-q", is_flag=True, help="Report errors only.")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.pass_context
+def check(context: click.Context, file: Path | None, strict: bool, quiet: bool) -> int:
+    """Check FILE (or the configuration of --config) and report all problems at once.
+
+    Exits with 0 when the server would start with it, with 78 when not.
+    """
+    call = invocation(context)
+    loaded = call.load(file)
+    problems = find_problems(loaded)
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    warnings = len(problems) - len(errors)
+    is_fine = not errors and not (strict and warnings)
+    if call.as_json:
+        call.output.json(
+            {
+                "problems": [as_data(problem) for problem in (errors if quiet else problems)],
+                "errors": len(errors),
+                "warnings": warnings,
+                "files": [str(name) for name in loaded.readable.files],
+            },
+            is_success=is_fine,
+            message="" if is_fine else _verdict(len(errors), warnings),
+        )
+    else:
+        for problem in errors if quiet else problems:
+            _print(problem)
+        if problems or not quiet:
+            click.echo(_verdict(len(errors), warnings))
+    return 0 if is_fine else Exit.CONFIG
+
+
+def find_problems(loaded: Loaded) -> tuple[Problem, ...]:
+    """The problems of loading and, when the configuration can be used, the warnings about what it says."""
+    if loaded.snapshot is None:
+        return loaded.problems
+    found = tuple(dict.fromkeys((*loaded.problems, *lint(loaded.snapshot, Machine.here()))))
+    rank = {file: index for index, file in enumerate(loaded.snapshot.files)}
+    return tuple(sorted(found, key=lambda problem: (rank.get(problem.file, len(rank)), problem.line)))
+
+
+def as_data(problem: Problem) -> dict[str, object]:
+    """A problem as JSON prints it."""
+    return {
+        "file": str(problem.file),
+        "line": problem.line,
+        "severity": problem.severity.value,
+        "text": problem.text,
+        "hint": problem.hint,
+    }
+
+
+def _print(problem: Problem) -> None:
+    color = "red" if problem.severity is Severity.ERROR else "yellow"
+    word = click.style(problem.severity.value, fg=color, bold=True)
+    place = f"{problem.file}:{problem.line}" if problem.line else str(problem.file)
+    click.echo(f"{place}: {word}: {problem.text}")
+    if problem.hint:
+        click.echo(click.style(f"    {problem.hint}", dim=True))
+
+
+def _verdict(errors: int, warnings: int) -> str:
+    if not errors and not warnings:
+        return "The configuration is fine."
+    counts = [
+        f"{count} {word}{'' if count == 1 else 's'}"
+        for count, word in ((errors, "error"), (warnings, "warning"))
+        if count
+    ]
+    verdict = "The configuration can't be used" if errors else "The configuration can be used"
+    return f"{verdict}: {', '.join(counts)}."

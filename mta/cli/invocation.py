@@ -1,0 +1,128 @@
+"""What every command shares: the configuration it is about, the server it talks to, and how it prints.
+
+The options `--config`, `--socket` and `--json` may stand before or behind the name of a command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mta.cli.control import ask
+from mta.cli.output import Output
+from mta.config.load import Loaded, load
+from mta.errors import ConfigError
+
+__all__ = ["DEFAULT_CONFIG", "DEFAULT_SOCKET", "Exit", "Invocation", "common_options", "invocation"]
+
+DEFAULT_CONFIG = Path("/etc/mta/mta.conf")
+DEFAULT_SOCKET = Path("/run/mta/control.sock")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Exit:
+    """Exit codes of sysexits(3)."""
+
+    USAGE = 64
+    DATA = 65
+    NO_INPUT = 66
+    UNAVAILABLE = 69
+    SOFTWARE = 70
+    TEMPORARY = 75
+    NO_PERMISSION = 77
+    CONFIG = 78
+
+
+@dataclass(slots=True)
+class Invocation:
+    """The options of one call of `mta`."""
+
+    config: Path | None = None
+    socket: Path | None = None
+    as_json: bool = False
+
+    @property
+    def output(self) -> Output:
+        return Output(as_json=self.as_json)
+
+    def config_file(self, given: Path | None = None) -> Path:
+        """The main file: given, `--config`, $MTA_CONFIG, or /etc/mta/mta.conf. Raises ConfigError without one."""
+        named = (
+            given or self.config or (Path(os.environ["MTA_CONFIG"]) if "MTA_CONFIG" in os.environ else None)
+        )
+        if named is not None:
+            return named
+        if DEFAULT_CONFIG.exists():
+            return DEFAULT_CONFIG
+        raise ConfigError(f"no configuration: {DEFAULT_CONFIG} doesn't exist, and no --config FILE was given")
+
+    def load(self, given: Path | None = None) -> Loaded:
+        """The configuration, with whatever is wrong with it."""
+        return load(self.config_file(given))
+
+    def socket_path(self) -> Path:
+        """Where the server takes commands: `--socket`, or what the configuration (errors or not) says."""
+        if self.socket is not None:
+            return self.socket
+        try:
+            file = self.config_file()
+        except ConfigError:
+            return DEFAULT_SOCKET
+        if not file.exists():
+            raise ConfigError(f"cannot read {file}: no such file")
+        name = load(file).readable.top.text("control-socket")
+        if not name:
+            raise ConfigError(
+                f"{file} opens no control socket",
+            )
+        return Path(name)
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """What the running server answers; raises Unreachable or ControlFailure."""
+        return ask(self.socket_path(), command, **arguments)
+
+
+def invocation(context: click.Context) -> Invocation:
+    """The Invocation of this call."""
+    return context.ensure_object(Invocation)
+
+
+def common_options(function: Command) -> Command:
+    """Add `--config`, `--socket` and `--json`; what is given nearest to the command's own name wins."""
+    for option in (
+        click.option(
+            "--json", is_flag=True, expose_value=False, callback=_keep("as_json"), help="Answer in JSON."
+        ),
+        click.option(
+            "--socket",
+            type=click.Path(path_type=Path),
+            expose_value=False,
+            callback=_keep("socket"),
+            help="Control socket of the server (default: what the configuration says).",
+        ),
+        click.option(
+            "-c",
+            "--config",
+            type=click.Path(path_type=Path),
+            expose_value=False,
+            callback=_keep("config"),
+            help=f"Main configuration file (default: $MTA_CONFIG, {DEFAULT_CONFIG}).",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _keep(attribute: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def keep(context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+        if value:
+            setattr(invocation(context), attribute, value)
+        return value
+
+    return keep

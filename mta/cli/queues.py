@@ -1,0 +1,230 @@
+"""Commands about queues and what waits in them: list, why, pause, resume, schedule, delete, set, trace."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from mta.cli.invocation import common_options, invocation
+from mta.cli.main import ShortenedGroup
+from mta.cli.output import Column, in_future, moment
+from mta.clock import SystemClock
+
+__all__ = ["delete", "list_recipients", "pause", "resume", "schedule", "set_group", "trace", "why"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _filters(function: Command) -> Command:
+    """The options that choose recipients; PowerMTA's spelling and ours."""
+    for option in (
+        click.option("--envId", "--env-id", "env_id", help="Envelope id."),
+        click.option("--jobId", "--job-id", "job_id", help="Job id."),
+        click.option("--orig", help="Sender; * stands for anything."),
+        click.option("--rcpt", help="Recipient; * stands for anything."),
+        click.option("--queue", help="Queue, as domain/vmta; * stands for anything."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command("list")
+@common_options
+@_filters
+@click.option(
+    "--maxitems", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
+)
+@click.pass_context
+def list_recipients(
+    context: click.Context,
+    queue: str | None,
+    rcpt: str | None,
+    orig: str | None,
+    job_id: str | None,
+    env_id: str | None,
+    maxitems: int,
+) -> None:
+    """List queued recipients, all of them or those that every given filter fits."""
+    call = invocation(context)
+    data = call.ask("list", queue=queue, rcpt=rcpt, orig=orig, jobId=job_id, envId=env_id, maxitems=maxitems)
+    if call.as_json:
+        call.output.json(data)
+        return
+    now = SystemClock().wall()
+    rows = [
+        (
+            found.get("queueId", ""),
+            found.get("rcpt", ""),
+            found.get("orig", "") or "<>",
+            found.get("queue", ""),
+            found.get("attempts", 0),
+            in_future(found.get("nextTry", 0), now),
+            moment(found.get("timeQueued", 0)),
+            found.get("jobId", ""),
+        )
+        for found in data["rcpt"]
+    ]
+    columns = (
+        Column("queue id"),
+        Column("recipient"),
+        Column("sender"),
+        Column("queue"),
+        Column("tries", is_number=True),
+        Column("next try"),
+        Column("received"),
+        Column("job"),
+    )
+    call.output.table(
+        columns, rows, footer=f"{len(rows)} of {data.get('total', len(rows))} recipients shown."
+    )
+
+
+@click.command()
+@common_options
+@click.argument("queue")
+@click.pass_context
+def why(context: click.Context, queue: str) -> None:
+    """Say in one sentence why QUEUE (domain/vmta) is not sending."""
+    call = invocation(context)
+    data = call.ask("why", queue=queue)
+    if call.as_json:
+        call.output.json(data)
+    else:
+        click.echo(data["text"])
+
+
+@click.group(cls=ShortenedGroup)
+def pause() -> None:
+    """Stop sending."""
+
+
+@pause.command("queue")
+@common_options
+@click.argument("pattern")
+@click.pass_context
+def pause_queue(context: click.Context, pattern: str) -> None:
+    """Stop sending from the queues that match PATTERN (domain/vmta, * on either side)."""
+    _change(context, "queue.pause", "paused", pattern=pattern)
+
+
+@click.group(cls=ShortenedGroup)
+def resume() -> None:
+    """Send again."""
+
+
+@resume.command("queue")
+@common_options
+@click.argument("pattern")
+@click.pass_context
+def resume_queue(context: click.Context, pattern: str) -> None:
+    """Send again from the paused queues that match PATTERN."""
+    _change(context, "queue.resume", "resumed", pattern=pattern)
+
+
+@click.group("set", cls=ShortenedGroup)
+def set_group() -> None:
+    """Set the mode of queues."""
+
+
+@set_group.command("queue")
+@common_options
+@click.option("--mode", type=click.Choice(["normal", "backoff"]), required=True, help="The mode to set.")
+@click.argument("pattern")
+@click.pass_context
+def set_queue(context: click.Context, pattern: str, mode: str) -> None:
+    """Set the mode of the queues that match PATTERN."""
+    _change(context, "queue.mode", f"set to {mode}", pattern=pattern, mode=mode)
+
+
+@click.command()
+@common_options
+@click.option("--retry-recipients", is_flag=True, help="Also recipients that wait for a retry of their own.")
+@click.argument("pattern")
+@click.pass_context
+def schedule(context: click.Context, pattern: str, retry_recipients: bool) -> None:
+    """Try the queues that match PATTERN now, whatever they wait for."""
+    call = invocation(context)
+    data = call.ask("queue.schedule", pattern=pattern, retryRecipients=retry_recipients or None)
+    if call.as_json:
+        call.output.json(data)
+    else:
+        click.echo(f"{data['queues']} of {data.get('total', data['queues'])} matching queues scheduled.")
+
+
+@click.command()
+@common_options
+@_filters
+@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.option("--dsn", is_flag=True, help="Tell the senders.")
+@click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+@click.pass_context
+def delete(
+    context: click.Context,
+    queue: str | None,
+    rcpt: str | None,
+    orig: str | None,
+    job_id: str | None,
+    env_id: str | None,
+    dry_run: bool,
+    dsn: bool,
+    yes: bool,
+) -> None:
+    """Delete queued recipients that every given filter fits; each gets a b record.
+
+    At least one of --queue, --jobId, --orig and --rcpt is needed. On a terminal it asks before it deletes.
+    """
+    call = invocation(context)
+    if not (queue or job_id or orig or rcpt):
+        raise click.UsageError("give at least one of --queue, --jobId, --orig and --rcpt", context)
+    chosen = {"queue": queue, "jobId": job_id, "orig": orig, "rcpt": rcpt, "envId": env_id}
+    is_asking = sys.stdin.isatty() and sys.stdout.isatty() and not (yes or dry_run or call.as_json)
+    if is_asking:
+        found = call.ask("delete", **chosen, dryRun=True)
+        if not found["rcp"]:
+            click.echo("No recipient matches.")
+            return
+        click.confirm(f"Delete {_recipients(found)}?", abort=True)
+    data = call.ask("delete", **chosen, dryRun=dry_run or None, dsn=dsn or None)
+    if call.as_json:
+        call.output.json(data)
+    else:
+        click.echo(f"{_recipients(data)} {'would be deleted' if dry_run else 'deleted'}.")
+
+
+@click.command()
+@common_options
+@click.option("--retry-recipients", is_flag=True, help="Take a recipient that waits for its retry time.")
+@click.argument("queue")
+@click.pass_context
+def trace(context: click.Context, queue: str, retry_recipients: bool) -> int:
+    """Deliver one message of QUEUE (domain/vmta) now and print the dialogue."""
+    call = invocation(context)
+    data = call.ask("trace", queue=queue, retryRecipients=retry_recipients or None)
+    if call.as_json:
+        call.output.json(data)
+    else:
+        for line in data.get("lines", ()):
+            click.echo(f"{moment(line['time'])[11:]}  {line['text']}")
+        click.echo(data.get("result", ""))
+    return 0 if data.get("delivered", True) else 75
+
+
+def _change(context: click.Context, command: str, done: str, **arguments: str) -> None:
+    call = invocation(context)
+    data = call.ask(command, **arguments)
+    if call.as_json:
+        call.output.json(data)
+        return
+    count = data["queues"]
+    click.echo(f"{count} queue{'' if count == 1 else 's'} {done}.")
+
+
+def _recipients(data: dict[str, Any]) -> str:
+    recipients, messages = data["rcp"], data.get("msg", 0)
+    return (
+        f"{recipients} recipient{'' if recipients == 1 else 's'} "
+        f"of {messages} message{'' if messages == 1 else 's'}"
+    )

@@ -1,0 +1,278 @@
+"""`mta show ...`: what the running server says about itself. `show settings` needs no server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mta.cli.invocation import common_options, invocation
+from mta.cli.main import ShortenedGroup
+from mta.cli.output import Column, ago, in_future, moment
+from mta.cli.settings import show_settings
+from mta.cli.status import print_status
+from mta.clock import SystemClock
+
+__all__ = ["show"]
+
+_MAXITEMS = click.option(
+    "--maxitems", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many."
+)
+_CONNECTED = click.option("--connected", type=click.BOOL, help="Only those with (or without) connections.")
+_ERRORS = click.option("--errors", is_flag=True, help="Only those with errors, and print their last ones.")
+_SORT = click.option("--sort", type=click.Choice(["name", "rcpt", "size"]), help="Order of the rows.")
+
+
+@click.group(cls=ShortenedGroup)
+def show() -> None:
+    """Show status, queues, virtual MTAs, settings, ..."""
+
+
+show.add_command(show_settings)
+
+
+@show.command("status")
+@common_options
+@click.pass_context
+def show_status(context: click.Context) -> None:
+    """Traffic, connections, queues and spool."""
+    call = invocation(context)
+    data = call.ask("show.status")
+    if call.as_json:
+        call.output.json(data)
+    else:
+        print_status(call.output, data)
+
+
+@show.command("queues")
+@common_options
+@_MAXITEMS
+@_CONNECTED
+@_ERRORS
+@_SORT
+@click.option("--paused", type=click.BOOL, help="Only paused ones (or only others).")
+@click.option("--mode", type=click.Choice(["normal", "backoff"]), help="Only those in this mode.")
+@click.argument("queue", required=False)
+@click.pass_context
+def show_queues(context: click.Context, /, queue: str | None, **chosen: Any) -> None:
+    """Queues by name; QUEUE is DOMAIN[/VMTA], * stands for anything."""
+    _queues(context, "show.queues", queue, chosen)
+
+
+@show.command("topqueues")
+@common_options
+@_MAXITEMS
+@_CONNECTED
+@_ERRORS
+@click.option("--paused", type=click.BOOL, help="Only paused ones (or only others).")
+@click.option("--mode", type=click.Choice(["normal", "backoff"]), help="Only those in this mode.")
+@click.argument("queue", required=False)
+@click.pass_context
+def show_topqueues(context: click.Context, /, queue: str | None, **chosen: Any) -> None:
+    """Queues with the most recipients."""
+    _queues(context, "show.topqueues", queue, chosen)
+
+
+def _queues(context: click.Context, command: str, queue: str | None, chosen: dict[str, Any]) -> None:
+    call = invocation(context)
+    domain, _, vmta = (queue or "").partition("/")
+    data = call.ask(command, domain=domain or None, vmta=vmta or None, **_given(chosen))
+    if call.as_json:
+        call.output.json(data)
+        return
+    now = SystemClock().wall()
+    columns = (
+        Column("queue"),
+        Column("#rcpt", is_number=True),
+        Column("kbytes", is_number=True),
+        Column("conn", is_number=True),
+        Column("st"),
+        Column("retry"),
+        Column("last error"),
+    )
+    rows = [
+        (
+            row["name"],
+            row["rcp"],
+            row["kb"],
+            row["conn"],
+            _state(row),
+            in_future(row.get("retryTime", 0), now),
+            _last_error(row),
+        )
+        for row in data["queue"]
+    ]
+    total = data.get("totalQueues", len(rows))
+    footer = f"{len(rows)} of {total} queues shown, {data.get('totalRcp', 0)} recipients in all."
+    call.output.table(columns, rows, footer=footer)
+    if chosen.get("errors") or queue:
+        for row in data["queue"]:
+            _print_events(row)
+
+
+def _state(row: dict[str, Any]) -> str:
+    """PowerMTA's letters: P paused, B backoff, R retry; - for none of them."""
+    letters = ("P" if row.get("paused") else "") + ("B" if row.get("mode") == "backoff" else "")
+    return letters + ("R" if row.get("state") == "retry" else "") or "-"
+
+
+def _last_error(row: dict[str, Any]) -> str:
+    events = row.get("event") or ()
+    return str(events[0]["text"]) if events else str(row.get("reason", ""))
+
+
+def _print_events(row: dict[str, Any]) -> None:
+    click.echo(f"\n{row['name']}: {row.get('reason') or 'sending'}")
+    for event in row.get("event") or ():
+        click.echo(f"  {moment(event['time'])}  {event['type']}  {event['text']}")
+
+
+@show.command("domains")
+@common_options
+@_MAXITEMS
+@_CONNECTED
+@_ERRORS
+@_SORT
+@click.argument("domain", required=False)
+@click.pass_context
+def show_domains(context: click.Context, /, domain: str | None, **chosen: Any) -> None:
+    """Recipient domains."""
+    call = invocation(context)
+    data = call.ask("show.domains", domain=domain, **_given(chosen))
+    if call.as_json:
+        call.output.json(data)
+        return
+    columns = (
+        Column("domain"),
+        Column("#rcpt", is_number=True),
+        Column("kbytes", is_number=True),
+        Column("conn", is_number=True),
+        Column("last error"),
+    )
+    rows = [
+        (row["name"], row["rcp"], row["kb"], row["conn"], row.get("lastError", "")) for row in data["domain"]
+    ]
+    call.output.table(
+        columns, rows, footer=f"{len(rows)} of {data.get('totalDomains', len(rows))} domains shown."
+    )
+
+
+@show.command("jobs")
+@common_options
+@_MAXITEMS
+@_SORT
+@click.pass_context
+def show_jobs(context: click.Context, /, **chosen: Any) -> None:
+    """Jobs with queued recipients."""
+    call = invocation(context)
+    data = call.ask("show.jobs", **_given(chosen))
+    if call.as_json:
+        call.output.json(data)
+        return
+    columns = (Column("job-id"), Column("#rcpt", is_number=True), Column("kbytes", is_number=True))
+    rows = [(row["id"], row["rcp"], row["kb"]) for row in data["job"]]
+    call.output.table(columns, rows, footer=f"{len(rows)} of {data.get('totalJobs', len(rows))} jobs shown.")
+
+
+@show.command("vmtas")
+@common_options
+@click.option("--maxitems", type=click.IntRange(min=1), help="At most so many.")
+@click.pass_context
+def show_vmtas(context: click.Context, maxitems: int | None) -> None:
+    """Virtual MTAs and what waits for them."""
+    call = invocation(context)
+    data = call.ask("show.vmtas", maxitems=maxitems)
+    if call.as_json:
+        call.output.json(data)
+        return
+    total = data.get("totalRcp", 0)
+    # Monitors take the name from the first column and the recipients from the third.
+    columns = (
+        Column("virtual MTA"),
+        Column("domains", is_number=True),
+        Column("#rcpt", is_number=True),
+        Column("% total", is_number=True),
+        Column("kbytes", is_number=True),
+        Column("conn", is_number=True),
+        Column("sources"),
+    )
+    rows = [
+        (
+            row["name"],
+            row["dom"],
+            row["rcp"],
+            f"{100 * row['rcp'] / total if total else 0:.1f}",
+            row["kb"],
+            row["conn"],
+            ", ".join(row.get("sources", ())),
+        )
+        for row in data["vmta"]
+    ]
+    call.output.table(columns, rows, footer=f"{len(rows)} virtual MTAs, {total} recipients.")
+
+
+@show.command("version")
+@common_options
+@click.pass_context
+def show_version(context: click.Context) -> None:
+    """The version of the running server."""
+    call = invocation(context)
+    data = call.ask("show.version")
+    if call.as_json:
+        call.output.json(data)
+        return
+    details = ", ".join(
+        text
+        for text in (
+            f"python {data['python']}" if data.get("python") else "",
+            f"revision {data['revision']}" if data.get("revision") else "",
+        )
+        if text
+    )
+    click.echo(f"{data['name']} {data['version']}" + (f" ({details})" if details else ""))
+
+
+@show.command("workers")
+@common_options
+@click.pass_context
+def show_workers(context: click.Context) -> None:
+    """The processes of the server."""
+    call = invocation(context)
+    data = call.ask("show.workers")
+    if call.as_json:
+        call.output.json(data)
+        return
+    now = SystemClock().wall()
+    columns = (
+        Column("worker"),
+        Column("pid", is_number=True),
+        Column("state"),
+        Column("uptime", is_number=True),
+        Column("cpus"),
+        Column("#rcpt", is_number=True),
+        Column("in", is_number=True),
+        Column("out", is_number=True),
+    )
+    rows = [
+        (
+            row["id"],
+            row.get("pid", ""),
+            row.get("state", ""),
+            ago(now - row["startupTime"]) if row.get("startupTime") else "-",
+            ",".join(map(str, row.get("cpus", ()))),
+            row.get("rcp", "-"),
+            row.get("connIn", "-"),
+            row.get("connOut", "-"),
+        )
+        for row in data["worker"]
+    ]
+    call.output.table(columns, rows, footer=f"{len(rows)} processes.")
+
+
+def _given(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given: `--errors` says nothing when it is off, `--paused=no` does."""
+    return {
+        name: value
+        for name, value in chosen.items()
+        if value is not None and (name, value) != ("errors", False)
+    }

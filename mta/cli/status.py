@@ -1,0 +1,109 @@
+"""The screen of `mta show status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from mta.cli.output import Column, Output, ago, moment
+from mta.config.units import format_size
+
+__all__ = ["print_status"]
+
+_TRAFFIC = (
+    ("total", "Total"),
+    ("lastHr", "Last Hour"),
+    ("topPerHr", "Top/Hour"),
+    ("lastMin", "Last Min."),
+    ("topPerMin", "Top/Min."),
+)
+
+
+def print_status(output: Output, data: Mapping[str, Any]) -> None:
+    """Traffic, connections, queues, spool, and how long the server has been up; missing parts are left out."""
+    _traffic(output, data.get("traffic", {}))
+    _connections(output, data.get("conn", {}))
+    _queues(output, data)
+    _server(output, data)
+
+
+def _traffic(output: Output, traffic: Mapping[str, Any]) -> None:
+    columns = (
+        Column("Traffic"),
+        *(
+            Column(f"{way} {unit}", is_number=True)
+            for way in ("in", "out")
+            for unit in ("rcpts", "msgs", "kbytes")
+        ),
+    )
+    rows = [
+        (
+            title,
+            *(
+                traffic.get(name, {}).get(way, {}).get(unit, 0)
+                for way in ("in", "out")
+                for unit in ("rcp", "msg", "kb")
+            ),
+        )
+        for name, title in _TRAFFIC
+    ]
+    output.table(columns, rows)
+    click.echo()
+
+
+def _connections(output: Output, connections: Mapping[str, Any]) -> None:
+    columns = (
+        Column("Connections"),
+        Column("active", is_number=True),
+        Column("top", is_number=True),
+        Column("maximum", is_number=True),
+    )
+    rows = []
+    for name, title in (("smtpIn", "Inbound"), ("smtpOut", "Outbound")):
+        row = connections.get(name, {})
+        rows.append((title, row.get("cur", 0), row.get("top", 0), row.get("max") or "unlimited"))
+    output.table(columns, rows)
+    click.echo()
+
+
+def _queues(output: Output, data: Mapping[str, Any]) -> None:
+    resolver, queues, spool = data.get("resolver", {}), data.get("queue", {}), data.get("spool", {})
+    pairs = [
+        (
+            f"Queue {name}",
+            f"{row.get('rcp', 0)} recipients, {row.get('dom', 0)} domains, {row.get('kb', 0)} kbytes",
+        )
+        for name, row in queues.items()
+    ]
+    cached, pending = resolver.get("namesCached", 0), resolver.get("queriesPending", 0)
+    pairs.append(("DNS names", f"{cached} cached, {pending} pending"))
+    for directory in spool.get("dirs", ()):
+        pairs.append((f"Spool {directory.get('path', '')}", _spool(directory)))
+    output.pairs(pairs)
+    click.echo()
+
+
+def _spool(directory: Mapping[str, Any]) -> str:
+    if directory.get("broken"):
+        return f"BROKEN: {directory['broken']}"
+    texts = [f"{directory.get('totalRcp', 0)} recipients", f"{directory.get('segments', 0)} segments"]
+    if "free" in directory:
+        free = int(directory["free"])
+        texts.append(f"{format_size(free >> 20 << 20) if free >> 20 else free} free")
+    return ", ".join(texts)
+
+
+def _server(output: Output, data: Mapping[str, Any]) -> None:
+    started, now = data.get("startupTime", 0), data.get("timeNow", 0)
+    output.pairs(
+        (
+            ("Status", f"{data.get('status', 'unknown')} (pid {data.get('pid', '-')})"),
+            ("Host name", data.get("hostName", "")),
+            ("Version", data.get("version", "")),
+            ("Configuration", f"{data.get('configFile', '')} (epoch {data.get('epoch', '-')})"),
+            ("Started", moment(started)),
+            ("Uptime", ago(now - started) if started else "-"),
+        )
+    )
