@@ -130,9 +130,9 @@ class Committer:
         return f"<Committer {state} {waiting} batches={self.batches}>"
 
     @property
-    def is_committing(self) -> bool:
-        """Whether messages wait for an answer."""
-        return bool(self._waiting or self._is_busy)
+    def is_busy(self) -> bool:
+        """Whether a batch is in flight, or about to be for other reasons than outcomes."""
+        return bool(self._is_busy or self._waiting or self._chores or self._flushes)
 
     @property
     def backlog(self) -> int:

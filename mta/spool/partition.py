@@ -146,9 +146,9 @@ class Partition:
         return f"<Partition {self.directory} {state} messages={self._index.messages}>"
 
     @property
-    def is_committing(self) -> bool:
-        """Whether messages wait for an answer."""
-        return self._committer.is_committing
+    def is_busy(self) -> bool:
+        """Whether something is being written, or waits for it, other than outcomes."""
+        return self._committer.is_busy or self._upkeep.is_busy
 
     @classmethod
     def open(cls, directory: Path, *, options: SpoolOptions, loop: asyncio.AbstractEventLoop) -> Partition:

@@ -80,6 +80,11 @@ class Upkeep:
             free=self.free,
         )
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something goes on in the background."""
+        return self._background.is_busy
+
     def start(self) -> None:
         """Begin the periodic look."""
         self._timer = self._loop.call_later(_PERIOD, self._look_again)

@@ -159,7 +159,7 @@ class Spool:
     def put(self, body: bytes | list[bytes] = b"body\r\n", **details: object) -> int:
         """Accept one message and see it safe."""
         self.accept(body, **details)  # type: ignore[arg-type]
-        self.loop.run_until(lambda: not self.partition.is_committing)
+        self.loop.run_until(lambda: not self.partition.is_busy)
         message, error = self.answers[-1]
         assert error is None, error
         return message
@@ -169,6 +169,12 @@ class Spool:
         self.partition.flush(verdicts.append)
         self.loop.run_until(lambda: bool(verdicts))
         return verdicts[0]
+
+    def rest(self, seconds: int = 3) -> None:
+        """Let time pass, and whatever it starts come to an end."""
+        for _ in range(seconds * 4):
+            self.loop.advance(0.25)
+            self.loop.run_until(lambda: not self.partition.is_busy)
 
     def settle(self, message: int, recipient: int = 0, event: bytes = b"event") -> None:
         self.partition.settle(message, recipient, event)

@@ -32,7 +32,7 @@ def test_answers_come_in_the_order_of_the_calls(tmp_path: Path) -> None:
 
 def test_a_young_message_comes_from_memory_and_an_old_one_from_disk(tmp_path: Path) -> None:
     files = FaultyFiles()
-    spool = Spool(tmp_path, files=files, memory_pool=150)
+    spool = Spool(tmp_path, files=files, memory_pool=200)
     first = spool.put([b"first\r\n", b"body\r\n"])
     spool.put(b"x" * 90)
     before = files.calls["read"]
@@ -116,7 +116,7 @@ def test_ids_are_never_used_again_even_when_everything_is_gone(tmp_path: Path) -
             spool.settle(message)
             seen.append(message)
         spool.flush()
-        spool.loop.advance(3.0)
+        spool.rest()
         assert spool.reopen() == []
 
     assert seen == sorted(set(seen))
@@ -133,7 +133,7 @@ def test_a_message_larger_than_a_segment_gets_one_of_its_own(tmp_path: Path) -> 
         assert spool.partition.load(message).body == body
     spool.settle(large)
     spool.flush()
-    spool.loop.advance(3.0)
+    spool.rest()
     assert max(path.stat().st_size for path in (tmp_path / "segments").iterdir()) <= 32 << 10
     assert len(spool.reopen()) == 2
 
@@ -144,7 +144,7 @@ def test_files_are_used_again_and_their_number_stays_small(tmp_path: Path) -> No
         spool.settle(spool.put(b"x" * 8000))
         spool.loop.advance(0.02)
     spool.flush()
-    spool.loop.advance(3.0)
+    spool.rest()
 
     stats = spool.partition.stats()
     assert stats.messages == stats.bytes == 0
