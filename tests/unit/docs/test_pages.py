@@ -1,0 +1,99 @@
+"""The documentation is true where a program can tell: links, names, and the list of what is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mta.config.blocks import BLOCKS
+from mta.config.directives import TABLE, Directive, Status
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_WORD = re.compile(r"`([^`]+)`")
+
+
+def prose(path: Path) -> str:
+    """A page without its code: what stands in fences or is indented by four is no link."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    found = set()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            title = line.lstrip("#").strip().lower()
+            found.add("".join(char for char in title if char.isalnum() or char in " -_").replace(" ", "-"))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for target in _LINK.findall(prose(page)):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in headings(file)):
+            broken.append(target)
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_names_a_directory_of_its_author(page: Path) -> None:
+    assert not re.search(r"/home/\w|/work/|/Users/", page.read_text(encoding="utf-8"))
+
+
+def rows(name: str) -> list[Directive]:
+    return [row for row in TABLE if row.name == name]
+
+
+def missing() -> list[str]:
+    """The directives that docs/migration.md calls missing."""
+    text = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+    section = text.split("## What is not there yet")[1].split("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    return [name for line in table for name in _WORD.findall(line)]
+
+
+def test_list_of_what_is_missing_is_there() -> None:
+    assert len(missing()) > 40
+
+
+@pytest.mark.parametrize("name", missing())
+def test_what_migration_calls_missing_has_no_effect(name: str) -> None:
+    assert rows(name), "not a directive"
+    assert [row.status.value for row in rows(name) if row.status is not Status.NO_EFFECT] == []
+
+
+@pytest.mark.parametrize("page", ["migration.md", "operations.md", "getting-started.md", "accounting.md"])
+def test_tags_that_pages_name_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`<([a-z][a-z-]+)[ >]", text))
+
+    assert named <= {form.name for form in BLOCKS}
+
+
+def test_every_runtime_dependency_has_its_reason() -> None:
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    names = re.findall(r'^  "([a-z0-9-]+)[=<>]', project, flags=re.MULTILINE)
+
+    assert len(names) > 15
+    assert [name for name in names if f"| {name} |" not in text] == []
+
+
+def test_bounce_categories_of_the_accounting_page_are_those_of_the_default_list() -> None:
+    from mta.config.categories import default_categories
+
+    text = (ROOT / "docs" / "accounting.md").read_text(encoding="utf-8")
+
+    assert [found.category for found in default_categories() if found.category not in text] == []
