@@ -97,3 +97,21 @@ def test_bounce_categories_of_the_accounting_page_are_those_of_the_default_list(
     text = (ROOT / "docs" / "accounting.md").read_text(encoding="utf-8")
 
     assert [found.category for found in default_categories() if found.category not in text] == []
+
+
+def test_man_page_explains_every_command() -> None:
+    from mta.cli.main import COMMANDS
+
+    page = (ROOT / "docs" / "man" / "mta.1").read_text(encoding="utf-8").replace("\\-", "-")
+
+    assert [name for name in COMMANDS if not re.search(rf"^\.BI? \"?.*\b{name}\b", page, re.MULTILINE)] == []
+
+
+def test_commands_that_pages_show_exist() -> None:
+    from mta.cli.main import COMMANDS
+
+    shown = set()
+    for page in PAGES:
+        shown |= set(re.findall(r"(?:^    (?:sudo )?|`)mta ([a-z]+)", page.read_text("utf-8"), re.MULTILINE))
+
+    assert shown - {"sh"} <= set(COMMANDS)
