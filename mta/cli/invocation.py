@@ -52,7 +52,7 @@ class Invocation:
         return Output(as_json=self.as_json)
 
     def config_file(self, given: Path | None = None) -> Path:
-        """The main file: given, `--config`, $MTA_CONFIG, or /etc/mta/mta.conf. Raises ConfigError without one."""
+        """The main file: given, `--config`, $MTA_CONFIG or /etc/mta/mta.conf; ConfigError without one."""
         named = (
             given or self.config or (Path(os.environ["MTA_CONFIG"]) if "MTA_CONFIG" in os.environ else None)
         )

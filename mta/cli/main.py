@@ -60,30 +60,31 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
 class ShortenedGroup(click.Group):
     """A group whose commands answer to every unique beginning of their names."""
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        exact = super().get_command(context, name)
-        if exact is not None:
-            return exact
-        close = [other for other in self.list_commands(context) if other.startswith(name)]
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if arguments and not arguments[0].startswith("-"):
+            arguments = [self._full_name(context, arguments[0]), *arguments[1:]]
+        return super().resolve_command(context, arguments)
+
+    def _full_name(self, context: click.Context, name: str) -> str:
+        known = self.list_commands(context)
+        close = [name] if name in known else [other for other in known if other.startswith(name)]
         if len(close) > 1:
             context.fail(f"{name!r} is short for {', '.join(close)}")
-        return super().get_command(context, close[0]) if close else None
+        return close[0] if close else name
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(ShortenedGroup):
     """The top group: a module is imported when its command is called, not to print the list of commands."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [name for name, entry in COMMANDS.items() if importlib.util.find_spec(entry.module)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        known = self.list_commands(context)
-        close = [name] if name in known else [other for other in known if other.startswith(name)]
-        if len(close) > 1:
-            context.fail(f"{name!r} is short for {', '.join(close)}")
-        if not close:
+        if name not in self.list_commands(context):
             return None
-        entry = COMMANDS[close[0]]
+        entry = COMMANDS[name]
         command = getattr(importlib.import_module(entry.module), entry.name)
         assert isinstance(command, click.Command)
         return command

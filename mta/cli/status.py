@@ -22,7 +22,7 @@ _TRAFFIC = (
 
 
 def print_status(output: Output, data: Mapping[str, Any]) -> None:
-    """Traffic, connections, queues, spool, and how long the server has been up; missing parts are left out."""
+    """Traffic, connections, queues, spool, and how long the server is up; missing parts are left out."""
     _traffic(output, data.get("traffic", {}))
     _connections(output, data.get("conn", {}))
     _queues(output, data)

@@ -1,0 +1,77 @@
+"""`mta check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mta.cli.main import main
+
+FINE = """\
+host-name mail.example.com
+smtp-listener 127.0.0.1:2525
+spool /tmp/spool
+"""
+
+
+def config(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mta.conf"
+    path.write_text(text)
+    return str(path)
+
+
+def test_errors_exit_with_78_and_are_all_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, "spol /x\n<domain *>\nretry-after x\n</domain>\n")
+
+    assert main(["check", path]) == 78
+    out = capsys.readouterr().out
+    assert f"{path}:1: error: unknown directive spol" in out
+    assert "did you mean spool?" in out
+    assert f"{path}:3: error: retry-after" in out
+    assert "can't be used: 2 errors." in out
+
+
+def test_warnings_alone_exit_with_0_unless_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, FINE + "pid-file /run/x\n")
+
+    assert main(["check", path]) == 0
+    assert ":4: warning: pid-file is not a PowerMTA directive" in capsys.readouterr().out
+    assert main(["check", "--strict", path]) == 78
+
+
+def test_json_has_everything_that_the_text_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, "spol /x\n")
+
+    assert main(["check", "--json", path]) == 78
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["status"] == "failure"
+    assert answer["data"]["errors"] == 1
+    assert answer["data"]["problems"][0] == {
+        "file": path,
+        "line": 1,
+        "severity": "error",
+        "text": "unknown directive spol at the top level",
+        "hint": "did you mean spool?",
+    }
+
+
+def test_the_file_may_come_from_config_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, "spol /x\n")
+
+    assert main(["--config", path, "check"]) == 78
+    assert main(["check", "-c", path]) == 78
+    assert capsys.readouterr().out.count("unknown directive spol") == 2
+
+
+def test_a_file_that_is_not_there_is_an_error_of_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path / "none")]) == 78
+    assert "no such file" in capsys.readouterr().out
+
+
+def test_quiet_is_silent_about_what_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--quiet", config(tmp_path, FINE + "pid-file /run/x\n")]) == 0
+    assert "pid-file" not in capsys.readouterr().out
