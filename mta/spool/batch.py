@@ -92,6 +92,7 @@ class Batch:
         self.settles: list[Outcome] = []
         self.settle_writes: list[Write] = []
         self.settle_syncs: list[Segment] = []
+        #: that have new names in them; what is left here afterwards was not synced
         self.directories: list[Path] = []
         self.flushes: list[Callable[[SpoolError | None], None]] = []
         self.chore: Chore | None = None
@@ -120,13 +121,13 @@ class Batch:
         if self.settle_writes and not isinstance(self.accept_error, SpoolBroken):
             self.settle_error = self._write(self.settle_writes)
         if self.accept_writes and self.accept_error is None:
-            self.accept_error = self._sync(
-                [segment for segment, _, _ in self.accept_writes], self.directories
-            )
+            self.accept_error = self._sync([segment for segment, _, _ in self.accept_writes])
+            if self.accept_error is not None:
+                # Not a second try: what we are about to refuse shall not come back at the next start.
+                take_back(self.accept_writes)
         # Outcomes are only ever synced after the mail they speak of, and after a failure not at all.
         if self.settle_syncs and not isinstance(self.accept_error or self.settle_error, SpoolBroken):
-            failed = self._sync(self.settle_syncs, () if self.accept_writes else self.directories)
-            self.settle_error = failed or self.settle_error
+            self.settle_error = self._sync(self.settle_syncs) or self.settle_error
         if self.chore is not None and not isinstance(self.accept_error or self.settle_error, SpoolBroken):
             try:
                 self.chore.run()
@@ -138,19 +139,19 @@ class Batch:
             for segment, at, parts in writes:
                 segment.write(parts, at)
         except OSError as error:
-            failed = as_spool_error(error)
-            return failed if isinstance(failed, SpoolBroken) else take_back(writes) or failed
+            return take_back(writes) or as_spool_error(error)
         return None
 
-    def _sync(self, segments: list[Segment], directories: list[Path] | tuple[()]) -> SpoolError | None:
+    def _sync(self, segments: list[Segment]) -> SpoolError | None:
         try:
             synced: set[int] = set()
             for segment in segments:
                 if segment.number not in synced:
                     synced.add(segment.number)
                     segment.sync()
-            for directory in directories:
-                segments[0].files.sync_directory(directory)
+            while self.directories:
+                segments[0].files.sync_directory(self.directories[-1])
+                self.directories.pop()
         except OSError as error:
             return SpoolBroken(f"sync failed: {error.strerror or error}")
         return None

@@ -384,6 +384,7 @@ class Committer:
         self._is_busy = False
         self.batches += 1
         self.sync_seconds += batch.seconds
+        self._new_names |= bool(batch.directories)
         self._average_sync += (batch.seconds - self._average_sync) / 16
         for error in (batch.accept_error, batch.settle_error, batch.chore_error):
             if isinstance(error, SpoolBroken):
@@ -410,7 +411,9 @@ class Committer:
             self._timer = self._loop.call_later(self._pace.settle_delay, self._time_is_up)
 
     def _complete_accepts(self, batch: Batch) -> None:
-        error: SpoolError | None = SpoolBroken(self.broken) if self.broken else batch.accept_error
+        error = (
+            batch.accept_error
+        )  # when it is the outcomes that failed, these messages are safe all the same
         if error is None and batch.placed:
             add = self._index.add
             for (message, recipients, _, _, _, _), segment, at, length in batch.placed:

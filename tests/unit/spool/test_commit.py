@@ -1,0 +1,314 @@
+"""Group commit as seen through a partition whose files fail on demand."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from mta.errors import SpoolBroken, SpoolFull
+from mta.spool.commit import Pace, WindowGauge
+from mta.spool.settlelog import Cursor, EventReader
+from tests.support.spool import FaultyFiles, Spool, names
+
+
+def test_everybody_who_came_meanwhile_shares_one_sync(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    before = files.calls["sync"]
+    for _ in range(100):
+        spool.accept()
+    spool.loop.run()
+
+    assert len(spool.answers) == 100
+    assert files.calls["sync"] == before + 1
+
+
+def test_many_go_to_the_thread_and_are_answered_in_order(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, pace=Pace(inline_limit=3))
+    for _ in range(50):
+        spool.accept()
+    spool.loop.run_until(lambda: len(spool.answers) == 50)
+
+    assert spool.answers == sorted(spool.answers, key=lambda answer: answer[0])
+    spool.partition.close()
+
+
+def test_messages_accepted_during_a_commit_are_the_next_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, pace=Pace(inline_limit=0))
+    spool.accept()
+    spool.loop.run()
+    spool.accept()
+    spool.accept()
+    spool.loop.run_until(lambda: len(spool.answers) == 3)
+
+    assert spool.partition.stats().batches <= 3
+    assert len(spool.reopen()) == 3
+
+
+def test_close_waits_for_the_commit_in_flight(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, pace=Pace(inline_limit=0))
+    spool.accept(name="a")
+    spool.loop.run()
+    spool.accept(name="b")
+
+    spool.partition.close()
+
+    assert [error for _, error in spool.answers] == [None, None]
+    spool.loop.run()
+    assert len(spool.answers) == 2, "landing late must not answer twice"
+
+
+def test_outcomes_ride_with_messages_once_they_are_old_enough(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    message = spool.put()
+    spool.settle(message)
+    before = files.calls["sync"]
+
+    spool.put()
+    assert files.calls["sync"] == before + 1, "written, not yet synced"
+    spool.loop.advance(0.016)
+    spool.put()
+    assert files.calls["sync"] == before + 3
+    assert spool.partition.stats().backlog == 0
+
+
+def test_outcomes_alone_are_on_disk_within_the_window(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    message = spool.put()
+    spool.settle(message)
+    assert spool.partition.stats().messages == 1
+
+    spool.loop.advance(0.05)
+
+    assert spool.partition.stats().messages == 0
+    assert EventReader(tmp_path).read(Cursor(), 10)[0] == [b"event"]
+
+
+def test_an_outcome_written_with_a_message_is_synced_in_time_when_no_other_follows(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    message = spool.put()
+    spool.settle(message)
+    spool.put()
+
+    spool.loop.advance(0.05)
+
+    assert EventReader(tmp_path).read(Cursor(), 10)[0] == [b"event"]
+
+
+def test_a_short_write_is_completed(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    files.shorten = 1000
+    message = spool.put(b"x" * 12345)
+    files.shorten = 0
+
+    assert len(spool.reopen()) == 1
+    assert spool.partition.load(message).body == b"x" * 12345
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC])
+def test_a_failed_sync_breaks_the_partition_for_good_and_is_never_repeated(tmp_path: Path, code: int) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    spool.put(name="safe")
+    files.fail("sync", 1, code)
+    syncs = files.calls["sync"]
+    spool.accept(name="lost")
+    spool.accept(name="lost too")
+    spool.loop.run()
+
+    assert [type(error) for _, error in spool.answers[1:]] in ([SpoolBroken] * 2, [SpoolFull] * 2)
+    assert isinstance(spool.answers[-1][1], SpoolBroken)
+    assert isinstance(spool.partition.refusal(1), SpoolBroken)
+    spool.accept()
+    spool.settle(spool.answers[0][0])
+    assert isinstance(spool.flush(), SpoolBroken)
+    spool.rest()
+    assert isinstance(spool.answers[-1][1], SpoolBroken)
+    assert files.calls["sync"] == syncs + 1
+    assert "sync failed" in spool.partition.stats().broken
+
+
+def test_a_failed_sync_of_outcomes_breaks_the_partition_too(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    message = spool.put()
+    files.fail("sync", 1)
+    spool.settle(message)
+    spool.loop.advance(0.05)
+
+    assert isinstance(spool.partition.refusal(1), SpoolBroken)
+    assert spool.partition.stats().messages == 1
+    assert EventReader(tmp_path).read(Cursor(), 10)[0] == []
+
+
+def test_an_input_output_error_while_writing_breaks_the_partition(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    files.fail("write", 1)
+    spool.accept()
+    spool.loop.run()
+
+    assert isinstance(spool.answers[0][1], SpoolBroken)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_no_room_in_the_middle_of_a_write_refuses_the_batch_and_nothing_of_it_returns(
+    tmp_path: Path, code: int
+) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    spool.put(name="before")
+    files.shorten = 3000  # so that the second call fails with half of the batch written
+    files.fail("write", 2, code)
+    for number in range(5):
+        spool.accept(b"x" * 1000, name=f"refused {number}")
+    spool.loop.run()
+    files.shorten = 0
+    assert [type(error) for _, error in spool.answers[1:]] == [SpoolFull] * 5
+
+    spool.put(name="after")
+    assert names(spool.reopen()) == ["before", "after"]
+
+
+def test_a_new_file_that_cannot_be_made_refuses_only_what_does_not_fit(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, segment_size=32 << 10)
+    spool.put(b"x" * 1000, name="first")
+    files.capacity = 0
+    spool.accept(b"x" * 100_000, name="too large")
+    spool.accept(b"x" * 1000, name="small")
+    spool.loop.run()
+
+    assert isinstance(spool.answers[1][1], SpoolFull)
+    assert spool.answers[2][1] is None
+    assert [message for message, _ in spool.answers] == sorted(message for message, _ in spool.answers)
+    assert names(spool.reopen()) == ["first", "small"]
+
+
+def test_a_spare_file_is_ready_for_outcomes_when_the_disk_is_full(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, settle_size=8 << 10)
+    messages = [spool.put() for _ in range(20)]
+    spool.rest()
+    files.capacity = 0
+
+    for message in messages:
+        spool.settle(message, event=b"e" * 300)  # more than the current file holds
+
+    assert spool.flush() is None
+
+
+def test_outcomes_wait_in_memory_while_there_is_no_room_and_none_is_lost(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, settle_size=8 << 10, max_backlog=20_000)
+    messages = [spool.put(name=f"{number}") for number in range(200)]
+    spool.rest()
+    files.capacity = 0
+    for message in messages:
+        spool.settle(message, event=b"e" * 300)
+    spool.rest()
+
+    stats = spool.partition.stats()
+    assert 0 < stats.messages < 200
+    assert stats.backlog > 20_000
+    assert isinstance(spool.partition.refusal(10), SpoolFull)
+    assert isinstance(spool.flush(), SpoolFull)
+    assert stats.broken == ""
+
+    files.capacity = None
+    spool.rest()
+    assert spool.partition.stats().messages == 0
+    assert spool.partition.refusal(10) is None
+    assert len(EventReader(tmp_path).read(Cursor(), 1000)[0]) == 200
+    assert spool.reopen() == []
+
+
+def test_no_room_while_writing_outcomes_keeps_their_order(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    files.fail("write", 1, errno.ENOSPC)
+    for number in range(5):
+        spool.partition.record(b"%d" % number)
+    spool.loop.advance(0.05)
+    assert spool.partition.stats().backlog > 0
+    spool.partition.record(b"5")
+    spool.rest()
+
+    assert EventReader(tmp_path).read(Cursor(), 10)[0] == [b"%d" % number for number in range(6)]
+
+
+def test_a_callback_that_raises_does_not_keep_the_others_from_their_answer(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    def fails(message: int, error: object) -> None:
+        raise RuntimeError("a bug elsewhere")
+
+    from tests.support.spool import envelope
+
+    spool.partition.accept(envelope(), [b"x"], fails)
+    spool.accept()
+    spool.loop.run()
+
+    assert len(spool.answers) == 1
+    assert len(spool.loop.errors) == 1
+
+
+def test_flush_answers_after_everything_said_before(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    message = spool.put()
+    spool.accept()
+    spool.settle(message)
+
+    assert spool.flush() is None
+    assert len(spool.answers) == 2
+    assert spool.partition.stats().messages == 1
+    assert spool.flush() is None
+
+
+def test_the_gauge_gives_the_upper_edge_of_a_millisecond() -> None:
+    gauge = WindowGauge()
+    assert gauge.percentile(0.99) == 0.0
+    for _ in range(99):
+        gauge.note(0.0105)
+    gauge.note(9.9)
+
+    assert gauge.percentile(0.5) == gauge.percentile(0.99) == 0.011
+    assert gauge.percentile(1.0) == 0.512
+
+
+@pytest.mark.parametrize("call", ["write", "sync", "create", "allocate", "sync_directory", "truncate"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_whichever_call_fails_what_was_acknowledged_is_there_afterwards(
+    tmp_path: Path, call: str, code: int
+) -> None:
+    """SQLite's loop: fail the first, second, … call until the scenario runs through without a fault."""
+    for nth in range(1, 100):
+        directory = tmp_path / f"{nth}"
+        files = FaultyFiles()
+        spool = Spool(directory, files=files, segment_size=16 << 10, settle_size=8 << 10)
+        spool.rest(1)
+        files.fail(call, nth, code)
+        counted = files.calls[call]
+        for number in range(12):
+            spool.accept(b"x" * 3000, name=f"{number}", padding=200)
+            spool.loop.run()
+            if number % 3 == 0 and spool.answers[-1][1] is None:
+                spool.settle(spool.answers[-1][0], event=b"e" * 1500)
+        spool.flush()
+        was_hit = files.calls[call] >= counted + nth
+        spool.partition.close()
+        acknowledged = [f"{n}" for n, (_, error) in enumerate(spool.answers) if error is None]
+        spool.files.__init__()  # type: ignore[misc]
+        spool.open()
+        there = names(list(spool.partition.recovered()))
+        spool.partition.close()
+        settled = [f"{n}" for n in range(0, 12, 3)]
+        assert [name for name in acknowledged if name not in settled and name not in there] == []
+        assert [name for name in there if name not in acknowledged] == []
+        if not was_hit:
+            return
+    raise AssertionError("the scenario never ran through")
