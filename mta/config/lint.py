@@ -1,9 +1,9 @@
 """What a working configuration may still do to its operator: lines without effect, and dangerous settings.
 
-Everything here is a warning; errors are found while the configuration is built. `lint` looks at a finished
-snapshot and at the machine it is to run on; each check is a function that yields problems, in the order of
-`CHECKS`. Lines that mean nothing yet are reported where they stand: nobody shall believe in a limit that is
-not there. (The builder itself warns about names that it reads as something else.)
+Nearly everything here is a warning; errors are found while the configuration is built. `lint` looks at a
+finished snapshot and at the machine it is to run on; each check is a function that yields problems, in the
+order of `CHECKS`. Lines that mean nothing yet are reported where they stand: nobody shall believe in a limit
+that is not there. (The builder itself warns about names that it reads as something else.)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import pwd
 import resource
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from mta.config.kinds import Kind, Scope, Status
 from mta.config.networks import parse_network
 from mta.config.problems import Origin, Problem, Severity
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
-from mta.config.units import parse_interval, parse_intervals
+from mta.config.units import FALSE_WORDS, TRUE_WORDS, parse_interval, parse_intervals
 
 __all__ = ["Machine", "lint"]
 
@@ -47,6 +48,9 @@ _SILENT_SCOPES = frozenset(form.scope for form in BLOCKS if form.status is Statu
 #: Whom a server started by root becomes when nobody is named.
 DEFAULT_USER = "mta"
 
+#: Directives whose values nobody else should read.
+_SECRETS = frozenset({"password", "auth-password", "http-api-key", "api-key", "access-token"})
+
 #: Endings that the world can't resolve, so that a receiver would take the name for a lie.
 PRIVATE_SUFFIXES = (".local", ".localdomain", ".localhost", ".lan", ".internal", ".home", ".corp", ".arpa")
 
@@ -60,6 +64,7 @@ class Machine:
     is_root: bool = False
     has_address: Callable[[str], bool] = lambda _ip: True
     has_user: Callable[[str], bool] = lambda _name: True
+    is_open_to_all: Callable[[Path], bool] = lambda _file: False
 
     @classmethod
     def here(cls) -> Machine:
@@ -73,6 +78,7 @@ class Machine:
             is_root=os.geteuid() == 0,
             has_address=_is_local,
             has_user=_is_user,
+            is_open_to_all=_is_world_readable,
         )
 
 
@@ -226,6 +232,65 @@ def unsigned_mail(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
         )
 
 
+def idle_keys(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """Keys that sign nothing, because signing is off by default, as in PowerMTA."""
+    names = [name for name in snapshot.vmtas if snapshot.domain_keys(name)]
+    if names and not any(_may_sign(snapshot, name) for name in names):
+        place = snapshot.domain_keys(names[0])[0].origin
+        yield _at(place, "there is a domain-key, but nothing is signed", "write dkim-sign yes in <domain *>")
+
+
+def nobody_may_send(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """A server that refuses every recipient, or asks for logins that don't exist."""
+    lines = [line for line in snapshot.written if line.scope is Scope.SOURCE]
+    relaying = [
+        line for line in lines if "always-allow-relaying" in (line.directive.name, line.directive.alias_of)
+    ]
+    if not any(_is_yes(line) for line in relaying) and not _relays_for_somebody(snapshot):
+        text = "no <source> has always-allow-relaying yes: every recipient elsewhere is refused"
+        yield _whole(snapshot, text, "name the networks of your applications: <source 127/8>")
+    if not any(user.settings.text("password") for user in snapshot.smtp_users.values()):
+        for line in lines:
+            if line.directive.name == "require-auth" and _is_yes(line):
+                yield _at(line.origin, "require-auth yes, but there is no <smtp-user> with a password")
+
+
+def lives_too_short(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """Mail that expires before it is tried a second time."""
+    for line in _lines(snapshot, "bounce-after"):
+        age = _first_wait(line)
+        if age is None:
+            continue
+        domain = line.origin.block.rpartition("domain ")[2].removeprefix("[*.]").removeprefix("*.")
+        waits = snapshot.effective(domain if domain not in ("", "*") else UNLISTED, DEFAULT_VMTA)
+        first = waits.intervals("retry-after")[:1]
+        if first and age <= first[0]:
+            text = f"bounce-after {line.value}: mail expires before its first retry after {first[0]:g} s"
+            yield _at(line.origin, text, "a few days are usual")
+
+
+def nothing_kept(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """No place for mail (the server would not start), or none for what became of it."""
+    if not snapshot.spools:
+        origin = _place_of_default(snapshot)
+        text = "there is no <spool>: the server has nowhere to keep mail"
+        yield Problem(origin.file, origin.line, Severity.ERROR, text, "add <spool /var/spool/mta>")
+    if not snapshot.acct_files:
+        text = "there is no <acct-file>: nobody will know what became of the mail"
+        yield _whole(snapshot, text, "add <acct-file /var/log/mta/acct.csv>")
+
+
+def open_secrets(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
+    """Passwords and private keys that every user of the machine can read."""
+    for line in snapshot.written:
+        if line.directive.name in _SECRETS and machine.is_open_to_all(line.origin.file):
+            yield _at(line.origin, f"every user can read this file, and {line.name} in it", "chmod o-rwx it")
+    for name in snapshot.vmtas:
+        for key in snapshot.domain_keys(name):
+            if not key.path.startswith("{") and machine.is_open_to_all(Path(key.path)):
+                yield _at(key.origin, f"every user can read the private key {key.path}", "chmod o-rwx it")
+
+
 def doubtful_names(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
     """EHLO names that a receiver can't look up."""
     hint = "receivers look the name up and compare it with the address"
@@ -259,6 +324,11 @@ CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
     open_relay,
     open_monitor,
     unsigned_mail,
+    idle_keys,
+    nobody_may_send,
+    lives_too_short,
+    nothing_kept,
+    open_secrets,
     doubtful_names,
     missing_addresses,
 )
@@ -273,8 +343,8 @@ def _whole(snapshot: Snapshot, text: str, hint: str) -> Problem:
 
 
 def _place_of_default(snapshot: Snapshot) -> Origin:
-    """Where something that nobody wrote is reported: the first line of the main file."""
-    return Origin(snapshot.files[0] if snapshot.files else Path(), 1)
+    """Where something that nobody wrote is reported: the main file, without a line."""
+    return Origin(snapshot.files[0] if snapshot.files else Path(), 0)
 
 
 def _origin_of_block(snapshot: Snapshot, block: str) -> Origin:
@@ -289,6 +359,21 @@ def _lines(snapshot: Snapshot, name: str) -> Iterator[Written]:
     for line in snapshot.written:
         if line.scope is not Scope.SOURCE and name in (line.directive.name, line.directive.alias_of):
             yield line
+
+
+def _may_sign(snapshot: Snapshot, vmta: str) -> bool:
+    """Whether some queue of the virtual MTA signs: by default, or because some line says so."""
+    if snapshot.effective(UNLISTED, vmta).text("dkim-sign") != "no":
+        return True
+    return any(line.value.strip('"').lower() not in FALSE_WORDS for line in _lines(snapshot, "dkim-sign"))
+
+
+def _relays_for_somebody(snapshot: Snapshot) -> bool:
+    return any(line.directive.name in ("relay-domain", "relay-address") for line in snapshot.written)
+
+
+def _is_yes(line: Written) -> bool:
+    return line.value.strip('"').lower() in TRUE_WORDS
 
 
 def _number(line: Written) -> int | None:
@@ -356,3 +441,10 @@ def _is_user(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _is_world_readable(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False

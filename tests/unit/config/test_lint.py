@@ -8,7 +8,7 @@ import pytest
 
 from mta.config.lint import Machine, lint
 from mta.config.load import load_text
-from mta.config.problems import Problem
+from mta.config.problems import Problem, Severity
 
 #: Nothing to complain about: the tests below each spoil one line of it.
 SOUND = """
@@ -19,6 +19,9 @@ process-user mta
 domain-key s1,*,/etc/mta/s1.pem
 smtp-listener 127.0.0.1:25
 spool /var/spool/mta
+
+<acct-file /var/log/mta/acct.csv>
+</acct-file>
 
 <source 127/8>
     always-allow-relaying yes
@@ -33,6 +36,7 @@ spool /var/spool/mta
     max-msg-per-connection 100
     retry-after 10m,30m
     retry-recipients-after 10m
+    dkim-sign yes
 </domain>
 """
 
@@ -184,6 +188,7 @@ def test_open_relay_is_reported_at_the_line_that_opens_it(network: str) -> None:
 
 def test_relay_for_everybody_with_a_login_is_fine() -> None:
     block = "<source 0/0>\nalways-allow-relaying yes\nrequire-auth yes\n</source>\n"
+    block += "<smtp-user app>\npassword secret\n</smtp-user>\n"
 
     assert warnings(SOUND + block) == []
 
@@ -256,7 +261,99 @@ def test_this_machine_has_its_own_loopback_and_no_documentation_address() -> Non
 
 
 def test_warnings_come_in_the_order_of_the_lines() -> None:
-    found = warnings("retry-after 1s\n<domain x.example>\nretry-after 2s\nuse-dane yes\n</domain>\n")
+    found = warnings(
+        "spool /s\nretry-after 1s\n<domain x.example>\nretry-after 2s\nuse-dane yes\n</domain>\n"
+    )
 
     assert [problem.line for problem in found] == sorted(problem.line for problem in found)
     assert len(found) >= 5
+
+
+def test_keys_that_sign_nothing_are_reported() -> None:
+    [found] = spoiled("    dkim-sign yes\n", "")
+
+    assert "nothing is signed" in found.text
+
+
+def test_keys_that_sign_for_some_domains_are_fine() -> None:
+    text = SOUND.replace("    dkim-sign yes\n", "") + "<domain example.org>\ndkim-sign yes\n</domain>\n"
+
+    assert warnings(text) == []
+
+
+def test_server_that_nobody_may_send_through_is_reported() -> None:
+    [found] = spoiled("always-allow-relaying yes", "always-allow-relaying no")
+
+    assert "every recipient elsewhere is refused" in found.text
+
+
+def test_server_that_only_receives_for_its_domains_is_fine() -> None:
+    assert spoiled("always-allow-relaying yes\n</source>", "</source>\nrelay-domain example.com") == []
+
+
+def test_login_that_nobody_has_is_reported() -> None:
+    [found] = spoiled("always-allow-relaying yes", "always-allow-relaying yes\n    require-auth yes")
+
+    assert "no <smtp-user>" in found.text
+
+
+@pytest.mark.parametrize("age", ["0", "5m", "10m"])
+def test_mail_that_expires_before_its_first_retry_is_reported(age: str) -> None:
+    [found] = spoiled("    dkim-sign yes", f"    dkim-sign yes\n    bounce-after {age}")
+
+    assert "expires before its first retry after 600 s" in found.text
+
+
+def test_age_is_compared_with_the_waits_of_its_own_domain() -> None:
+    block = "<domain x.example>\nretry-after 60s\nbounce-after 5m\n</domain>\n"
+
+    assert warnings(SOUND + block) == []
+
+
+def test_server_without_a_spool_could_not_start() -> None:
+    [found] = spoiled("spool /var/spool/mta\n", "")
+
+    assert found.severity is Severity.ERROR
+    assert "no <spool>" in found.text
+
+
+def test_missing_accounting_is_reported() -> None:
+    [found] = spoiled("<acct-file /var/log/mta/acct.csv>\n</acct-file>\n", "")
+
+    assert "no <acct-file>" in found.text
+
+
+def test_password_that_everybody_can_read_is_reported_at_its_line() -> None:
+    machine = Machine(is_open_to_all=lambda file: file.name == "<text>")
+
+    [found] = warnings(SOUND + "<smtp-user app>\npassword secret\n</smtp-user>\n", machine)
+
+    assert "every user can read this file" in found.text
+    assert "secret" not in found.text
+    assert found.line > SOUND.count("\n")
+
+
+def test_private_key_that_everybody_can_read_is_reported_once() -> None:
+    machine = Machine(is_open_to_all=lambda file: file.suffix == ".pem")
+
+    [found] = warnings(SOUND, machine)
+
+    assert "private key /etc/mta/s1.pem" in found.text
+
+
+def test_this_machine_tells_open_files_from_closed_ones(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.touch(mode=0o600)
+    here = Machine.here()
+
+    assert not here.is_open_to_all(file)
+    file.chmod(0o644)
+    assert here.is_open_to_all(file)
+    assert not here.is_open_to_all(tmp_path / "missing")
+
+
+def test_this_machine_knows_its_users() -> None:
+    here = Machine.here()
+
+    assert here.has_user("root")
+    assert not here.has_user("nobody-has-this-name")
