@@ -14,7 +14,7 @@ __all__ = ["ControlServer"]
 
 
 class ControlServer:
-    """Answers each command with what `answers` has for it (as `data`, or a whole reply with an "ok" of its own).
+    """Answers each command with what `answers` has for it: data, or a whole reply with an "ok" of its own.
 
     `requests` are what was asked, in order. An answer that is bytes is sent as it is.
     """
