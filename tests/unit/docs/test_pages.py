@@ -115,3 +115,13 @@ def test_commands_that_pages_show_exist() -> None:
         shown |= set(re.findall(r"(?:^    (?:sudo )?|`)mta ([a-z]+)", page.read_text("utf-8"), re.MULTILINE))
 
     assert shown - {"sh"} <= set(COMMANDS)
+
+
+def test_accounting_page_has_the_columns_of_every_record_type_in_their_order() -> None:
+    from mta.events.accounting import ACCOUNTING_COLUMNS, OPTIONAL_COLUMNS, REJECT_COLUMNS
+
+    text = (ROOT / "docs" / "accounting.md").read_text(encoding="utf-8")
+
+    for columns in (*ACCOUNTING_COLUMNS.values(), *REJECT_COLUMNS.values()):
+        assert f"| {', '.join(columns)} |" in text
+    assert [name for name in OPTIONAL_COLUMNS if name not in text] == []
