@@ -76,7 +76,8 @@ class Handshake:
             await self._greet()
             await self._encrypt()
             await self._log_in()
-            return self._hand_over()
+            async with self._phase("handing over"):
+                return self._hand_over()
         except BaseException:
             self._client.abort()
             raise
@@ -283,8 +284,8 @@ def _server_reply(error: SMTPResponseException) -> Reply:
     text = " ".join(
         parse_text(line.encode("utf-8", "surrogateescape"))[:512] for line in error.message.split("\n")[:20]
     )
-    if not 200 <= error.code <= 599:
-        return internal_reply(451, "4.5.0", text[:200])
+    if not 400 <= error.code <= 599:
+        return internal_reply(451, "4.5.0", f"protocol error: {error.code} {text[:200]}")
     return Reply(error.code, text[:4096], find_enhanced(text))
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from mta.clock import Clock
@@ -50,9 +50,9 @@ _DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
 class Books(Protocol):
     """The part of the scheduler that is told about results."""
 
-    def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction) -> Settled: ...
+    def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction, text: str = "") -> Settled: ...
     def put_back(self, slot: Slot, refs: list[int]) -> None: ...
-    def apply(self, slot: Slot, now: float, measures: Sequence[Measure]) -> list[int]: ...
+    def apply(self, slot: Slot, now: float, measure: Measure) -> list[int]: ...
 
 
 class EventLog(Protocol):
@@ -243,8 +243,8 @@ class Settlement:
 
     def take_measures(self, slot: Slot, judgement: Judgement, reply: Reply, now: float) -> None:
         """What a rule does to the queue; whom it condemns is failed later, some at a time (`condemned`)."""
-        if judgement.measures:
-            for ref in self._scheduler.apply(slot, now, judgement.measures):
+        for measure in judgement.measures:
+            for ref in self._scheduler.apply(slot, now, measure):
                 self._condemned.append((slot.key, ref, permanent(reply)))
 
     def condemned(self, limit: int) -> list[tuple[QueueKey, int, Reply]]:
@@ -259,7 +259,7 @@ class Settlement:
             "tq",
             f"{self._prefix}{next(self._numbers):x}",
             self._clock.wall(),
-            dsn_status=consistent(reply.code, reply.enhanced),
+            dsn_status=_temporary(consistent(reply.code, reply.enhanced)),
             dsn_diag=f"smtp;{reply}",
             dsn_mta=facts.mta_name,
             delivery_type="smtp",
@@ -286,7 +286,7 @@ class Settlement:
     ) -> None:
         reply, key = outcome.reply, slot.key
         status = self._status(key, outcome)
-        settled = self._scheduler.settle(slot, now, ref, judgement.reaction)
+        settled = self._scheduler.settle(slot, now, ref, judgement.reaction, str(reply))
         if judgement.reaction is Reaction.FAILED:
             self._failed += 1
             self._bounce(envelope, ref, key, facts, reply, status, wants_dsn=judgement.wants_dsn)

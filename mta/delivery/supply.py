@@ -72,8 +72,8 @@ class Drawn(NamedTuple):
 def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> Drawn | None:
     """Draw the next message that can be read; None when there is none now.
 
-    A damaged one is left to the quarantine of the spool: its recipients leave the queue, nothing is recorded as
-    failed, so that whoever repairs it gets it back. One that can't be read for another reason is tried later.
+    A damaged one is left to the spool's quarantine: its recipients leave the queue, but nothing is recorded
+    as failed, so that whoever repairs it gets it back. One that can't be read otherwise is tried later.
     """
     while refs := scheduler.draw(slot, now):
         message = refs[0] >> RECIPIENT_BITS
