@@ -401,6 +401,8 @@ class Scheduler:
         if slot.state is SlotState.OPENING:
             slot.queue.opening -= 1
         slot.state = SlotState.IDLE
+        if not slot.is_retired and (self._permits.claims > 0 or slot.queue.vmta.claims > 0):
+            self._permits.retire(slot)
         if slot.is_retired:
             slot.queue.idle.pop(slot, None)
             slot.queue.vmta.idle.pop(slot, None)

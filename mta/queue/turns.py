@@ -153,7 +153,9 @@ class Turns:
         """Something changed: put the queue in its ring, call its idle connections, or set its deadline."""
         if not queue.ready.runs:
             return
-        if queue.idle and not queue.is_recalled and not queue.is_blocked(now):
+        # Those that are being opened come to draw by themselves: calling for them too would never end.
+        has_more = queue.ready.runs > queue.opening
+        if queue.idle and has_more and not queue.is_recalled and not queue.is_blocked(now):
             queue.is_recalled = True
             self._recalled.append(queue)
         if queue.in_ring:
@@ -240,6 +242,7 @@ class Turns:
                 when = unblocked_at
         if when == NEVER and not queue.slots:
             if now >= queue.last_used_at + FORGET_AFTER and queue.is_forgettable(now):
+                self._deadlines.set(queue, NEVER)
                 self.registry.forget(queue)
                 return
             when = max(now, queue.last_used_at) + FORGET_AFTER
