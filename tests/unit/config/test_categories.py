@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mta.config.categories import default_categories, default_text
+from mta.config.load import load_text
 from mta.config.regex import Pattern, compile_pattern
 
 REPLIES = Path(__file__).with_name("receiver_replies.txt")
@@ -127,3 +128,12 @@ def test_the_default_list_can_be_copied_into_a_configuration() -> None:
     assert text.rstrip().endswith("</bounce-category-patterns>")
     hidden = [line for line in text.splitlines() if line.strip().startswith("/") and "#" in line]
     assert hidden == []  # a comment sign would cut the regex
+
+
+def test_copied_list_reads_the_same_as_the_default() -> None:
+    loaded = load_text(default_text())
+
+    assert loaded.snapshot is not None
+    assert [str(problem) for problem in loaded.problems] == []
+    copied = [(found.regex, found.category) for found in loaded.snapshot.bounce_categories()]
+    assert copied == [(found.regex, found.category) for found in default_categories()]
