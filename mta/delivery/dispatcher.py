@@ -95,6 +95,7 @@ class Dispatcher:
         self._is_draining = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self.most_connections = 0
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -216,6 +217,7 @@ class Dispatcher:
         assert self._group is not None
         task = self._group.create_task(self._open(slot))
         self._opening[task] = slot
+        self.most_connections = max(self.most_connections, len(self._opening) + len(self._sessions))
         task.add_done_callback(self._opened)
 
     async def _open(self, slot: Slot) -> None:

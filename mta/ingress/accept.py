@@ -125,7 +125,7 @@ class _Content:
 class Acceptance:
     """Takes submissions for one spool partition.
 
-    `admitted(envelope, message)` is called once for each message that is on disk, before `done`. `host_name`
+    `admitted(envelope, message, size)` is called once for each message that is on disk, before `done`. `host_name`
     is the machine's name, for configurations that give none.
     """
 
@@ -136,7 +136,7 @@ class Acceptance:
         partition: SpoolWriter,
         clock: Clock,
         queue_ids: QueueIds,
-        admitted: Callable[[Envelope, int], None],
+        admitted: Callable[[Envelope, int, int], None],
         host_name: str = "localhost",
     ) -> None:
         self._snapshot = snapshot
@@ -181,7 +181,7 @@ class Acceptance:
                 done(AcceptResult("", _reply_to(error)))
                 return
             self.accepted += 1
-            self._admitted(envelope, message)
+            self._admitted(envelope, message, submission.size)
             if rules.with_receipts:
                 self._record_receipts(envelope)
             done(AcceptResult(queue_id))

@@ -97,6 +97,7 @@ class Reception:
         self.empty.set()
         self.guests: set[Guest] = set()
         self.refused = 0
+        self.most_guests = 0
         self._snapshot = snapshot
         self._host_name = host_name
         self._rules = Rules(snapshot(), host_name)
@@ -129,6 +130,7 @@ class Reception:
             self.refused += 1
             return refusal
         self.guests.add(guest)
+        self.most_guests = max(self.most_guests, len(self.guests))
         self._addresses[ip] += 1
         self._groups[policy.group] += 1
         self.empty.clear()

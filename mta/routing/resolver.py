@@ -118,6 +118,24 @@ class Resolver:
         self._turn = 0
         self.stats = ResolverStats()
 
+    @property
+    def names_cached(self) -> int:
+        """Answers in memory."""
+        return len(self._cache)
+
+    @property
+    def pending(self) -> int:
+        """Questions on their way."""
+        return len(self._in_flight)
+
+    def forget(self, domain: str = "*") -> int:
+        """Drop what is known of a domain (`*`: of all); returns the number of answers dropped."""
+        name = domain.lower().rstrip(".")
+        gone = [key for key in self._cache if name in ("*", key[0])]
+        for key in gone:
+            del self._cache[key]
+        return len(gone)
+
     async def mx(self, domain: str) -> Answer:
         """The MX records of a domain."""
         return await self.lookup(domain, dns.rdatatype.MX)

@@ -8,6 +8,7 @@ killed, because a process that hangs helps nobody and the logs decide what is tr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -59,7 +60,7 @@ class Child:
         self._handler = handler
         self._on_exit = on_exit
         self._ready = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._last_heard = 0.0
         self._process: asyncio.subprocess.Process | None = None
         self.channel = Channel(self._hear)
@@ -70,7 +71,7 @@ class Child:
     @property
     def state(self) -> str:
         """One word for the operator."""
-        if self._stopping:
+        if self._stopping.is_set():
             return "stopping"
         return "running" if self.is_ready else "starting"
 
@@ -81,16 +82,18 @@ class Child:
     async def run(self) -> None:
         """Keep the process alive until `stop_restarting`; returns when it has ended for good."""
         pause = FIRST_PAUSE
-        while not self._stopping:
+        while not self._stopping.is_set():
             started = self._clock.now()
             code = await self._live()
-            if self._stopping:
+            if self._stopping.is_set():
                 break
             self.restarts += 1
             if self._clock.now() - started > GOOD_LIFE:
                 pause = FIRST_PAUSE
             log.error("process=%s pid=%s ended code=%s restart-in=%.1fs", self.name, self.pid, code, pause)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
             pause = min(LONGEST_PAUSE, pause * 2)
 
     async def wait_ready(self) -> None:
@@ -98,7 +101,7 @@ class Child:
 
     def stop_restarting(self) -> None:
         """The next end of the process is the last."""
-        self._stopping = True
+        self._stopping.set()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         if self._process is not None and self._process.returncode is None:

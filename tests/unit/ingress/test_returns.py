@@ -64,7 +64,7 @@ class Desk:
             partition=self.partition,
             clock=self.clock,
             queue_ids=ids,
-            admitted=lambda envelope, message: None,
+            admitted=lambda envelope, message, size: None,
         )
         self.returns = Returns(
             accept=acceptance.accept,

@@ -1,0 +1,60 @@
+"""What an operator did and would hate to lose in a restart: paused queues and the like.
+
+A small SQLite file beside the partition, written through at every change (they are rare). Damaged or of an
+unknown shape, it is set aside: mail must flow although somebody has to pause a queue again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+__all__ = ["OperatorState"]
+
+log = logging.getLogger(__name__)
+
+
+class OperatorState:
+    """JSON values by name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._open()
+        except sqlite3.DatabaseError as failure:
+            aside = path.with_suffix(".damaged")
+            log.error("operator state %s: %s; set aside as %s", path, failure, aside)
+            path.replace(aside)
+            self._open()
+
+    def _open(self) -> None:
+        # Written on the loop's thread and closed on it; a thread of its own would be more than it is worth.
+        self._database = sqlite3.connect(self._path, isolation_level=None)
+        self._path.chmod(0o600)
+        try:
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+            )
+        except sqlite3.DatabaseError:
+            self._database.close()
+            raise
+
+    def load(self, name: str) -> dict[str, Any]:
+        """The value saved under that name; empty when there is none."""
+        row = self._database.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        value = json.loads(row[0]) if row else {}
+        return value if isinstance(value, dict) else {}
+
+    def save(self, name: str, value: dict[str, Any]) -> None:
+        """Replace the value; on disk when this returns. Raises OSError when it can't be written."""
+        try:
+            self._database.execute("REPLACE INTO state VALUES (?, ?)", (name, json.dumps(value)))
+        except sqlite3.Error as failure:
+            raise OSError(f"{self._path}: {failure}") from None
+
+    def close(self) -> None:
+        self._database.close()

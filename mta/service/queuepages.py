@@ -1,0 +1,107 @@
+"""The rows of `show queues` and `show vmtas`."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.status import QueueStatus
+
+if TYPE_CHECKING:
+    from mta.service.worker import Worker
+
+__all__ = ["queue_rows", "vmta_rows"]
+
+#: Sizes of so many waiting recipients are summed; a longer queue's are estimated from them.
+SIZE_SAMPLE = 2000
+
+SORTS = {
+    "name": lambda status: (status.key.domain, status.key.vmta),
+    "rcpt": lambda status: (-status.waiting, status.key),
+    "size": lambda status: (-status.waiting, status.key),
+}
+
+
+def queue_rows(
+    worker: Worker,
+    now: float,
+    *,
+    domain: str = "*",
+    vmta: str = "*",
+    paused: bool | None = None,
+    mode: str | None = None,
+    connected: bool | None = None,
+    errors: bool = False,
+    maxitems: int = 20,
+    sort: str = "rcpt",
+) -> dict[str, Any]:
+    """The queues that match, as the control socket sends them; 0 `maxitems` means all."""
+    every = list(worker.scheduler.queues(now))
+    wanted = [
+        status
+        for status in every
+        if fnmatchcase(status.key.domain, domain.lower())
+        and fnmatchcase(status.key.vmta, vmta)
+        and (paused is None or (status.state == "paused") == paused)
+        and (mode is None or status.mode == mode)
+        and (connected is None or bool(status.connections) == connected)
+        and not (errors and not status.last_error)
+    ]
+    wanted.sort(key=SORTS.get(sort, SORTS["rcpt"]))
+    return {
+        "queue": [queue_row(worker, status, now) for status in wanted[: maxitems or None]],
+        "totalRcp": sum(status.waiting for status in wanted),
+        "totalQueues": len(wanted),
+        "totalQueuesWithRcp": sum(1 for status in wanted if status.waiting),
+    }
+
+
+def queue_row(worker: Worker, status: QueueStatus, now: float) -> dict[str, Any]:
+    """One queue."""
+    return {
+        "name": str(status.key),
+        "rcp": status.waiting,
+        "kb": waiting_bytes(worker, status.key) // 1024,
+        "conn": status.connections,
+        "paused": status.state == "paused",
+        "mode": status.mode,
+        "state": status.state,
+        "retryTime": status.retry_at,
+        "reason": status.explanation,
+        "delivered": status.delivered,
+        "failed": status.failed,
+        "deferred": status.temporary,
+        "event": [
+            {"type": kind, "time": when, "text": text}
+            for when, kind, text in worker.scheduler.recent(status.key)
+        ],
+    }
+
+
+def waiting_bytes(worker: Worker, key: QueueKey) -> int:
+    """About how many bytes wait in a queue."""
+    entries = worker.scheduler.entries(key)
+    if not entries:
+        return 0
+    sample = entries[:SIZE_SAMPLE]
+    size = sum(worker.partition.size(entry.ref >> RECIPIENT_BITS) for entry in sample)
+    return size * len(entries) // len(sample)
+
+
+def vmta_rows(worker: Worker, now: float, maxitems: int = 0) -> dict[str, Any]:
+    """Every configured virtual MTA and those that still have mail."""
+    rows: dict[str, dict[str, Any]] = {
+        name: {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": [s.ip for s in vmta.sources]}
+        for name, vmta in worker.snapshot.vmtas.items()
+    }
+    for status in worker.scheduler.queues(now):
+        name = status.key.vmta
+        row = rows.setdefault(name, {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": []})
+        row["conn"] += status.connections
+        row["rcp"] += status.waiting
+        if status.waiting:
+            row["dom"] += 1
+            row["kb"] += waiting_bytes(worker, status.key) // 1024
+    ordered = sorted(rows.values(), key=lambda row: (-row["rcp"], row["name"]))
+    return {"vmta": ordered[: maxitems or None], "totalRcp": sum(row["rcp"] for row in ordered)}

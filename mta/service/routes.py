@@ -1,0 +1,40 @@
+"""The router and its resolver as one worker uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mta.clock import Clock
+from mta.config.snapshot import Snapshot
+from mta.config.values import parse_host_port
+from mta.queue.key import QueueKey
+from mta.routing.policy import RoutePolicy
+from mta.routing.resolver import Resolver, system_nameservers
+from mta.routing.router import Router, Target
+
+__all__ = ["QueueRoutes", "make_resolver"]
+
+DNS_PORT = 53
+
+
+class QueueRoutes:
+    """The router, asked with the policy of the queue."""
+
+    def __init__(self, router: Router, policies: Callable[[QueueKey], RoutePolicy]) -> None:
+        self._router = router
+        self._policies = policies
+
+    def cached(self, key: QueueKey) -> tuple[Target, ...] | None:
+        """The targets if they are known."""
+        return self._router.cached(key, self._policies(key))
+
+    async def route(self, key: QueueKey) -> tuple[Target, ...]:
+        """The targets, best first. Raises RouteError."""
+        return await self._router.route(key, self._policies(key))
+
+
+def make_resolver(snapshot: Snapshot, clock: Clock) -> Resolver:
+    """Asks the `name-server`s of the configuration, or those of the machine."""
+    written = [parse_host_port(text) for text in snapshot.top.texts("name-server")]
+    servers = tuple((server.host, server.port or DNS_PORT) for server in written)
+    return Resolver(servers or system_nameservers(), clock=clock)

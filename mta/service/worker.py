@@ -1,0 +1,253 @@
+"""The composition root: every part of one worker is made here and joined to the others.
+
+    conversation → reception → acceptance → partition → scheduler → dispatcher → session → settlement
+                                   ▲                                                          │
+                                   └────────────────────── returns ◀──────────────────────────┘
+
+What a lower floor needs from above it is handed in here as a function (`admitted`, `returns`, `sent`,
+policies). The worker owns one spool partition and everything that waits in it; it ends with a sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import socket
+
+from mta.clock import Clock
+from mta.config.categories import default_categories
+from mta.config.snapshot import Snapshot
+from mta.delivery.dialer import Dialer
+from mta.delivery.dispatcher import Dispatcher
+from mta.delivery.opener import Opener
+from mta.delivery.settlement import Settlement
+from mta.delivery.signing import Signer
+from mta.errors import SpoolError
+from mta.ingress.accept import Acceptance
+from mta.ingress.listener import Listener
+from mta.ingress.queueid import QueueIds
+from mta.ingress.reception import Reception
+from mta.ingress.reject import Rejects
+from mta.ingress.returns import Returns
+from mta.message.envelope import Envelope
+from mta.queue.classify import Classifier
+from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.scheduler import Scheduler
+from mta.routing.router import Router
+from mta.service.operatorstate import OperatorState
+from mta.service.policybook import PolicyBook
+from mta.service.premises import spool_directory
+from mta.service.routes import QueueRoutes, make_resolver
+from mta.service.traffic import Traffic
+from mta.spool.options import SpoolOptions
+from mta.spool.partition import Partition
+
+__all__ = ["Worker"]
+
+log = logging.getLogger(__name__)
+
+#: Messages recovered in one turn of the loop: some milliseconds, so that new mail and deliveries go on
+#: while a large spool is read.
+RECOVERED_AT_ONCE = 200
+#: Part of the drain that connections may use; the rest is for the last sync.
+DRAIN_SHARE = 0.9
+
+
+class Worker:
+    """One partition and all that works on it; everything runs on one event loop."""
+
+    def __init__(
+        self, snapshot: Snapshot, *, name: str, clock: Clock, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Opens the spool, and reads keys. Raises SpoolError and ConfigError."""
+        self.snapshot = snapshot
+        self.clock = clock
+        self.traffic = Traffic()
+        self.name = name
+        self.is_recovering = True
+        self._book = PolicyBook(snapshot)
+        self._classifier = make_classifier(snapshot)
+        self._stopped = asyncio.Event()
+        directory = spool_directory(snapshot) / name
+        options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
+        self.partition = Partition.open(directory, options=options, loop=loop)
+        self.state = OperatorState(directory / "operator.sqlite")
+        self.scheduler = Scheduler(
+            policies=lambda key: self._book.queue(key),
+            vmtas=lambda vmta: self._book.vmta(vmta),
+            total_max_smtp_out=snapshot.top.integer("total-max-smtp-out"),
+        )
+        self.scheduler.restore_state(self.state.load("scheduler"))
+        queue_ids = QueueIds(clock, int(name))
+        self.acceptance = Acceptance(
+            snapshot=lambda: self.snapshot,
+            partition=self.partition,
+            clock=clock,
+            queue_ids=queue_ids,
+            admitted=self._admit,
+            host_name=platform.node(),
+        )
+        keeps_rejects = bool(snapshot.reject_files)
+        rejects = Rejects(self.partition.record if keeps_rejects else None, clock=clock, queue_ids=queue_ids)
+        self.listener = Listener(
+            Reception(
+                snapshot=lambda: self.snapshot,
+                acceptance=self.acceptance,
+                rejects=rejects,
+                clock=clock,
+                loop=loop,
+                host_name=platform.node(),
+            )
+        )
+        self.returns = Returns(
+            accept=self.acceptance.accept,
+            load=lambda message: self.partition.load(message).body,
+            snapshot=lambda: self.snapshot,
+            queue_ids=queue_ids,
+            clock=clock,
+            loop=loop,
+            host_name=platform.node(),
+        )
+        self.settlement = Settlement(
+            scheduler=self.scheduler,
+            store=self.partition,
+            categories=lambda: self._classifier,
+            rules=lambda key: self._book.rules(key),
+            policies=lambda key: self._book.delivery(key),
+            returns=self.returns,
+            clock=clock,
+            name=name,
+            sent=self._count_sent,
+        )
+        self.resolver = make_resolver(snapshot, clock)
+        self.router = Router(
+            self.resolver,
+            clock=clock,
+            own_names=snapshot.top.texts("host-name"),
+            own_addresses=[(listener.host, listener.port) for listener in snapshot.listeners],
+        )
+        self.signer = Signer(snapshot, clock, loop)
+        opener = Opener(
+            scheduler=self.scheduler,
+            store=self.partition,
+            routes=QueueRoutes(self.router, lambda key: self._book.route(key)),
+            dialer=Dialer(clock=clock),
+            settlement=self.settlement,
+            rules=lambda key: self._book.rules(key),
+            policies=lambda key: self._book.delivery(key),
+            host_name=lambda: self.snapshot.host_name() or platform.node(),
+            clock=clock,
+        )
+        self.dispatcher = Dispatcher(
+            scheduler=self.scheduler,
+            store=self.partition,
+            opener=opener,
+            settlement=self.settlement,
+            signer=self.signer,
+            policies=lambda key: self._book.delivery(key),
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name} {self.partition!r} {self.dispatcher!r}>"
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Open the doors; `sockets` are those of the configuration's listeners, in order."""
+        await self.listener.start(self.snapshot, sockets)
+
+    async def run(self) -> None:
+        """Take, keep and deliver mail until `stop` or `drain` is through."""
+        try:
+            async with asyncio.TaskGroup() as company:
+                delivery = company.create_task(self.dispatcher.run())
+                recovery = company.create_task(self._recover())
+                await asyncio.wait(
+                    {delivery, company.create_task(self._stopped.wait())},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                recovery.cancel()
+                self._stopped.set()
+        finally:
+            self.signer.close()
+            self.partition.close()
+            self.state.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, finish what is under way within `seconds`, make everything durable, and end."""
+        deadline = self.clock.now() + seconds * DRAIN_SHARE
+        self.listener.close()
+        async with asyncio.TaskGroup() as company:
+            company.create_task(self.dispatcher.drain(deadline))
+            company.create_task(self.listener.drained(seconds * DRAIN_SHARE))
+        await self._flush()
+        self._stopped.set()
+
+    async def stop(self) -> None:
+        """End soon: the supervisor is gone, or wants us to go."""
+        if not self._stopped.is_set():
+            await self.drain(5.0)
+
+    def reload(self, snapshot: Snapshot) -> None:
+        """Follow another configuration from now on. Raises ConfigError, and changes nothing, when its keys
+        can't be used."""
+        classifier = make_classifier(snapshot)
+        self.signer.reload(snapshot)
+        self._classifier = classifier
+        self._book = PolicyBook(snapshot)
+        self.snapshot = snapshot
+        self.router.flush()
+        self.scheduler.reconfigure(self.clock.now(), snapshot.top.integer("total-max-smtp-out"))
+        self.dispatcher.wake()
+
+    def save_state(self) -> None:
+        """Keep what the operator did, for the next start."""
+        self.state.save("scheduler", self.scheduler.snapshot_state())
+
+    def _admit(self, envelope: Envelope, message: int, size: int) -> None:
+        """A message is on disk: its recipients enter their queues. Hot path."""
+        now = self.clock.now()
+        admit, vmta, received = self.scheduler.admit, envelope.vmta, envelope.received
+        reference = message << RECIPIENT_BITS
+        for index, recipient in enumerate(envelope.recipients):
+            admit(QueueKey(recipient.queue_domain, vmta), reference | index, now, received=received)
+        self.traffic.into.add(now, len(envelope.recipients), 1, size)
+        self.dispatcher.wake()
+
+    def _count_sent(self, recipients: int, size: int) -> None:
+        self.traffic.out.add(self.clock.now(), recipients, 1, size)
+
+    async def _recover(self) -> None:
+        """Bring what waited on disk back into the queues, a slice at a time."""
+        count = 0
+        for found in self.partition.recovered():
+            envelope, reference = found.envelope, found.message << RECIPIENT_BITS
+            for recipient, attempts, due in found.waiting:
+                self.scheduler.admit(
+                    QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta),
+                    reference | recipient,
+                    self.clock.now(),
+                    received=envelope.received,
+                    attempts=attempts,
+                    due=due or None,
+                )
+            count += 1
+            if count % RECOVERED_AT_ONCE == 0:
+                self.dispatcher.wake()
+                await asyncio.sleep(0)
+        self.is_recovering = False
+        self.dispatcher.wake()
+        if count:
+            log.info("recovered messages=%d", count)
+
+    async def _flush(self) -> None:
+        done: asyncio.Future[SpoolError | None] = asyncio.get_running_loop().create_future()
+        self.partition.flush(done.set_result)
+        failure = await done
+        if failure is not None:
+            log.error("spool: the last outcomes could not be written: %s", failure)
+
+
+def make_classifier(snapshot: Snapshot) -> Classifier:
+    """The operator's bounce categories, or our own list."""
+    return Classifier(snapshot.bounce_categories() or default_categories())

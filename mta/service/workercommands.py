@@ -1,0 +1,244 @@
+"""Commands about queues and messages, answered by the worker that owns them.
+
+Names, arguments and shapes are described in `mta/cli/control.py`. Everything here is a snapshot in one turn
+of the loop; what walks over messages does so in slices, so that mail goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mta.clock import Clock
+from mta.errors import MtaError, SpoolError
+from mta.message.envelope import Envelope, Recipient
+from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
+from mta.queue.queue import QueueMode
+from mta.queue.status import QueueStatus
+from mta.service.channel import CommandFailed
+from mta.service.queuepages import queue_rows, vmta_rows
+from mta.service.worker import Worker
+
+__all__ = ["WorkerCommands"]
+
+#: Messages looked at in one turn of the loop.
+SLICE = 200
+
+
+class WorkerCommands:
+    """`run(command, arguments)` answers one request; raises CommandFailed with the operator's sentence."""
+
+    def __init__(self, worker: Worker, *, clock: Clock) -> None:
+        self._worker = worker
+        self._clock = clock
+        self._commands: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+            "show.status": self._status,
+            "show.queues": self._queues,
+            "show.topqueues": self._queues,
+            "show.vmtas": self._vmtas,
+            "list": self._list,
+            "queue.pause": self._pause,
+            "queue.resume": self._resume,
+            "queue.schedule": self._schedule,
+            "queue.mode": self._mode,
+            "delete": self._delete,
+            "why": self._why,
+            "reset.counters": self._reset,
+            "clear.dnscache": self._clear_dns,
+        }
+
+    async def run(self, command: str, arguments: dict[str, Any]) -> Any:
+        answer = self._commands.get(command)
+        if answer is None:
+            raise CommandFailed(f"the worker knows no {command!r}")
+        try:
+            return await answer(**arguments)
+        except TypeError as failure:
+            raise CommandFailed(f"{command}: {failure}") from None
+        except ValueError as failure:
+            raise CommandFailed(str(failure)) from None
+        except OSError as failure:
+            raise CommandFailed(f"{command} is not kept over a restart: {failure}") from None
+
+    async def _status(self) -> dict[str, Any]:
+        worker, now = self._worker, self._clock.now()
+        spool = worker.partition.stats()
+        delivery = worker.dispatcher.stats()
+        settled = worker.settlement.stats()
+        reception = worker.listener.reception
+        queues = sum(1 for status in worker.scheduler.queues(now) if status.waiting)
+        return {
+            "traffic": worker.traffic.shown(now),
+            "conn": {
+                "smtpIn": {
+                    "cur": len(reception.guests),
+                    "top": reception.most_guests,
+                    "max": worker.snapshot.top.integer("total-max-smtp-in"),
+                },
+                "smtpOut": {
+                    "cur": delivery.working + delivery.resting + delivery.opening,
+                    "top": worker.dispatcher.most_connections,
+                    "max": worker.snapshot.top.integer("total-max-smtp-out"),
+                },
+            },
+            "resolver": {
+                "namesCached": worker.resolver.names_cached,
+                "queriesPending": worker.resolver.pending,
+                **asdict(worker.resolver.stats),
+            },
+            "queue": {"smtp": {"rcp": spool.recipients, "dom": queues, "kb": spool.bytes // 1024}},
+            "settled": settled._asdict(),
+            "duplicateWindowP99": spool.window_p99,
+            "recovering": worker.is_recovering,
+            "spool": {
+                "dirs": [
+                    {
+                        "path": str(worker.partition.directory),
+                        "free": spool.free_space,
+                        "totalRcp": spool.recipients,
+                        "messages": spool.messages,
+                        "segments": spool.segments,
+                        "settleFiles": spool.settle_files,
+                        "freeFiles": spool.free_files,
+                        "backlog": spool.backlog,
+                        "damaged": spool.damaged,
+                        "broken": spool.broken,
+                    }
+                ],
+                "totalRcp": spool.recipients,
+                "initPct": 0 if worker.is_recovering else 100,
+            },
+        }
+
+    async def _queues(self, **filters: Any) -> dict[str, Any]:
+        return queue_rows(self._worker, self._clock.now(), **filters)
+
+    async def _vmtas(self, maxitems: int = 0) -> dict[str, Any]:
+        return vmta_rows(self._worker, self._clock.now(), maxitems)
+
+    async def _why(self, queue: str) -> dict[str, Any]:
+        domain, _, vmta = queue.partition("/")
+        key = QueueKey(domain.lower(), vmta or "{default}")
+        return {"queue": str(key), "text": self._worker.scheduler.explain(key, self._clock.now())}
+
+    async def _pause(self, pattern: str) -> dict[str, Any]:
+        changed = self._worker.scheduler.pause(pattern, self._clock.now())
+        self._worker.save_state()
+        return {"queues": changed}
+
+    async def _resume(self, pattern: str) -> dict[str, Any]:
+        changed = self._worker.scheduler.resume(pattern, self._clock.now())
+        self._worker.save_state()
+        self._worker.dispatcher.wake()
+        return {"queues": changed}
+
+    async def _schedule(self, pattern: str, retryRecipients: bool = True) -> dict[str, Any]:
+        scheduler, now = self._worker.scheduler, self._clock.now()
+        total = sum(1 for _ in scheduler.queues(now, pattern))
+        scheduled = scheduler.schedule_now(pattern, now)
+        self._worker.dispatcher.wake()
+        return {"queues": scheduled, "total": total}
+
+    async def _mode(self, pattern: str, mode: str) -> dict[str, Any]:
+        changed = self._worker.scheduler.set_mode(pattern, QueueMode(mode), self._clock.now())
+        self._worker.dispatcher.wake()
+        return {"queues": changed}
+
+    async def _reset(self) -> dict[str, Any]:
+        self._worker.traffic.reset()
+        return {}
+
+    async def _clear_dns(self, domain: str = "*") -> dict[str, Any]:
+        self._worker.resolver.forget(domain)
+        self._worker.router.flush()
+        return {}
+
+    async def _list(
+        self,
+        queue: str = "*/*",
+        maxitems: int = 100,
+        **filters: str,
+    ) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = []
+        total = 0
+        async for status, ref, envelope, attempts, due in self._matching(queue, filters):
+            total += 1
+            if len(rows) < maxitems:
+                recipient = envelope.recipients[ref & RECIPIENT_MASK]
+                rows.append(
+                    {
+                        "queueId": envelope.queue_id,
+                        "orig": envelope.originator,
+                        "rcpt": recipient.address,
+                        "queue": str(status.key),
+                        "jobId": envelope.job_id,
+                        "envId": envelope.envelope_id,
+                        "timeQueued": envelope.received,
+                        "attempts": attempts,
+                        "nextTry": due,
+                        "size": self._worker.partition.size(ref >> RECIPIENT_BITS),
+                    }
+                )
+        return {"rcpt": rows, "total": total}
+
+    async def _delete(
+        self,
+        dryRun: bool = False,
+        dsn: bool = False,
+        queue: str = "",
+        **filters: str,
+    ) -> dict[str, Any]:
+        if not queue and not filters:
+            raise CommandFailed("delete needs at least one of queue, jobId, orig and rcpt")
+        recipients = 0
+        messages = set()
+        found: dict[QueueKey, list[tuple[int, Envelope]]] = {}
+        async for status, ref, envelope, _attempts, _due in self._matching(queue or "*/*", filters):
+            recipients += 1
+            messages.add(ref >> RECIPIENT_BITS)
+            found.setdefault(status.key, []).append((ref, envelope))
+        if not dryRun:
+            recipients = 0
+            for key, entries in found.items():
+                # Those that were taken for delivery meanwhile are past deleting.
+                removed = set(self._worker.scheduler.remove(key, {ref for ref, _ in entries}))
+                for ref, envelope in entries:
+                    if ref in removed:
+                        recipients += 1
+                        self._worker.settlement.delete(key, ref, envelope, with_dsn=dsn)
+                await asyncio.sleep(0)
+        return {"rcp": recipients, "msg": len(messages)}
+
+    async def _matching(
+        self, queue: str, filters: dict[str, str]
+    ) -> AsyncIterator[tuple[QueueStatus, int, Envelope, int, float]]:
+        """Waiting recipients that match; those whose message can't be read are left out."""
+        unknown = set(filters) - {"rcpt", "orig", "jobId", "envId"}
+        if unknown:
+            raise CommandFailed(f"unknown filter {', '.join(sorted(unknown))}")
+        worker = self._worker
+        seen = 0
+        for status in list(worker.scheduler.queues(self._clock.now(), queue)):
+            for entry in worker.scheduler.entries(status.key):
+                seen += 1
+                if seen % SLICE == 0:
+                    await asyncio.sleep(0)
+                try:
+                    envelope = worker.partition.envelope(entry.ref >> RECIPIENT_BITS)
+                except (SpoolError, MtaError):
+                    continue
+                if is_match(envelope, envelope.recipients[entry.ref & RECIPIENT_MASK], filters):
+                    yield status, entry.ref, envelope, entry.attempts, entry.due
+
+
+def is_match(envelope: Envelope, recipient: Recipient, filters: dict[str, str]) -> bool:
+    """Whether all filters hold; addresses are globs without regard to case, ids are exact."""
+    return (
+        fnmatchcase(recipient.address.lower(), filters.get("rcpt", "*").lower())
+        and fnmatchcase(envelope.originator.lower(), filters.get("orig", "*").lower())
+        and envelope.job_id == filters.get("jobId", envelope.job_id)
+        and envelope.envelope_id == filters.get("envId", envelope.envelope_id)
+    )
