@@ -67,7 +67,6 @@ _FILE = (
         Kind.ENTRY,
         None,
         "`TYPE header_X FIELD`: a header that replaces a field where the message has it.",
-        NO,
         repeatable=True,
     ),
     Directive(

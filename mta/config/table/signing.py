@@ -231,8 +231,8 @@ _RECORDS = (
         GLOBAL,
         Kind.BOOLEAN,
         "no",
-        "Logs one line for each bounce.",
-        OURS,
+        "Meant to log one line for each bounce; write b records to an <acct-file>.",
+        NO,
         hint="PowerMTA writes b records to <acct-file>",
     ),
 )

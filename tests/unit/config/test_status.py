@@ -43,6 +43,7 @@ LOOKED_AT = {
     "backoff-reroute-to-virtual-mta",  # config/references.py: the virtual MTA must exist
     "cold-virtual-mta",
     "reroute-to-virtual-mta",
+    "smtp-421-means-mx-unavailable",  # delivery/policy.py carries it, nobody acts on it
     "smtp-server-tls-ca-file",  # config/load.py: the file must exist
     "tls-ca-file",
     "tls-certificate",
