@@ -97,6 +97,9 @@ class Partition:
         self._is_closed = False
         for segment, damage in found.damage:
             self._quarantine.keep(segment, damage)
+        for segment, at in found.voids:
+            # Once sealed, a file's bodies are not checked at a start: the head must not count any more.
+            segment.write([bytes(RECORD_SIZE)], at)
         for segment in found.unsealed:
             segment.seal()
         for segment in [*found.accepts, *found.settles]:
@@ -249,7 +252,8 @@ class Partition:
     def load(self, message: int) -> Stored:
         """A message with its body; from memory while it is young.
 
-        Raises SpoolCorrupt when it is damaged (and puts it into quarantine) or gone.
+        Raises SpoolCorrupt when it is gone, can't be read, or is damaged. A damaged one is put into
+        quarantine and settled without an event: the caller may say more about it, and must forget it.
         """
         young = self._pool.find(message)
         if young is not None:
@@ -260,11 +264,11 @@ class Partition:
         head, rest = self._read_head(message, place)
         size, check, encoded = decode_accept_head(head)
         if len(rest) != size or crc32(rest) != check:
-            raise self._damaged(place, f"body of message {message} does not match its checksum")
+            raise self._damaged(message, place, f"body of message {message} does not match its checksum")
         try:
             return Stored(decode_envelope(encoded), rest)
         except ValueError as error:
-            raise self._damaged(place, f"envelope of message {message}: {error}") from error
+            raise self._damaged(message, place, f"envelope of message {message}: {error}") from error
 
     def settle(self, message: int, recipient: int, event: bytes) -> None:
         """This recipient is delivered or has failed for good; on disk, with its event, 50 ms later."""
@@ -352,7 +356,7 @@ class Partition:
         try:
             data = segment.read(place.length, place.at)
         except OSError as error:
-            raise self._damaged(place, f"message {message}: {error.strerror}") from error
+            raise SpoolCorrupt(f"message {message} cannot be read: {error.strerror}") from error
         if len(data) == place.length and place.length >= RECORD_SIZE:
             check, salt, number, _, _, _, length, found = unpack_record(data, 0)
             end = RECORD_SIZE + length
@@ -361,13 +365,17 @@ class Partition:
                 data, 0, check, end
             ):
                 return data[RECORD_SIZE:end], data[end:]
-        raise self._damaged(place, f"record of message {message} does not match its checksum")
+        raise self._damaged(message, place, f"record of message {message} does not match its checksum")
 
-    def _damaged(self, place: Place, why: str) -> SpoolCorrupt:
+    def _damaged(self, message: int, place: Place, why: str) -> SpoolCorrupt:
+        """Put a message into quarantine; once it is safe there, nobody waits for it here any more."""
         segment = self._accepts.in_use[place.number]
-        self._quarantine.keep(
-            segment, Damage(segment.path, place.number, place.at, place.at + place.length, why)
-        )
+        damage = Damage(segment.path, place.number, place.at, place.at + place.length, why)
+        if self._quarantine.keep(segment, damage):
+            everybody = self._index.waiting(message) + self._index.settled_in_part(message).bit_count()
+            for recipient in range(everybody):
+                if self._index.is_waiting(message, recipient):
+                    self.settle(message, recipient, b"")
         return SpoolCorrupt(why)
 
     def _settled(self, outcomes: list[Outcome]) -> None:

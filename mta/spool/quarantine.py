@@ -37,12 +37,15 @@ class Quarantine:
         self.directory = directory / "quarantine"
         self.kept = 0
 
-    def keep(self, segment: Segment, damage: Damage) -> None:
-        """Copy the damaged bytes, and say what they are. The same damage is kept once."""
+    def keep(self, segment: Segment, damage: Damage) -> bool:
+        """Copy the damaged bytes, and say what they are; False when that failed.
+
+        The same damage is kept once.
+        """
         name = f"{damage.path.parent.name}-{damage.number:08d}-{damage.at:010d}"
         copy, note = self.directory / f"{name}.bytes", self.directory / f"{name}.txt"
         if note.exists():
-            return
+            return True
         self.kept += 1
         logger.error("spool damage file=%s at=%d bytes=%d why=%r kept=%s",
                      damage.path, damage.at, damage.end - damage.at, damage.why, copy)  # fmt: skip
@@ -57,6 +60,8 @@ class Quarantine:
             _write_new(note, text.encode())
         except OSError as error:
             logger.error("spool quarantine failed path=%s why=%r", self.directory, str(error))
+            return False
+        return True
 
 
 def _write_new(path: Path, data: bytes) -> None:

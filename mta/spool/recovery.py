@@ -55,6 +55,8 @@ class Survey:
     settles: list[Segment]
     unsealed: list[Segment] = field(default_factory=list)
     damage: list[tuple[Segment, Damage]] = field(default_factory=list)
+    #: (file, offset): records with a sound head and a damaged body among others, in an unsealed file
+    voids: list[tuple[Segment, int]] = field(default_factory=list)
     highest_message: int = 0
 
     def close(self) -> None:
@@ -116,8 +118,12 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
         records = list(scanner)
         found.unsealed.append(segment)
     segment.end = scanner.end
+    if not scanner.is_sealed and records and records[-1][0] == HOLE:
+        segment.end = records[-1][1]
     here = segment.number
-    for kind, at, _, _, _, follow in records:
+    for kind, at, _, _, head, follow in records:
+        if kind == HOLE and head and at < segment.end:
+            found.voids.append((segment, at))
         # Torn by the crash, never acknowledged: nothing to keep.
         is_torn = not scanner.is_sealed and known is not None and Position(here, at) >= known
         if kind == HOLE and not is_torn:

@@ -26,7 +26,8 @@ __all__ = ["HOLE", "Found", "Reader", "Scanner"]
 #: `read(length, at)`: the file's bytes from `at`, fewer only at its end.
 Reader = Callable[[int, int], bytes]
 
-#: (kind, at, recipient, message, head, next): one record, or a hole with kind HOLE that ends at `next`.
+#: (kind, at, recipient, message, head, next): one record, or a hole with kind HOLE that ends at `next`. The
+#: hole of a sound head with a damaged body has that head, any other an empty one.
 Found = tuple[int, int, int, int, bytes, int]
 
 HOLE = 0

@@ -16,12 +16,13 @@ from tests.support.spool import FaultyFiles, Spool, names
 def test_everybody_who_came_meanwhile_shares_one_sync(tmp_path: Path) -> None:
     files = FaultyFiles()
     spool = Spool(tmp_path, files=files)
+    spool.put()
     before = files.calls["sync"]
     for _ in range(100):
         spool.accept()
     spool.loop.run()
 
-    assert len(spool.answers) == 100
+    assert len(spool.answers) == 101
     assert files.calls["sync"] == before + 1
 
 
