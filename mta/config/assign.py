@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from pathlib import Path
+from types import MappingProxyType
 
 from mta.config.directives import TABLE
 from mta.config.draft import Draft
@@ -20,6 +21,9 @@ __all__ = ["Assigner", "place_name"]
 
 #: Kinds whose values may use macros.
 _WITH_MACROS = frozenset({Kind.DOMAIN_PATTERN, Kind.PATTERN_INTEGER})
+
+#: Values that circulate in files but were never PowerMTA's, and what to write instead.
+_FOREIGN_VALUES = MappingProxyType({("records", "all"): "list the types, as in records d, b, t"})
 
 #: Blocks in which a directive of <domain> is taken for one of <domain *>, with a warning.
 _HOLDS_DOMAINS = frozenset({Scope.GLOBAL, Scope.VIRTUAL_MTA, Scope.POOL})
@@ -45,6 +49,10 @@ class Assigner:
             self._problems.warning(
                 origin, f"{row.name} is not a PowerMTA directive and is not obeyed", row.hint
             )
+            return None
+        if (row.name, line.value.lower()) in _FOREIGN_VALUES:
+            hint = _FOREIGN_VALUES[row.name, line.value.lower()]
+            self._problems.warning(origin, f"{row.name} {line.value} means nothing and is not obeyed", hint)
             return None
         if row.alias_of and row.status is Status.EXTENSION:
             self._problems.warning(origin, f"{row.name} is obeyed as {row.alias_of}", row.hint)

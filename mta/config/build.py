@@ -97,7 +97,7 @@ class _Walk:
         argument = self._argument(form, block, origin)
         if argument is None:
             return
-        if form.status is Status.NO_EFFECT:
+        if form.status is Status.NO_EFFECT and parent is Scope.GLOBAL:
             self._problems.warning(origin, f"<{form.name}> has no effect yet")
         label = f"{form.name} {argument}".strip()
         inside = f"{within} / {label}" if within else label

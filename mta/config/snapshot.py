@@ -36,8 +36,8 @@ __all__ = [
 #: The virtual MTA of mail that chose none.
 DEFAULT_VMTA = "{default}"
 
-#: Answers kept per kind of look-up; above it the memory starts anew. About 100 bytes each.
-MEMO_LIMIT = 200_000
+#: Answers kept per kind of look-up; above it the memory starts anew. About 250 bytes each.
+MEMO_LIMIT = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,10 @@ class Snapshot:
         return found
 
     def source(self, ip: str, name: str = "") -> Settings:
-        """What holds for a client at `ip` ('' = none, e.g. pickup), with the source `name` laid over it."""
+        """What holds for a client at `ip` ('' = none, e.g. pickup), with the source `name` laid over it.
+
+        Raises ValueError when `ip` is no address.
+        """
         found = self._sources.get((ip, name))
         if found is not None:
             return found

@@ -125,8 +125,8 @@ class _Parser:
             yield _Raw(held.number, held.text.rstrip(", \t"))
 
     def _starts_directive(self, text: str) -> bool:
-        name, _, rest = text.partition(" ")
-        return bool(rest.strip()) and not rest.lstrip().startswith(",") and self._is_directive(name)
+        words = text.split(None, 1)
+        return len(words) > 1 and not words[1].startswith(",") and self._is_directive(words[0])
 
     def _take(self, raw: _Raw) -> None:
         """File one logical line, which may hold a tag and more behind it."""

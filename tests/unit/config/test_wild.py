@@ -1,4 +1,4 @@
-"""Configurations as they are found: old names, mixed styles, odd spacing. All must load, with the right meaning."""
+"""Configurations as they are found: old names, mixed styles, odd spacing. All of it must load."""
 
 from __future__ import annotations
 
