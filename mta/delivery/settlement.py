@@ -44,7 +44,9 @@ log = logging.getLogger(__name__)
 MESSAGE_EXPIRED = "message-expired"
 EXPIRED = internal_reply(451, "4.4.7", "message expired")
 
+# Plain names and numbers: an enum's operators cost more than what they decide.
 _DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
+_SUCCESS = int(Notify.SUCCESS)
 
 
 class Books(Protocol):
@@ -168,7 +170,7 @@ class Settlement:
             size=attempt.size,
             first_attempt=attempt.started_at if settled.attempts == 1 else 0.0,
         )
-        if recipient.notify & Notify.SUCCESS and not facts.has_dsn:
+        if recipient.notify & _SUCCESS and not facts.has_dsn:
             # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
             self._returns(attempt.envelope, ref & RECIPIENT_MASK, event, attempt.message)
         self._store.settle(
