@@ -254,6 +254,7 @@ _LOGINS = (
         Kind.INTEGER,
         "unlimited",
         "Inbound connections of all sources of the group together.",
+        NO,
     ),
     Directive(
         "reserved-smtp-in",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from mta.config.blocks import BLOCKS
 from mta.config.directives import TABLE, Directive, Status
+from mta.config.lint import Machine, lint
+from mta.config.load import load_text
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -50,6 +53,22 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_names_a_directory_of_its_author(page: Path) -> None:
     assert not re.search(r"/home/\w|/work/|/Users/", page.read_text(encoding="utf-8"))
+
+
+def test_example_in_the_readme_is_sound() -> None:
+    text = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .split("## A configuration")[1]
+        .split("The whole of it")[0]
+    )
+
+    loaded = load_text(textwrap.dedent(text))
+
+    assert [str(problem) for problem in loaded.problems] == []
+    assert loaded.snapshot is not None
+    machine = Machine(file_limit=65536, memory=16 << 30)
+    assert [str(problem) for problem in lint(loaded.snapshot, machine)] == []
 
 
 def rows(name: str) -> list[Directive]:
