@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mta.cli.invocation import Exit, common_options, invocation
+from mta.cli.output import counted
 from mta.config.lint import Machine, lint
 from mta.config.load import Loaded
 from mta.config.problems import Problem, Severity
@@ -82,10 +83,6 @@ def _print(problem: Problem) -> None:
 def _verdict(errors: int, warnings: int) -> str:
     if not errors and not warnings:
         return "The configuration is fine."
-    counts = [
-        f"{count} {word}{'' if count == 1 else 's'}"
-        for count, word in ((errors, "error"), (warnings, "warning"))
-        if count
-    ]
+    counts = [counted(count, word) for count, word in ((errors, "error"), (warnings, "warning")) if count]
     verdict = "The configuration can't be used" if errors else "The configuration can be used"
     return f"{verdict}: {', '.join(counts)}."

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-__all__ = ["Column", "Output", "ago", "in_future", "moment"]
+__all__ = ["Column", "Output", "ago", "bytes_in_words", "counted", "in_future", "moment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,21 @@ class Output:
         console.print(table)
         if footer:
             console.print(Text(footer, style="dim"))
+
+
+def counted(number: int, word: str) -> str:
+    """`1 queue`, `2 queues`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def bytes_in_words(size: int) -> str:
+    """About how many bytes: `512`, `79.4G`."""
+    amount, unit = float(size), ""
+    for larger in ("K", "M", "G", "T"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.1f}{unit}" if unit else str(size)
 
 
 def moment(epoch: float) -> str:

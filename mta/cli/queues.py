@@ -10,7 +10,7 @@ import click
 
 from mta.cli.invocation import common_options, invocation
 from mta.cli.main import ShortenedGroup
-from mta.cli.output import Column, in_future, moment
+from mta.cli.output import Column, counted, in_future, moment
 from mta.clock import SystemClock
 
 __all__ = ["delete", "list_recipients", "pause", "resume", "schedule", "set_group", "trace", "why"]
@@ -218,13 +218,8 @@ def _change(context: click.Context, command: str, done: str, **arguments: str) -
     if call.as_json:
         call.output.json(data)
         return
-    count = data["queues"]
-    click.echo(f"{count} queue{'' if count == 1 else 's'} {done}.")
+    click.echo(f"{counted(data['queues'], 'queue')} {done}.")
 
 
 def _recipients(data: dict[str, Any]) -> str:
-    recipients, messages = data["rcp"], data.get("msg", 0)
-    return (
-        f"{recipients} recipient{'' if recipients == 1 else 's'} "
-        f"of {messages} message{'' if messages == 1 else 's'}"
-    )
+    return f"{counted(data['rcp'], 'recipient')} of {counted(data.get('msg', 0), 'message')}"

@@ -8,7 +8,7 @@ import click
 
 from mta.cli.invocation import common_options, invocation
 from mta.cli.main import ShortenedGroup
-from mta.cli.output import Column, ago, in_future, moment
+from mta.cli.output import Column, ago, counted, in_future, moment
 from mta.cli.settings import show_settings
 from mta.cli.status import print_status
 from mta.clock import SystemClock
@@ -188,7 +188,7 @@ def show_vmtas(context: click.Context, maxitems: int | None) -> None:
     total = data.get("totalRcp", 0)
     # Monitors take the name from the first column and the recipients from the third.
     columns = (
-        Column("virtual MTA"),
+        Column("vmta"),
         Column("domains", is_number=True),
         Column("#rcpt", is_number=True),
         Column("% total", is_number=True),
@@ -208,7 +208,9 @@ def show_vmtas(context: click.Context, maxitems: int | None) -> None:
         )
         for row in data["vmta"]
     ]
-    call.output.table(columns, rows, footer=f"{len(rows)} virtual MTAs, {total} recipients.")
+    call.output.table(
+        columns, rows, footer=f"{counted(len(rows), 'virtual MTA')}, {counted(total, 'recipient')}."
+    )
 
 
 @show.command("version")
@@ -266,7 +268,7 @@ def show_workers(context: click.Context) -> None:
         )
         for row in data["worker"]
     ]
-    call.output.table(columns, rows, footer=f"{len(rows)} processes.")
+    call.output.table(columns, rows, footer=f"{len(rows)} running.")
 
 
 def _given(chosen: dict[str, Any]) -> dict[str, Any]:

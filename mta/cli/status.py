@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from mta.cli.output import Column, Output, ago, moment
-from mta.config.units import format_size
+from mta.cli.output import Column, Output, ago, bytes_in_words, counted, moment
 
 __all__ = ["print_status"]
 
@@ -88,10 +87,12 @@ def _queues(output: Output, data: Mapping[str, Any]) -> None:
 def _spool(directory: Mapping[str, Any]) -> str:
     if directory.get("broken"):
         return f"BROKEN: {directory['broken']}"
-    texts = [f"{directory.get('totalRcp', 0)} recipients", f"{directory.get('segments', 0)} segments"]
+    texts = [
+        counted(directory.get("totalRcp", 0), "recipient"),
+        counted(directory.get("segments", 0), "segment"),
+    ]
     if "free" in directory:
-        free = int(directory["free"])
-        texts.append(f"{format_size(free >> 20 << 20) if free >> 20 else free} free")
+        texts.append(f"{bytes_in_words(int(directory['free']))} free")
     return ", ".join(texts)
 
 

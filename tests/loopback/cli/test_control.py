@@ -106,14 +106,14 @@ def run(
             },
             "421 too many connections",
         ),
-        (["show", "vmtas"], {"command": "show.vmtas"}, "1 virtual MTAs, 24 recipients."),
+        (["show", "vmtas"], {"command": "show.vmtas"}, "1 virtual MTA, 24 recipients."),
         (
             ["show", "domains", "example.com"],
             {"command": "show.domains", "domain": "example.com", "maxitems": 20},
             "1 of",
         ),
         (["show", "jobs"], {"command": "show.jobs", "maxitems": 20}, "j1"),
-        (["show", "workers"], {"command": "show.workers"}, "1 processes."),
+        (["show", "workers"], {"command": "show.workers"}, "1 running."),
         (["why", "example.com/v1"], {"command": "why", "queue": "example.com/v1"}, "Nothing waits."),
         (["pause", "queue", "*/v1"], {"command": "queue.pause", "pattern": "*/v1"}, "2 queues paused."),
         (["resume", "queue", "a/b"], {"command": "queue.resume", "pattern": "a/b"}, "1 queue resumed."),
@@ -182,7 +182,7 @@ def test_status_shows_traffic_connections_spool_and_uptime(
     assert ["Last", "Hour", "0", "0", "0", "0", "0", "0"] in lines
     assert ["Inbound", "1", "9", "100"] in lines
     assert ["Outbound", "2", "8", "unlimited"] in lines
-    assert "Spool /var/spool/mta  12 recipients, 2 segments, 5G free" in printed
+    assert "Spool /var/spool/mta  12 recipients, 2 segments, 5.0G free" in printed
     assert "0 01:00:00" in printed
 
 

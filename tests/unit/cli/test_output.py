@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mta.cli.output import Column, Output, ago, in_future
+from mta.cli.output import Column, Output, ago, bytes_in_words, counted, in_future
 
 
 def test_plain_tables_have_two_header_and_two_footer_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,3 +52,14 @@ def test_lengths_of_time_are_days_and_a_clock() -> None:
 )
 def test_times_to_come_are_said_in_two_units(epoch: float, text: str) -> None:
     assert in_future(epoch, 100.0) == text
+
+
+def test_one_is_not_many() -> None:
+    assert (counted(1, "queue"), counted(0, "queue")) == ("1 queue", "0 queues")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(512, "512"), (1536, "1.5K"), (5 << 30, "5.0G"), (3 << 50, "3072.0T")]
+)
+def test_sizes_are_told_roughly(size: int, text: str) -> None:
+    assert bytes_in_words(size) == text
