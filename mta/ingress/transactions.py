@@ -98,7 +98,8 @@ class Transactions(Wire):
             if used < len(data):
                 self.keep(data, used)
             self.take_content()
-            self.process()
+            if self._out or self.has_backlog:
+                self.process()
             return True
         if not self.takes_short_cut or self.mode is not Mode.COMMANDS or len(data) > _PLAIN_LIMIT:
             return False

@@ -15,7 +15,7 @@ __all__ = ["MemoryPartition"]
 class MemoryPartition:
     """Commits on the next turn of the loop, at once (`is_immediate`), or when `commit` is called (`is_held`).
 
-    `error` makes commits fail, `refuses` refuses before.
+    `error` makes commits fail, `refuses` refuses before; `arrived` is set while something waits for its commit.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -26,6 +26,7 @@ class MemoryPartition:
         self.refuses: SpoolError | None = None
         self.stored: list[tuple[Envelope, bytes]] = []
         self.events: list[Event] = []
+        self.arrived = asyncio.Event()
         self.waiting: list[tuple[bytes, bytes, Callable[[int, SpoolError | None], None]]] = []
 
     def refusal(self, size: int) -> SpoolError | None:
@@ -35,6 +36,7 @@ class MemoryPartition:
         self, envelope: bytes, body: Sequence[bytes], done: Callable[[int, SpoolError | None], None]
     ) -> None:
         self.waiting.append((envelope, b"".join(body), done))
+        self.arrived.set()
         if self.is_immediate:
             self.commit()
         elif not self.is_held and len(self.waiting) == 1:
@@ -44,6 +46,7 @@ class MemoryPartition:
     def commit(self) -> None:
         """Everything handed in so far is on disk now."""
         batch, self.waiting = self.waiting, []
+        self.arrived.clear()
         for envelope, body, done in batch:
             if self.error is not None:
                 done(0, self.error)
