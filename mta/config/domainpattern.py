@@ -31,7 +31,7 @@ def normal_domain(name: str) -> str:
         return name
     try:
         return idna.encode(name, uts46=True).decode("ascii")
-    except idna.IDNAError:
+    except UnicodeError:
         return name
 
 

@@ -26,6 +26,9 @@ __all__ = ["Block", "Line", "Node", "parse"]
 _TAG = re.compile(r"<\s*(/?)\s*([A-Za-z][A-Za-z0-9_.-]*)")
 _BREAKS = re.compile(r"\r\n|\n|\r")
 
+#: No block of the language goes deeper than four; this bounds the recursion of whoever walks the tree.
+MAX_DEPTH = 32
+
 #: Tags that may be opened at the end of an entry's line, inside their own kind.
 _TRAILING = re.compile(r"\s<\s*(pattern-list)\s*([^<>]*)>$", re.IGNORECASE)
 
@@ -166,11 +169,18 @@ class _Parser:
         line = Line(words[0], words[1] if len(words) > 1 else "", self._file, number, text, nested)
         self._children().append(line)
         if nested is not None:
-            self._open.append(nested)
+            self._enter(nested)
         return rest
 
     def _open_block(self, block: Block) -> None:
         self._children().append(block)
+        self._enter(block)
+
+    def _enter(self, block: Block) -> None:
+        if len(self._open) >= MAX_DEPTH:
+            origin = Origin(self._file, block.number)
+            self._problems.error(origin, f"<{block.name}> is inside more than {MAX_DEPTH} other blocks")
+            return
         self._open.append(block)
 
     def _close(self, name: str, number: int) -> None:

@@ -164,3 +164,10 @@ def test_no_configuration_raises_and_every_problem_has_file_and_line(text: str) 
     if loaded.snapshot is not None:
         loaded.snapshot.effective("a.b", "v")
         loaded.snapshot.source("192.0.2.1", "{auth}")
+
+
+@pytest.mark.parametrize("opening", ["<domain *>", "<pattern-list p>", "* <pattern-list>", "<virtual-mta v>"])
+def test_absurdly_deep_blocks_are_errors_and_nothing_worse(opening: str) -> None:
+    loaded = load_text("<pattern-list p>\n" + f"{opening}\n" * 5000)
+
+    assert any("inside more than 32 other blocks" in found.text for found in loaded.errors)
