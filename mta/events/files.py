@@ -149,7 +149,7 @@ class RotatingFile:
         try:
             size = os.fstat(descriptor).st_size
             has_header = os.pread(descriptor, len(self._header), 0) == self._header
-            if size < resting.offset or resting.offset < len(self._header):
+            if size < resting.offset:
                 raise OSError("shorter than it was")
             os.ftruncate(descriptor, resting.offset)
             os.lseek(descriptor, 0, os.SEEK_END)
