@@ -1,0 +1,190 @@
+"""Looking into a partition without the daemon: list, show, verify, export.
+
+Reads only, takes no lock, and works on a copy as well as beside a running daemon. Beside a running one the
+picture is of one moment, file by file: a message that compaction moves while we look may be missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+from zlib import crc32
+
+from mta.errors import SpoolCorrupt, SpoolError
+from mta.message.envelope import Envelope, decode_envelope
+from mta.spool.files import Files
+from mta.spool.lock import lock_holder
+from mta.spool.quarantine import Damage
+from mta.spool.record import RECORD_SIZE, FileState, RecordKind, decode_accept_head, unpack_record
+from mta.spool.recovery import ACCEPT_FOLDER, survey
+from mta.spool.scan import HOLE, Scanner
+
+__all__ = ["Inspection", "Listed", "RecipientState", "Report", "as_file", "partitions_below"]
+
+_BODIES = (RecordKind.ACCEPT, RecordKind.MOVED)
+
+
+class RecipientState(NamedTuple):
+    """One recipient, at `position` in the envelope. `due` is 0.0 for one that was never deferred."""
+
+    position: int
+    address: str
+    queue: str
+    is_settled: bool
+    attempts: int
+    due: float
+
+
+class Listed(NamedTuple):
+    """One message that somebody waits for. `size` is the body's length in wire form."""
+
+    partition: Path
+    message: int
+    envelope: Envelope
+    size: int
+    recipients: tuple[RecipientState, ...]
+
+    @property
+    def waiting(self) -> int:
+        return sum(not recipient.is_settled for recipient in self.recipients)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of `verify`. `holder` is the process that has the partition open, "" for none."""
+
+    partition: Path
+    holder: str
+    accept_files: int
+    settle_files: int
+    free_files: int
+    messages: int
+    recipients: int
+    bytes: int
+    quarantined: int
+    damage: tuple[Damage, ...] = field(default=())
+
+
+def partitions_below(path: Path) -> list[Path]:
+    """The partition at `path`, or those in its sub-directories. SpoolError when there is none."""
+    if (path / ACCEPT_FOLDER).is_dir():
+        return [path]
+    try:
+        found = sorted(entry for entry in path.iterdir() if (entry / ACCEPT_FOLDER).is_dir())
+    except OSError as error:
+        raise SpoolError(f"{path}: {error.strerror}") from error
+    if not found:
+        raise SpoolError(f"{path} holds no spool")
+    return found
+
+
+def as_file(body: bytes) -> bytes:
+    """A body as a message file: wire form without the dots that SMTP doubles (RFC 5321 4.5.2)."""
+    body = body.replace(b"\r\n..", b"\r\n.")
+    return body[1:] if body.startswith(b"..") else body
+
+
+class Inspection:
+    """One look at a partition; use it in a `with` statement. SpoolError when it can't be read at all."""
+
+    def __init__(self, partition: Path, files: Files | None = None) -> None:
+        self.partition = partition
+        if not (partition / ACCEPT_FOLDER).is_dir():
+            raise SpoolError(f"{partition} holds no spool")
+        try:
+            self._found = survey(files or Files(), partition)
+        except OSError as error:
+            raise SpoolError(f"{partition}: {error.strerror or error}") from error
+        self._segments = {segment.number: segment for segment in self._found.accepts}
+
+    def __enter__(self) -> Inspection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._found.close()
+
+    def __repr__(self) -> str:
+        return f"<Inspection {self.partition} {self._found.index!r}>"
+
+    def messages(self) -> Iterator[Listed]:
+        """Every message that somebody waits for, oldest first; unreadable ones are left to `verify`."""
+        for message in self._found.index.all_waiting():
+            try:
+                data = self._record(message)
+                size, _, encoded = decode_accept_head(data[0])
+                envelope = decode_envelope(encoded)
+            except (SpoolCorrupt, ValueError):
+                continue
+            yield Listed(self.partition, message, envelope, size, self._states(message, envelope))
+
+    def find(self, name: str) -> Listed | None:
+        """A message by queue id, or by its number in the partition."""
+        for listed in self.messages():
+            if listed.envelope.queue_id == name or str(listed.message) == name:
+                return listed
+        return None
+
+    def body(self, message: int) -> bytes:
+        """The body in wire form. SpoolCorrupt when it doesn't match its checksum."""
+        head, body = self._record(message)
+        size, check, _ = decode_accept_head(head)
+        if len(body) != size or crc32(body) != check:
+            raise SpoolCorrupt(f"body of message {message} does not match its checksum")
+        return body
+
+    def verify(self) -> Report:
+        """Read every byte that counts, and report what doesn't check out."""
+        found = self._found
+        damage = {(one.path, one.at): one for _, one in found.damage}
+        torn = {segment.number for segment in found.unsealed}
+        for segment in found.accepts:
+            if segment.header.state != FileState.IN_USE or segment.number in torn:
+                continue  # the survey has checked the bodies of files without an end
+            scanner = Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True)
+            for kind, at, _, _, _, follow in scanner:
+                if kind == HOLE:
+                    one = Damage(segment.path, segment.number, at, follow, "checksum does not match")
+                    damage.setdefault((segment.path, at), one)
+        files = [*found.accepts, *found.settles]
+        return Report(
+            partition=self.partition,
+            holder=lock_holder(self.partition),
+            accept_files=sum(one.header.state == FileState.IN_USE for one in found.accepts),
+            settle_files=sum(one.header.state == FileState.IN_USE for one in found.settles),
+            free_files=sum(one.header.state != FileState.IN_USE for one in files),
+            messages=found.index.messages,
+            recipients=found.index.recipients,
+            bytes=found.index.bytes,
+            quarantined=sum(1 for _ in (self.partition / "quarantine").glob("*.txt")),
+            damage=tuple(damage.values()),
+        )
+
+    def _states(self, message: int, envelope: Envelope) -> tuple[RecipientState, ...]:
+        settled = self._found.index.settled_in_part(message)
+        states = []
+        for index, recipient in enumerate(envelope.recipients):
+            known = self._found.deferrals.find(message, index)
+            queue = f"{recipient.queue_domain}/{envelope.vmta}"
+            is_settled = bool(settled >> index & 1)
+            attempts, due = (known.attempts, known.due) if known else (0, 0.0)
+            states.append(RecipientState(index, recipient.address, queue, is_settled, attempts, due))
+        return tuple(states)
+
+    def _record(self, message: int) -> tuple[bytes, bytes]:
+        """Head and body of a message's record; SpoolCorrupt when the head is not what it was."""
+        place = self._found.index.place(message)
+        segment = self._segments.get(place.number) if place else None
+        if place is None or segment is None:
+            raise SpoolCorrupt(f"message {message} is not in the spool")
+        data = segment.read_past_damage(place.length, place.at)
+        if len(data) == place.length:
+            check, _, _, kind, _, _, length, its_message = unpack_record(data, 0)
+            end = RECORD_SIZE + length
+            if kind in _BODIES and its_message == message and crc32(data[4:end]) == check:
+                return data[RECORD_SIZE:end], data[end:]
+        raise SpoolCorrupt(f"record of message {message} does not match its checksum")

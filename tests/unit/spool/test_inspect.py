@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mta.errors import SpoolCorrupt, SpoolError
+from mta.spool.inspect import Inspection, as_file, partitions_below
+from tests.support.spool import Spool
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path / "spool" / "0", segment_size=16 << 10)
+    spool.put(b"Subject: a\r\n\r\n..dotted\r\n", name="a", recipients=3)
+    spool.put(b"Subject: b\r\n\r\nbody\r\n", name="b")
+    spool.put(b"gone", name="gone")
+    spool.settle(spool.answers[0][0], 1)
+    spool.settle(spool.answers[2][0], 0)
+    spool.partition.defer(spool.answers[0][0], 2, attempts=4, due=99.0, event=None)
+    spool.flush()
+    return spool
+
+
+def test_messages_are_listed_beside_a_running_daemon_which_goes_on(spool: Spool) -> None:
+    with Inspection(spool.directory) as inspection:
+        a, b = inspection.messages()
+
+        assert (a.envelope.queue_id, a.waiting, b.envelope.queue_id) == ("a", 2, "b")
+        assert [(one.is_settled, one.attempts, one.due) for one in a.recipients] == [
+            (False, 0, 0.0),
+            (True, 0, 0.0),
+            (False, 4, 99.0),
+        ]
+        assert a.recipients[0].queue == "example.com/v"
+        assert inspection.body(b.message) == b"Subject: b\r\n\r\nbody\r\n"
+    assert spool.put(name="later")
+
+
+def test_a_message_is_found_by_queue_id_or_number(spool: Spool) -> None:
+    with Inspection(spool.directory) as inspection:
+        found = inspection.find("b")
+        assert found is not None
+        assert inspection.find(str(found.message)) == found
+        assert inspection.find("gone") is None
+
+
+def test_a_sound_spool_is_verified_with_its_holder(spool: Spool) -> None:
+    with Inspection(spool.directory) as inspection:
+        report = inspection.verify()
+
+    assert report.damage == ()
+    assert (report.messages, report.recipients) == (2, 3)
+    assert report.holder
+    spool.partition.close()
+    with Inspection(spool.directory) as inspection:
+        assert inspection.verify().holder == ""
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_verify_names_the_damaged_bytes_and_changes_nothing(spool: Spool, is_closed: bool) -> None:
+    if is_closed:
+        spool.reopen()  # seals the file
+        spool.partition.close()
+    path = next(path for path in (spool.directory / "segments").iterdir() if b"dotted" in path.read_bytes())
+    path.write_bytes(path.read_bytes().replace(b"dotted", b"dottEd"))
+    before = path.read_bytes()
+
+    with Inspection(spool.directory) as inspection:
+        (damage,) = inspection.verify().damage
+        if is_closed:
+            with pytest.raises(SpoolCorrupt):
+                inspection.body(next(inspection.messages()).message)
+
+    assert damage.path == path
+    assert damage.at >= 4096
+    assert path.read_bytes() == before
+    assert not (spool.directory / "quarantine").exists()
+
+
+def test_a_copy_is_as_good_as_the_spool(spool: Spool, tmp_path: Path) -> None:
+    shutil.copytree(spool.directory, tmp_path / "copy")
+    for path in (tmp_path / "copy").rglob("*"):
+        path.chmod(0o500 if path.is_dir() else 0o400)
+
+    with Inspection(tmp_path / "copy") as inspection:
+        assert [one.envelope.queue_id for one in inspection.messages()] == ["a", "b"]
+
+
+def test_partitions_are_found_below_a_spool_or_given_themselves(spool: Spool, tmp_path: Path) -> None:
+    assert partitions_below(spool.directory) == [spool.directory]
+    assert partitions_below(spool.directory.parent) == [spool.directory]
+    with pytest.raises(SpoolError, match="holds no spool"):
+        partitions_below(tmp_path / "spool" / "0" / "settle")
+    with pytest.raises(SpoolError):
+        partitions_below(tmp_path / "nowhere")
+    with pytest.raises(SpoolError):
+        Inspection(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wire", "plain"),
+    [
+        (b"", b""),
+        (b"..\r\n", b".\r\n"),
+        (b"a\r\n..\r\n...b\r\n", b"a\r\n.\r\n..b\r\n"),
+        (b"no dots. at. starts\r\n", b"no dots. at. starts\r\n"),
+    ],
+)
+def test_a_file_has_single_dots(wire: bytes, plain: bytes) -> None:
+    assert as_file(wire) == plain
