@@ -140,7 +140,7 @@ def bench_settlement() -> Iterator[Callable[[], object]]:
     _, slot = _scheduler()
     books = _Books()
     settlement = Settlement(
-        scheduler=books,  # type: ignore[arg-type]
+        scheduler=books,
         store=books,  # type: ignore[arg-type]
         categories=lambda: None,  # type: ignore[arg-type,return-value]
         rules=lambda key: ReplyRules(QueuePolicy()),

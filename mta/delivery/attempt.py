@@ -21,6 +21,7 @@ class Attempt:
         "body",
         "envelope",
         "head",
+        "held",
         "message",
         "recipients",
         "refs",
@@ -39,7 +40,7 @@ class Attempt:
         self.recipients: list[Recipient] = [envelope.recipients[ref & RECIPIENT_MASK] for ref in refs]
         self.body = body
         self.head: bytes | None = b""
-        self.size = len(body)
+        self.size = self.held = len(body)
         self.started_at = now
         self.wire = b""  # the commands that begin it
         self.transaction = Transaction(envelope, self.recipients, self.size, extensions)

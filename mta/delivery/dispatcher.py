@@ -42,6 +42,8 @@ SLOTS_AT_ONCE = 64
 EXPIRED_AT_ONCE = 64
 #: The timer is no finer than this (seconds): deadlines come in crowds.
 TICK = 0.002
+#: Bodies of messages on their way, in octets; above it no further message is begun until one is through.
+BODIES_AT_ONCE = 256 * 1024 * 1024
 #: Of the time for draining, the part after which transfers that are not through are cut.
 PATIENCE_WITH_TRANSFERS = 0.6
 
@@ -93,6 +95,7 @@ class Dispatcher:
         self._fatal: BaseException | None = None
         self._is_woken = False
         self._is_draining = False
+        self._bodies = 0  # octets on their way
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self.most_connections = 0
@@ -171,7 +174,7 @@ class Dispatcher:
         for key, ref, reply in condemned:
             self._expire(key, ref, reply)
         recalled = taken = 0
-        if not self._is_draining:
+        if not self._is_draining and self._bodies < BODIES_AT_ONCE:
             for slot in scheduler.recall(now, SLOTS_AT_ONCE):
                 recalled += 1
                 session = self._sessions.get(slot)
@@ -254,12 +257,19 @@ class Dispatcher:
     # -- the supply of the sessions --------------------------------------------------------------------
 
     def next_attempt(self, session: Session) -> Attempt | None:
+        if self._bodies >= BODIES_AT_ONCE:
+            return None
         attempt = next_attempt(self._scheduler, self._store, self._signer, session, self._clock)
         if attempt is None:
             self.wake()  # the scheduler may have set a deadline for calling it back
+        else:
+            self._bodies += attempt.held
         return attempt
 
     def conclude(self, session: Session, attempt: Attempt) -> None:
+        if self._bodies >= BODIES_AT_ONCE:
+            self.wake()
+        self._bodies -= attempt.held
         if not self._settlement.conclude(session, attempt):
             self.wake()
 

@@ -248,8 +248,10 @@ class Session(asyncio.Protocol):
     # -- replies ---------------------------------------------------------------------------------------
 
     def _receive(self, data: bytes) -> None:
-        replies = self._parser.feed(data)
         awaiting = self._awaiting
+        if not awaiting:
+            raise RemoteProtocolError("the receiver speaks out of turn")
+        replies = self._parser.feed(data)
         for reply in replies:
             if not awaiting:
                 raise RemoteProtocolError(f"{reply.code} in answer to nothing")
@@ -274,8 +276,11 @@ class Session(asyncio.Protocol):
                 return
         if self._parser.broken is not None:
             raise self._parser.broken
-        if replies and awaiting:
-            self._await_reply()
+        if awaiting:
+            if replies:
+                self._await_reply()
+        elif not self._parser.is_idle:
+            raise RemoteProtocolError("the receiver speaks out of turn")
 
     def _conclude(self, attempt: Attempt) -> None:
         """The server has said all it has to say about this message."""
@@ -381,7 +386,11 @@ class Session(asyncio.Protocol):
         attempt.put_in_front(head)
         if self._sending is attempt and not self._is_over:
             self._sending = None
-            self._guarded(self._begin_body, attempt)
+            self._guarded(self._begin_delayed_body, attempt)
+
+    def _begin_delayed_body(self, attempt: Attempt) -> None:
+        self._begin_body(attempt)
+        self._await_reply()
 
     def _begin_body(self, attempt: Attempt) -> None:
         head, body = attempt.head, attempt.body

@@ -247,11 +247,16 @@ class DeliveryRig:
             while self.open():
                 await self.turn()
 
+    async def until_idle_after(self, count: int) -> None:
+        """Wait for that many events, and then until no connection is left."""
+        await self.until(count)
+        await self.until_idle()
+
     async def turn(self) -> None:
         """Let something happen."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.005, waiter.set_result, None)
-        await waiter
+        passed = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.005, passed.set)
+        await passed.wait()
 
     async def __aenter__(self) -> DeliveryRig:
         self._run = asyncio.create_task(self.dispatcher.run())

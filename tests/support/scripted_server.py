@@ -131,6 +131,10 @@ class ScriptedServer:
         """Messages whose body came in as a whole."""
         return [attempt for attempt in self.attempts if attempt.body is not None]
 
+    def seen(self, verb: str) -> bool:
+        """Whether that command has come in."""
+        return any(command.startswith(verb) for command in self.commands)
+
     async def __aenter__(self) -> ScriptedServer:
         self._server = await asyncio.start_server(self._serve, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -349,9 +353,9 @@ class _Talk:
 
     async def pause(self, seconds: float) -> None:
         """Let time pass (0: the next turn of the loop come)."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(seconds, _end_of_pause, turn)
-        await turn
+        passed = asyncio.Event()
+        asyncio.get_running_loop().call_later(seconds, passed.set)
+        await passed.wait()
 
     async def encrypt(self) -> None:
         assert self.tls is not None
@@ -360,8 +364,3 @@ class _Talk:
         self.script = Script(
             offers=[offer for offer in self.script.offers if offer != "STARTTLS"], **self.script.points
         )
-
-
-def _end_of_pause(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
