@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 MESSAGE_EXPIRED = "message-expired"
 EXPIRED = internal_reply(451, "4.4.7", "message expired")
+DELETED = internal_reply(550, "5.0.0", "deleted by administrator")
 
 # Plain names and numbers: an enum's operators cost more than what they decide.
 _DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
@@ -242,6 +243,12 @@ class Settlement:
             self._failed += 1
         category = MESSAGE_EXPIRED if reply is EXPIRED else ""
         self._bounce(envelope, ref, key, Facts(), reply, consistent(reply.code, reply.enhanced), category)
+
+    def delete(self, key: QueueKey, ref: int, envelope: Envelope, *, with_dsn: bool) -> None:
+        """The operator has taken it out of its queue."""
+        self._failed += 1
+        status = consistent(DELETED.code, DELETED.enhanced)
+        self._bounce(envelope, ref, key, Facts(), DELETED, status, wants_dsn=with_dsn)
 
     def take_measures(self, slot: Slot, judgement: Judgement, reply: Reply, now: float) -> None:
         """What a rule does to the queue; whom it condemns is failed later, some at a time (`condemned`)."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Set
 from math import ceil
 
 from mta.queue.entries import MOST_ATTEMPTS, DeferredEntries, Entry, ReadyEntries
@@ -289,6 +290,20 @@ class DeliveryQueue:
     def empty(self) -> list[int]:
         """Take out everything that waits; returns the references."""
         return self.ready.clear() + [entry.ref for entry in self.deferred.clear()]
+
+    def remove(self, refs: Set[int]) -> list[int]:
+        """Take these out, as far as they wait; the others keep their order. Returns what was taken."""
+        ready, deferred = list(self.ready), list(self.deferred)
+        removed = [entry.ref for entry in ready + deferred if entry.ref in refs]
+        if removed:
+            self.empty()
+            for entry in ready:
+                if entry.ref not in refs:
+                    self.add_ready(entry.ref, entry.received, entry.attempts)
+            for entry in deferred:
+                if entry.ref not in refs:
+                    self.defer(entry.ref, entry.received, entry.attempts, entry.due)
+        return removed
 
     # -- failures ---------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ in the list of expired ones, until `settle`, `expired`, `delete` or `empty` hand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -308,6 +308,20 @@ class Scheduler:
     def delete(self, pattern: str, now: float) -> list[tuple[QueueKey, int]]:
         """Take out everything that waits (not what is in flight); the recipients are the caller's now."""
         return [(queue.key, ref) for queue in self._registry.matching(pattern) for ref in queue.empty()]
+
+    def remove(self, key: QueueKey, refs: Set[int]) -> list[int]:
+        """Take these out of a queue, those in flight excepted; they are the caller's then."""
+        queue = self._registry.by_key.get(key)
+        return [] if queue is None else queue.remove(refs)
+
+    def recent(self, key: QueueKey) -> list[tuple[float, str, str]]:
+        """Time, kind (`error`, `reply`) and text of the last things that went wrong, newest first."""
+        queue = self._registry.by_key.get(key)
+        if queue is None:
+            return []
+        errors = [(when, "error", text) for when, text in queue.errors or ()]
+        replies = [(when, "reply", text) for when, text in queue.replies or ()]
+        return sorted(errors + replies, reverse=True)
 
     def empty(self, key: QueueKey) -> list[int]:
         """Take out everything that waits in one queue: it has no route and never will."""

@@ -22,7 +22,7 @@ from zlib import crc32
 import msgspec
 
 from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
-from mta.message.envelope import decode_envelope
+from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.batch import Done, Outcome, as_spool_error
 from mta.spool.commit import Committer
 from mta.spool.index import Deferrals, Index, Place
@@ -269,6 +269,28 @@ class Partition:
             return Stored(decode_envelope(encoded), rest)
         except ValueError as error:
             raise self._damaged(message, place, f"envelope of message {message}: {error}") from error
+
+    def envelope(self, message: int) -> Envelope:
+        """Only the envelope of a message; does not read the body. Raises SpoolCorrupt like `load`."""
+        young = self._pool.find(message)
+        if young is not None:
+            return decode_envelope(young[0])
+        place = self._index.place(message)
+        if place is None:
+            raise SpoolCorrupt(f"message {message} is not in the spool")
+        head, _ = self._read_head(message, place)
+        try:
+            return decode_envelope(decode_accept_head(head)[2])
+        except ValueError as error:
+            raise self._damaged(message, place, f"envelope of message {message}: {error}") from error
+
+    def size(self, message: int) -> int:
+        """About how many bytes a message takes in the spool, 0 when it is gone. No I/O."""
+        young = self._pool.find(message)
+        if young is not None:
+            return len(young[1])
+        place = self._index.place(message)
+        return 0 if place is None else place.length
 
     def settle(self, message: int, recipient: int, event: bytes) -> None:
         """This recipient is delivered or has failed for good; on disk, with its event, 50 ms later."""
