@@ -125,8 +125,8 @@ class _Content:
 class Acceptance:
     """Takes submissions for one spool partition.
 
-    `admitted(envelope, message, size)` is called once for each message that is on disk, before `done`. `host_name`
-    is the machine's name, for configurations that give none.
+    `admitted(envelope, message, size)` is called once for each message that is on disk, before `done`; the
+    size is that of the content as it came. `host_name` is the machine's name, for configurations without one.
     """
 
     def __init__(

@@ -42,7 +42,8 @@ class QueueIds:
         moment = int(self._clock.wall() * 1000) & ((1 << 42) - 1)
         number = moment << 18 | self._worker << 12 | secrets.randbits(12)
         self._prefix = "".join(_PAIRS[number >> shift & 4095] for shift in (48, 36, 24, 12, 0))
-        self._count = 0
+        # Any start will do; one in the middle spares people ids that end in a row of dashes.
+        self._count = secrets.randbelow(1 << (_COUNT_BITS - 1))
 
     def __repr__(self) -> str:
-        return f"<QueueIds worker={self._worker} prefix={self._prefix} given={self._count}>"
+        return f"<QueueIds worker={self._worker} prefix={self._prefix}>"
