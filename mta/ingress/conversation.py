@@ -166,16 +166,14 @@ class Conversation(Transactions):
         session.extended_smtp = True
         self.session = session
         self._auth_require_tls = False
-        self._authenticator = self._check_login
         self._auth_methods = {
             "LOGIN": _AuthMechAttr(self.auth_LOGIN, True),
             "PLAIN": _AuthMechAttr(self.auth_PLAIN, True),
         }
 
-    def _check_login(
-        self, server: object, session: object, envelope: object, mechanism: str, data: LoginPassword
-    ) -> AuthResult:
-        found = self.rules.logins.check(data.login, data.password)
+    def _authenticate(self, mechanism: str, auth_data: LoginPassword) -> AuthResult:
+        """What aiosmtpd asks when it has name and password."""
+        found = self.rules.logins.check(auth_data.login, auth_data.password)
         if found is None:
             return AuthResult(success=False, handled=False, message=str(replies.BAD_LOGIN))
         self.user, source = found
