@@ -345,9 +345,9 @@ class DeliveryQueue:
             return NEVER
         at = self.open_after if self.open_after > self.retry_at else self.retry_at
         if self.slots:
-            if self.idle and unserved <= len(self.idle) and not self.is_blocked(now):
+            if self.idle and unserved <= len(self.idle) and self.unblocks_at(now) <= now:
                 return NEVER  # they are being called back
-            if ready.runs < self.slots * MESSAGES_PER_CONNECTION:
+            if ready.runs <= self.slots * MESSAGES_PER_CONNECTION:
                 at = max(at, self._patience(now))
             at = max(at, self.last_grant_at + self.active.smtp_out_rampup_interval)
         if self.message_window is not None:
@@ -356,13 +356,8 @@ class DeliveryQueue:
             at = max(at, self.connect_window.lifts_at(now))
         return at
 
-    def is_blocked(self, now: float) -> bool:
-        """Whether not even an open connection may draw."""
-        window = self.message_window
-        return self.is_paused or now < self.retry_at or (window is not None and window.available(now) <= 0)
-
     def unblocks_at(self, now: float) -> float:
-        """When an open connection may draw again; NEVER while paused."""
+        """When an open connection may draw, as far as the queue's own limits go; NEVER while paused."""
         if self.is_paused:
             return NEVER
         lift = self.message_window.lifts_at(now) if self.message_window is not None else now

@@ -67,7 +67,7 @@ class Turns:
         slots: list[Slot] = []
         while self._recalled and len(slots) < limit:
             queue = self._recalled[0]
-            if not queue.idle or queue.ready.runs <= queue.opening or queue.is_blocked(now):
+            if not queue.idle or queue.ready.runs <= queue.opening or queue.unblocks_at(now) > now:
                 self._recalled.popleft()
                 queue.is_recalled = False
                 self.consider(queue, now)
@@ -154,10 +154,8 @@ class Turns:
         if not queue.ready.runs:
             return
         # Those that are being opened come to draw by themselves: calling for them too would never end.
-        has_more = queue.ready.runs > queue.opening
-        if queue.idle and has_more and not queue.is_recalled and not queue.is_blocked(now):
-            queue.is_recalled = True
-            self._recalled.append(queue)
+        if queue.idle and queue.ready.runs > queue.opening and not queue.is_recalled:
+            self._call(queue, now)
         if queue.in_ring:
             return
         when = queue.wants_connection_at(now)
@@ -167,6 +165,19 @@ class Turns:
             self.activate(queue.vmta)
         elif when < queue.wake_at:
             self._deadlines.set(queue, when)
+
+    def _call(self, queue: DeliveryQueue, now: float) -> None:
+        """Have the queue's idle connections called back, now or as soon as they may draw."""
+        lifts_at = queue.vmta.rate_lifts_at(now)
+        when = queue.unblocks_at(now)
+        if lifts_at > now:
+            queue.vmta.throttled[queue] = None
+            self._deadlines.sooner(queue.vmta, lifts_at)
+        elif when > now:
+            self._deadlines.sooner(queue, when)
+        else:
+            queue.is_recalled = True
+            self._recalled.append(queue)
 
     def activate(self, vmta: VmtaState) -> None:
         """The virtual MTA may have a permit again, or a queue that wants one."""
@@ -188,20 +199,9 @@ class Turns:
 
     def rest(self, slot: Slot, now: float) -> None:
         """The connection is idle; set what calls it back."""
-        queue, vmta = slot.queue, slot.queue.vmta
-        queue.idle[slot] = None
-        vmta.idle[slot] = None
-        if not queue.ready.runs:
-            return
-        lifts_at = vmta.rate_lifts_at(now)
-        if lifts_at > now:
-            vmta.throttled[queue] = None
-            self._deadlines.sooner(vmta, lifts_at)
-        when = queue.unblocks_at(now)
-        if when > now:
-            self._deadlines.sooner(queue, when)
-        elif lifts_at <= now:
-            self.consider(queue, now)
+        slot.queue.idle[slot] = None
+        slot.queue.vmta.idle[slot] = None
+        self.consider(slot.queue, now)
 
     def expire(self, queue: DeliveryQueue, refs: Iterable[int]) -> None:
         """These are out of time or attempts."""
@@ -236,10 +236,6 @@ class Turns:
         due = queue.deferred.next_due()
         if due is not None and due < when:
             when = due
-        if queue.ready.runs and queue.idle:
-            unblocked_at = queue.unblocks_at(now)
-            if now < unblocked_at < when:
-                when = unblocked_at
         if when == NEVER and not queue.slots:
             if now >= queue.last_used_at + FORGET_AFTER and queue.is_forgettable(now):
                 self._deadlines.set(queue, NEVER)

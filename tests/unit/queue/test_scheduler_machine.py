@@ -69,7 +69,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # -- what happens ---------------------------------------------------------------------------------
 
-    @rule(key=st.sampled_from(KEYS), recipients=st.integers(1, 4), due=st.sampled_from([None, None, 3.0, 700.0]))
+    @rule(
+        key=st.sampled_from(KEYS), recipients=st.integers(1, 4), due=st.sampled_from([None, None, 3.0, 700.0])
+    )
     def admit(self, key: QueueKey, recipients: int, due: float | None) -> None:
         self.messages += 1
         for recipient in range(recipients):
