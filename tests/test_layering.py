@@ -25,8 +25,8 @@ FLOORS = {
     "delivery": 5,
     "events": 5,
     "service": 6,
-    "sink": 6,
-    "cli": 7,
+    "sink": 7,
+    "cli": 8,
 }
 
 #: No event loop, sockets or files here; what needs them is named on the right.
