@@ -89,6 +89,10 @@ def read_setting(key: str, text: str) -> dict[str, Any]:
             return {key: float(text) / 100}
         case "latency":
             return {key: parse_delay(text)}
+        case "greylist":
+            if text not in ("yes", "no"):
+                raise ValueError("greylist is yes or no")
+            return {key: text == "yes"}
         case "at":
             if text not in ("rcpt", "dot"):
                 raise ValueError("at is rcpt or dot")
@@ -97,7 +101,7 @@ def read_setting(key: str, text: str) -> dict[str, Any]:
             if not text[:3].isdigit():
                 raise ValueError("a reply begins with its code")
             return {key.replace("-", "_"): text.encode()}
-    raise ValueError("known are defer, refuse, latency, at, defer-reply and refuse-reply")
+    raise ValueError("known are defer, refuse, greylist, latency, at, defer-reply and refuse-reply")
 
 
 PERCENT = click.FloatRange(0, 100)

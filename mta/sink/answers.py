@@ -35,30 +35,37 @@ class DomainAnswers:
 
     `defer` and `refuse` are shares between 0 and 1. With `at_dot` the verdict falls after the final dot
     (for the whole message, as its first recipient's domain says) instead of at RCPT TO. `latency` is
-    seconds before that verdict.
+    seconds before that verdict. With `greylist` a recipient that was deferred is accepted the next time.
     """
 
     defer: float = 0.0
     refuse: float = 0.0
+    greylist: bool = False
     defer_reply: bytes = DEFERRED
     refuse_reply: bytes = REFUSED
     at_dot: bool = False
     latency: float = 0.0
     totals: DomainTotals = field(default_factory=DomainTotals)
     _point: float = field(init=False, default=0.0)
+    _deferred: set[bytes] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         if not (0 <= self.defer <= 1 and 0 <= self.refuse <= 1 and self.defer + self.refuse <= 1 + 1e-9):
             raise ValueError("the shares deferred and refused, and their sum, must lie between 0 and 1")
 
-    def verdict(self) -> bytes | None:
+    def verdict(self, address: bytes = b"") -> bytes | None:
         """The next recipient's answer: None = accepted, else the reply without line end."""
         if not self.defer and not self.refuse:
+            return None
+        if self.greylist and address in self._deferred:
+            self._deferred.discard(address)
             return None
         self._point = point = (self._point + GOLDEN) % 1.0
         if point >= 1.0 - self.refuse:
             return self.refuse_reply
         if point >= 1.0 - self.refuse - self.defer:
+            if self.greylist:
+                self._deferred.add(address)
             return self.defer_reply
         return None
 

@@ -29,13 +29,14 @@ class Delivery(NamedTuple):
 
 @dataclass(slots=True)
 class ClientTotals:
-    """What one client address did; `open` and `peak` are connections at a time."""
+    """What one client address did; `open` and `peak` are connections at a time, `greeting` its last EHLO."""
 
     connections: int = 0
     refused: int = 0
     open: int = 0
     peak: int = 0
     messages: int = 0
+    greeting: str = ""
 
 
 @dataclass(slots=True)

@@ -342,10 +342,10 @@ class Session(Dialogue):
         reply = RECIPIENT_OK
         if answers.at_dot:
             if not self._recipients:
-                self._verdict = answers.verdict()
+                self._verdict = answers.verdict(address)
                 self._verdict_delay = answers.latency
         else:
-            verdict = answers.verdict()
+            verdict = answers.verdict(address)
             if verdict is not None:
                 reply = verdict + b"\r\n"
             if answers.latency:
@@ -447,6 +447,7 @@ class Session(Dialogue):
         self._count(self._recipients, 250)
         if self._client is not None:
             self._client.messages += 1
+            self._client.greeting = self._greeting
         house.greetings[self._greeting] = house.greetings.get(self._greeting, 0) + 1
         self._options.answers.obtain(domain_of(self._recipients[0])).totals.messages += 1
         delivered = self._options.delivered

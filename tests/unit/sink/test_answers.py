@@ -64,3 +64,12 @@ def test_each_domain_counts_for_itself() -> None:
         "a.x.example": 2,
         "b.x.example": 1,
     }
+
+
+def test_greylisted_recipient_is_accepted_the_next_time() -> None:
+    answers = DomainAnswers(defer=1.0, greylist=True)
+
+    assert answers.verdict(b"a@x") == answers.defer_reply
+    assert answers.verdict(b"b@x") == answers.defer_reply
+    assert answers.verdict(b"a@x") is None
+    assert answers.verdict(b"b@x") is None
