@@ -9,8 +9,8 @@ failed batch can be taken back whole.
 
 Outcomes (settle, defer, record) are written with the next batch whatever it is, and synced at most
 `settle_delay` after the oldest of them was said: that is the window in which a crash can repeat a delivery.
-While the disk has no room for outcomes they wait here, and nothing that they say is forgotten: delivery
-is merely not repeated until they are on disk.
+While the disk has no room for outcomes they wait here; only beyond a bound deferrals and mere records are
+dropped (and counted), never a settlement: delivery is not repeated, whatever the disk does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mta.spool.segment import Segment, SegmentSet
 
 __all__ = ["Committer", "Pace", "WindowGauge"]
 
-_ACCEPT = int(RecordKind.ACCEPT)
+_ACCEPT, _SETTLE = int(RecordKind.ACCEPT), int(RecordKind.SETTLE)
 #: A batch of more than this leaves the rest to the next, so that the first need not wait for the last.
 _BATCH_BYTES = 8 << 20
 _MANY_OUTCOMES = 4096
@@ -93,6 +93,7 @@ class Committer:
         index: Index,
         marks: Marks,
         pace: Pace,
+        max_backlog: int,
         settled: Callable[[list[Outcome]], None],
         refused: Callable[[int], None],
         committed: Callable[[], None],
@@ -101,12 +102,13 @@ class Committer:
         self.broken = ""
         self.batches = 0
         self.sync_seconds = 0.0
+        self.dropped = 0
         self.window = WindowGauge()
         self.accept_segment = accept_segment
         self.settle_segment = settle_segment
         self._loop, self._clock, self._pace = loop, clock, pace
         self._accepts, self._settles = accepts, settles
-        self._index, self._marks = index, marks
+        self._index, self._marks, self._max_backlog = index, marks, max_backlog
         self._settled, self._refused, self._committed, self._broke = settled, refused, committed, broke
         self._waiting: list[Accepted] = []
         self._outcomes: list[Outcome] = []
@@ -135,6 +137,11 @@ class Committer:
         return bool(self._is_busy or self._waiting or self._chores or self._flushes)
 
     @property
+    def is_stalled(self) -> bool:
+        """Whether outcomes wait for room on the disk."""
+        return self._is_full
+
+    @property
     def backlog(self) -> int:
         """Bytes of outcomes that are not on disk yet: they grow only while the disk has no room."""
         return self._outcome_bytes
@@ -149,6 +156,9 @@ class Committer:
         """Write an outcome with the next batch, or soon."""
         if self.broken:
             return  # nothing can be written any more; the restart repeats what is not settled
+        if self._outcome_bytes > self._max_backlog and self._is_full and kind != _SETTLE:
+            self.dropped += 1
+            return  # each recipient is settled once, but tries could go on for as long as the disk is full
         self._outcomes.append((kind, recipient, message, head, self._clock.now()))
         self._outcome_bytes += len(head) + 64
         if self._timer is None:

@@ -128,6 +128,7 @@ class Partition:
             index=self._index,
             marks=self._marks,
             pace=options.pace,
+            max_backlog=options.max_backlog,
             settled=self._settled,
             refused=self._pool.drop,
             committed=self._committed,
@@ -152,6 +153,11 @@ class Partition:
     def is_busy(self) -> bool:
         """Whether something is being written, or waits for it, other than outcomes."""
         return self._committer.is_busy or self._upkeep.is_busy
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether outcomes wait in memory for room on the disk: better to start no further deliveries."""
+        return self._committer.is_stalled
 
     @classmethod
     def open(cls, directory: Path, *, options: SpoolOptions, loop: asyncio.AbstractEventLoop) -> Partition:
@@ -342,6 +348,7 @@ class Partition:
             backlog=self._committer.backlog,
             damaged=self._quarantine.kept,
             broken=self._committer.broken,
+            dropped=self._committer.dropped,
         )
 
     def _set(self, kind: FileKind, found: list[Segment], size: int, total: int) -> SegmentSet:

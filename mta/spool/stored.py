@@ -43,7 +43,8 @@ class SpoolStats:
 
     `batches` counts commits and `sync_seconds` the time they took; `window_p99` is the duplicate window: how
     long outcomes took to be safe. `backlog` are outcomes not yet on disk, `damaged` records put into
-    quarantine by this process, `broken` why the partition is out of order ("" when it is not).
+    quarantine by this process, `dropped` deferrals and records that found no room, `broken` why the partition
+    is out of order ("" when it is not).
     """
 
     messages: int
@@ -62,3 +63,4 @@ class SpoolStats:
     backlog: int
     damaged: int
     broken: str
+    dropped: int = 0

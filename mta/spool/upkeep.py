@@ -99,9 +99,16 @@ class Upkeep:
 
     def has_room(self, size: int, free: int) -> bool:
         """Whether a message of `size` fits with `free` bytes on the file system, and outcomes after it."""
-        current = self._committer.accept_segment
-        reserve = max(0, 2 * self._settles.spare_size - self._settles.free_bytes)
-        return free + self._accepts.free_bytes + current.size - current.end >= size + _SLACK + reserve
+        accepts, settles = self._accepts, self._settles
+        reserve = max(0, 2 * settles.spare_size - settles.free_bytes)
+        if free + accepts.free_bytes < reserve:
+            return False
+        length = size + _SLACK
+        if self._committer.accept_segment.has_room(length) or any(
+            segment.size >= length for segment in accepts.free
+        ):
+            return True
+        return free >= reserve + max(accepts.spare_size, length)
 
     def emptied(self, segment: Segment) -> None:
         """Nobody waits for the messages in this accept segment any more."""

@@ -228,6 +228,29 @@ def test_outcomes_wait_in_memory_while_there_is_no_room_and_none_is_lost(tmp_pat
     assert spool.reopen() == []
 
 
+def test_beyond_the_bound_only_what_may_be_repeated_is_dropped(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, settle_size=8 << 10, max_backlog=5_000)
+    messages = [spool.put() for _ in range(40)]
+    spool.rest()
+    files.capacity = 0
+    for attempt in range(50):
+        for message in messages:
+            spool.partition.defer(message, 0, attempts=attempt, due=9.0, event=b"t" * 100)
+        spool.loop.advance(0.05)
+    assert spool.partition.is_stalled
+    assert spool.partition.stats().backlog < 50_000
+    assert spool.partition.stats().dropped > 1000
+    for message in messages:
+        spool.settle(message)
+
+    files.capacity = None
+    spool.rest()
+    assert not spool.partition.is_stalled
+    assert spool.partition.stats().backlog == 0
+    assert spool.reopen() == []
+
+
 def test_no_room_while_writing_outcomes_keeps_their_order(tmp_path: Path) -> None:
     files = FaultyFiles()
     spool = Spool(tmp_path, files=files)
