@@ -39,7 +39,9 @@ def limited(queue: DeliveryQueue, permits: Permits, now: float) -> str:
         )
     if vmta.rate_lifts_at(now) > now:
         rate = vmta.policy.max_smtp_msg_rate
-        return used_up(f"max-smtp-msg-rate of virtual MTA {vmta.name}", rate, vmta.rate_lifts_at(now), now)
+        return used_up(
+            "max-smtp-msg-rate", rate, vmta.rate_lifts_at(now), now, f" of virtual MTA {vmta.name}"
+        )
     if queue.slots >= active.max_smtp_out:
         return f"{name(queue, 'max-smtp-out')} {active.max_smtp_out}: all its connections are in use."
     if now < queue.open_after:
@@ -49,8 +51,8 @@ def limited(queue: DeliveryQueue, permits: Permits, now: float) -> str:
         return used_up(name(queue, "max-connect-rate"), active.max_connect_rate, lifts_at, now)
     if not usable_sources(queue, vmta, now):
         free_at = source_free_at(queue, vmta, now)
-        until = moment(free_at, now) if free_at != NEVER else "for now"
-        return f"No source address of virtual MTA {vmta.name} may be used by this queue, {until}."
+        until = f"; the first comes back {moment(free_at, now)}" if free_at != NEVER else ""
+        return f"This queue may use no source address of virtual MTA {vmta.name}{until}."
     if queue.slots:
         return ""
     if not vmta.has_permit():
@@ -71,9 +73,9 @@ def name(queue: DeliveryQueue, directive: str) -> str:
     return f"backoff-{directive}" if queue.mode is QueueMode.BACKOFF else directive
 
 
-def used_up(limit: str, rate: Rate | None, lifts_at: float, now: float) -> str:
+def used_up(limit: str, rate: Rate | None, lifts_at: float, now: float, whose: str = "") -> str:
     text = f" {format_rate(rate)}" if rate is not None else ""
-    return f"{limit}{text} is used up; it lifts {moment(lifts_at, now)}."
+    return f"{limit}{text}{whose} is used up; it lifts {moment(lifts_at, now)}."
 
 
 def because(queue: DeliveryQueue) -> str:
