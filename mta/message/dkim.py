@@ -7,8 +7,8 @@ without a From field simply gets no signature (RFC 6376 5.4 demands From in h=).
 
 `Signable` holds what several signatures of one message share: the canonical fields and body hashes.
 `DkimSigner` holds what the signatures of one key share: everything in front of the hashes. The body is
-canonicalised in pieces by whole-buffer operations that run at C speed, because a loop or a regular
-expression over it would cost more than the RSA operation.
+canonicalised in pieces by whole-buffer operations that run at C speed, because a loop over its lines would
+cost as much as the RSA operation.
 
 No signature has an l= tag: it would let anybody append text to signed mail (RFC 6376 8.2).
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import enum
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ OVERSIGNED_WHEN_PRESENT = frozenset(
 )
 #: Never signed, whatever pattern the operator writes: they change on the way (RFC 6376 5.4).
 NEVER_SIGNED = frozenset((b"return-path", b"received", b"dkim-signature", b"bcc", b"resent-bcc", b""))
+
+_RUNS = re.compile(rb"  +")
 
 #: The body is hashed in pieces of about this size, so that a 50 MB message is not copied as a whole.
 PIECE = 256 * 1024
@@ -232,6 +235,8 @@ def _end_of_piece(message: bytes, start: int) -> int:
 
 def _unstuff(lines: bytes) -> bytes:
     """What the receiver has after RFC 5321 4.5.2: one dot less on each line that begins with one."""
+    if b"." not in lines:  # ten times as fast as looking for the line end as well
+        return lines
     if lines.startswith(b"."):
         lines = lines[1:]
     return lines.replace(b"\r\n.", b"\r\n") if b"\r\n." in lines else lines
@@ -241,8 +246,12 @@ def _relax_lines(lines: bytes) -> bytes:
     """Runs of blanks and tabs become one blank, those at line ends go."""
     if b"\t" in lines:
         lines = lines.replace(b"\t", b" ")
-    while b"  " in lines:  # each pass halves the runs
-        lines = lines.replace(b"  ", b" ")
+    if b" " not in lines:  # base64
+        return lines
+    if b"  " in lines:
+        # The only regular expression over bodies: halving runs by replace until none is left takes three to
+        # four times as long on indented HTML, and this one can't backtrack.
+        lines = _RUNS.sub(b" ", lines)
     return lines.replace(b" \r\n", b"\r\n") if b" \r\n" in lines else lines
 
 
