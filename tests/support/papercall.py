@@ -51,7 +51,7 @@ class PaperTransport:
 
 
 class PaperCall:
-    """One connection; `say` is a segment from the client, `heard` what it was answered since the last look."""
+    """One connection: `say` is a segment from the client, `heard` what it was answered since last time."""
 
     def __init__(
         self,
