@@ -1,8 +1,9 @@
 """From ordered targets to one connection that is ready for mail.
 
-Targets are tried in the order given, those that failed a moment ago last. A target whose STARTTLS breaks is
-tried once more in plain text, unless TLS is required, and remembered for a while: half a handshake per
-connection helps nobody. Both memories are bounded and forgotten at restart.
+Targets are tried in the order given, those that failed a moment ago last, those that asked us to go elsewhere
+not at all for a while. A target whose STARTTLS breaks is tried once more in plain text, unless TLS is
+required, and remembered too: half a handshake per connection helps nobody. The memories are bounded and
+forgotten at restart.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: How long (seconds) a target that gave no connection is tried after the others.
 BAD_TARGET_LASTS = 60.0
+#: How long a target that is to be left alone (skip-mx, 421) is not tried at all.
+AVOIDANCE_LASTS = 60.0
 #: How long a target with broken TLS is spoken to in plain text at once.
 BROKEN_TLS_LASTS = 600.0
 #: Targets remembered, per memory.
@@ -37,6 +40,7 @@ class Dialer:
         self._clock = clock
         self._contexts = contexts or TlsContexts()
         self._bad: dict[tuple[str, int], float] = {}
+        self._avoided: dict[tuple[str, int], float] = {}
         self._tls_broken: dict[tuple[str, int], float] = {}
         self.attempts = 0
         self.failures = 0
@@ -58,7 +62,8 @@ class Dialer:
                 are_all_refusals = are_all_refusals and failure.is_refusal
                 self.note_bad(target)
         if last is None:
-            raise DialFailure(internal_reply(451, "4.4.4", "no address to connect to"))
+            words = "every host wants us elsewhere" if targets else "no address to connect to"
+            raise DialFailure(internal_reply(451, "4.4.4", words))
         last.is_refusal = are_all_refusals
         raise last
 
@@ -66,10 +71,14 @@ class Dialer:
         """Try this target after the others for a while."""
         _remember(self._bad, (target.ip, target.port), self._clock.now() + BAD_TARGET_LASTS)
 
+    def avoid(self, target: TargetLike) -> None:
+        """Leave this target alone for a while: its word was that others should have the mail."""
+        _remember(self._avoided, (target.ip, target.port), self._clock.now() + AVOIDANCE_LASTS)
+
     async def _reach(
         self, target: TargetLike, source_ip: str, host_name: str, policy: DeliveryPolicy
     ) -> Connection:
-        with_tls = policy.tls.require or (policy.tls.use and not self._has_broken_tls(target))
+        with_tls = policy.tls.require or (policy.tls.use and not self._is_in(self._tls_broken, target))
         try:
             return await self._attempt(target, source_ip, host_name, policy, with_tls)
         except TlsBroken as failure:
@@ -98,16 +107,17 @@ class Dialer:
             raise
 
     def _in_order(self, targets: Sequence[TargetLike], source_ip: str) -> list[TargetLike]:
-        """Those of the source address's family, the ones that failed a moment ago behind the others."""
+        """Those of the source address's family that are not avoided; recent failures behind the others."""
         if source_ip:
             targets = [target for target in targets if (":" in target.ip) == (":" in source_ip)]
+        if self._avoided:
+            targets = [target for target in targets if not self._is_in(self._avoided, target)]
         if not self._bad or len(targets) < 2:
             return list(targets)
-        now = self._clock.now()
-        return sorted(targets, key=lambda target: self._bad.get((target.ip, target.port), 0.0) > now)
+        return sorted(targets, key=lambda target: self._is_in(self._bad, target))
 
-    def _has_broken_tls(self, target: TargetLike) -> bool:
-        return self._tls_broken.get((target.ip, target.port), 0.0) > self._clock.now()
+    def _is_in(self, memory: dict[tuple[str, int], float], target: TargetLike) -> bool:
+        return memory.get((target.ip, target.port), 0.0) > self._clock.now()
 
     def __repr__(self) -> str:
         return f"<Dialer {self.attempts} attempts, {self.failures} failed>"

@@ -96,6 +96,7 @@ class Dispatcher:
         self._is_woken = False
         self._is_draining = False
         self._bodies = 0  # octets on their way
+        self._starved: list[Session] = []  # sessions that got no message because of those
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self.most_connections = 0
@@ -175,11 +176,13 @@ class Dispatcher:
             self._expire(key, ref, reply)
         recalled = taken = 0
         if not self._is_draining and self._bodies < BODIES_AT_ONCE:
+            starved, self._starved = self._starved, []
+            for session in starved:
+                session.resume()
             for slot in scheduler.recall(now, SLOTS_AT_ONCE):
                 recalled += 1
-                session = self._sessions.get(slot)
-                if session is not None:
-                    session.resume()
+                if slot in self._sessions:
+                    self._sessions[slot].resume()
             for slot in scheduler.take(now, SLOTS_AT_ONCE):
                 taken += 1
                 self._start(slot)
@@ -258,6 +261,7 @@ class Dispatcher:
 
     def next_attempt(self, session: Session) -> Attempt | None:
         if self._bodies >= BODIES_AT_ONCE:
+            self._starved.append(session)
             return None
         attempt = next_attempt(self._scheduler, self._store, self._signer, session, self._clock)
         if attempt is None:
@@ -275,6 +279,8 @@ class Dispatcher:
 
     def closed(self, session: Session) -> None:
         self._sessions.pop(session.slot, None)
+        if session.is_host_unwanted:
+            self._opener.avoid(session.connection)
         self._scheduler.release(session.slot, self._clock.now())
         self._changed.set()
         self.wake()

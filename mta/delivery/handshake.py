@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -291,6 +292,6 @@ def _server_reply(error: SMTPResponseException) -> Reply:
 
 def _words(error: BaseException) -> str:
     """An exception in a few harmless words."""
-    if isinstance(error, OSError) and error.strerror:
-        return parse_text(error.strerror.encode())[:200]
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)  # the event loops put words of their own into strerror
     return parse_text(str(error).encode("utf-8", "replace"))[:200] or type(error).__name__

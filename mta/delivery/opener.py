@@ -99,6 +99,10 @@ class Opener:
             return connection
         return None
 
+    def avoid(self, connection: Connection) -> None:
+        """Leave that host alone for a while: a rule, or its 421, sends us to the next one."""
+        self._dialer.avoid(connection)
+
     async def _no_route(self, slot: Slot, error: RouteError) -> None:
         log.info("queue=%s event=no-route error=%r", slot.key, str(error))
         if error.temporary:

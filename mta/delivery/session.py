@@ -101,6 +101,7 @@ class Session(asyncio.Protocol):
         self.delivered = 0  # recipients
         self.errors = 0  # recipients refused
         self.is_resting = False
+        self.is_host_unwanted = False
         self._supply = supply
         self._clock = clock
         self._loop = loop
@@ -145,6 +146,11 @@ class Session(asyncio.Protocol):
         self._is_draining = True
         if self.is_resting:
             self._guarded(self._quit)
+
+    def leave_host(self) -> None:
+        """Finish here, and go to another host next time."""
+        self.is_host_unwanted = True
+        self.drain()
 
     def cut(self) -> None:
         """Stop now: what has not passed its final dot counts as never tried; the rest is waited for."""

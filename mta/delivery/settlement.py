@@ -47,7 +47,7 @@ DELETED = internal_reply(550, "5.0.0", "deleted by administrator")
 
 # Plain names and numbers: an enum's operators cost more than what they decide.
 _DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
-_SUCCESS = int(Notify.SUCCESS)
+_SUCCESS, _DELAY = int(Notify.SUCCESS), int(Notify.DELAY)
 
 
 class Books(Protocol):
@@ -74,8 +74,9 @@ class Categories(Protocol):
     def category(self, status: str, diag: str) -> str: ...
 
 
-#: Called for every final failure, and for `relayed` when the sender asked for SUCCESS: envelope, index of the
-#: recipient, what happened, and the number of the message. It decides whether a DSN is due.
+#: Called for every final failure, for `relayed` where the sender asked for SUCCESS, and for each deferral
+#: where it asked for DELAY: envelope, index of the recipient, what happened, number of the message. It
+#: decides whether a DSN is due.
 Returns = Callable[[Envelope, int, Event, int], None]
 
 
@@ -195,7 +196,7 @@ class Settlement:
         judgement = self._judge(session, outcome)
         self.take_measures(slot, judgement, outcome.reply, now)
         if judgement.skips_host:
-            session.drain()
+            session.leave_host()
         self._settle(
             slot,
             attempt.envelope,
@@ -219,6 +220,8 @@ class Settlement:
             None if is_lost and not session.completed else stage,
             reply,
         )
+        if judgement is RETRY_QUEUE and reply.code == 421 and session.policy.mx_unavailable_on_421:
+            return Judgement(Reaction.RETRY_NOW, skips_host=True)
         if judgement is RETRY_QUEUE and session.delivered and reply.code == 421:
             # "Enough for one connection": the next one finds out whether it is more than that.
             return RETRY_RECIPIENT
@@ -304,27 +307,27 @@ class Settlement:
             self._bounce(envelope, ref, key, facts, reply, "4.4.7", MESSAGE_EXPIRED)
         else:
             self._deferred += 1
-            encoded = None
-            if "t" not in self._policies(key).disabled_records:
-                event = self._event(
-                    "t",
-                    envelope,
-                    ref & RECIPIENT_MASK,
-                    key,
-                    facts,
-                    action="delayed",
-                    status=_temporary(status),
-                    reply=reply,
-                    category=self._categories().category(_temporary(status), str(reply)),
-                    first_attempt=started_at if settled.attempts == 1 else 0.0,
-                )
-                encoded = encode_event(event)
+            event = self._event(
+                "t",
+                envelope,
+                ref & RECIPIENT_MASK,
+                key,
+                facts,
+                action="delayed",
+                status=_temporary(status),
+                reply=reply,
+                category=self._categories().category(_temporary(status), str(reply)),
+                first_attempt=started_at if settled.attempts == 1 else 0.0,
+            )
+            if envelope.recipients[ref & RECIPIENT_MASK].notify & _DELAY and envelope.originator:
+                self._returns(envelope, ref & RECIPIENT_MASK, event, ref >> RECIPIENT_BITS)
+            is_recorded = "t" not in self._policies(key).disabled_records
             self._store.defer(
                 ref >> RECIPIENT_BITS,
                 ref & RECIPIENT_MASK,
                 attempts=settled.attempts,
                 due=settled.due,
-                event=encoded,
+                event=encode_event(event) if is_recorded else None,
             )
 
     def _bounce(

@@ -1,9 +1,9 @@
 """An SMTP server on a real socket that behaves well until its script says otherwise.
 
 A script says what happens at a point of the conversation: `banner`, `EHLO`, `HELO`, `STARTTLS`, `AUTH`,
-`MAIL`, `RCPT`, `DATA`, `dot`, `RSET`, `QUIT`, and `body` (when the body begins to come in). At each point
-stands one action or a tuple of actions; a list gives one entry per occurrence and the usual behaviour after
-its end. A plain string is a reply line (CRLF is added).
+`answer` (to 334), `MAIL`, `RCPT`, `DATA`, `body` (when it begins to come in), `dot`, `RSET`, `QUIT`.
+At each point stands one action or a tuple of actions; a list gives one entry per occurrence and the usual
+behaviour after its end. A plain string is a reply line (CRLF is added).
 
     Script(MAIL="250 ok", RCPT=["250 ok", "550 5.1.1 no"], dot=("250 ok", CLOSE))
 
@@ -136,7 +136,7 @@ class ScriptedServer:
         return any(command.startswith(verb) for command in self.commands)
 
     async def __aenter__(self) -> ScriptedServer:
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -236,7 +236,10 @@ class _Talk:
         elif verb == "QUIT":
             await self.point("QUIT", ("221 2.0.0 bye", CLOSE))
         elif verb == "AUTH":
-            await self.point("AUTH", "235 2.7.0 welcome")
+            said = await self.point("AUTH", "235 2.7.0 welcome")
+            while said.startswith("334"):
+                await self.reader.readline()
+                said = await self.point("answer", "235 2.7.0 welcome")
         else:
             await self.say("500 5.5.2 what?")
 
@@ -278,21 +281,13 @@ class _Talk:
             await self.point("body", SILENT)
             await self.reader.readuntil(b".\r\n")
             return
-        body = b""
-        while not (body == b".\r\n" or body.endswith(b"\r\n.\r\n")):
-            body += await self.reader.readuntil(b"\r\n") if not body else await self._until_dot()
-        current.body = body
-        await self.point("dot", "250 2.0.0 queued")
-
-    async def _until_dot(self) -> bytes:
-        got = b""
-        while True:
-            line = await self.reader.readline()
-            if not line:
+        lines: list[bytes] = []
+        while not lines or lines[-1] != b".\r\n":
+            lines.append(await self.reader.readline())
+            if not lines[-1]:
                 raise _Gone
-            got += line
-            if line == b".\r\n" or len(got) > 1 << 20:
-                return got
+        current.body = b"".join(lines)
+        await self.point("dot", "250 2.0.0 queued")
 
     async def point(self, name: str, usual: Step) -> str:
         """Do what the script says here; returns the reply line, if it was one."""
