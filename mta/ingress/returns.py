@@ -101,6 +101,7 @@ class Returns:
         self._gathering: dict[tuple[int, Action], _Gathering] = {}
         self._outbox: deque[Submission] = deque()
         self._open = 0
+        self._limit = OPEN_LIMIT
         self._resume: asyncio.TimerHandle | None = None
         self._told: dict[tuple[int, int], None] = {}
         self._sent = self._dropped = 0
@@ -135,6 +136,14 @@ class Returns:
     def stats(self) -> ReturnsStats:
         waiting = len(self._gathering) + len(self._outbox) + self._open
         return ReturnsStats(self._sent, self._dropped, waiting)
+
+    def flush(self) -> None:
+        """Hand everything that waits to the spool now, before its last commit."""
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        self._limit = OUTBOX_LIMIT + OPEN_LIMIT
+        self._gathered()
 
     def close(self) -> None:
         """Take nothing up any more; what waits is lost, as its outcomes are not settled twice."""
@@ -221,7 +230,7 @@ class Returns:
 
     def _submit(self) -> None:
         """Hand reports to the spool, not too many at once."""
-        while self._outbox and self._open < OPEN_LIMIT and self._resume is None:
+        while self._outbox and self._open < self._limit and self._resume is None:
             submission = self._outbox.popleft()
             self._open += 1
             self._accept(submission, partial(self._accepted, submission))

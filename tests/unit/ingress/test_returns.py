@@ -298,3 +298,16 @@ async def test_closing_lets_go_of_what_waits(desk: Desk) -> None:
     desk.returns.close()
 
     assert desk.returns.stats().waiting == 0
+
+
+async def test_everything_goes_to_the_spool_before_its_last_commit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_LIMIT", 2)
+    desk.partition.is_held = True
+    for message in range(10):
+        desk.returns(envelope(), 0, event(), message)
+
+    desk.returns.flush()
+
+    assert len(desk.partition.waiting) == 10
