@@ -101,7 +101,7 @@ class Returns:
         self._gathering: dict[tuple[int, Action], _Gathering] = {}
         self._outbox: deque[Submission] = deque()
         self._open = 0
-        self._limit = OPEN_LIMIT
+        self._is_leaving = False
         self._resume: asyncio.TimerHandle | None = None
         self._told: dict[tuple[int, int], None] = {}
         self._sent = self._dropped = 0
@@ -142,7 +142,7 @@ class Returns:
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
-        self._limit = OUTBOX_LIMIT + OPEN_LIMIT
+        self._is_leaving = True
         self._gathered()
 
     def close(self) -> None:
@@ -230,7 +230,7 @@ class Returns:
 
     def _submit(self) -> None:
         """Hand reports to the spool, not too many at once."""
-        while self._outbox and self._open < self._limit and self._resume is None:
+        while self._outbox and self._resume is None and (self._open < OPEN_LIMIT or self._is_leaving):
             submission = self._outbox.popleft()
             self._open += 1
             self._accept(submission, partial(self._accepted, submission))
