@@ -38,10 +38,8 @@ def limited(queue: DeliveryQueue, permits: Permits, now: float) -> str:
             name(queue, "max-msg-rate"), active.max_msg_rate, queue.message_window.lifts_at(now), now
         )
     if vmta.rate_lifts_at(now) > now:
-        rate = vmta.policy.max_smtp_msg_rate
-        return used_up(
-            "max-smtp-msg-rate", rate, vmta.rate_lifts_at(now), now, f" of virtual MTA {vmta.name}"
-        )
+        rate, whose = vmta.policy.max_smtp_msg_rate, f" of virtual MTA {vmta.name}"
+        return used_up("max-smtp-msg-rate", rate, vmta.rate_lifts_at(now), now, whose)
     if queue.slots >= active.max_smtp_out:
         return f"{name(queue, 'max-smtp-out')} {active.max_smtp_out}: all its connections are in use."
     if now < queue.open_after:

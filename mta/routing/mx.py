@@ -19,6 +19,8 @@ HOSTS_LIMIT = 20
 
 NULL_MX = "."
 
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 def exchange_levels(domain: str, records: Iterable[MxRecord], random: Random) -> list[list[str]]:
     """The hosts by preference, best first, in random order among equals (RFC 5321 5.1).
@@ -96,7 +98,7 @@ def reason_forbidden(ip: str) -> str:
     """
     address = ipaddress.ip_address(ip)
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        inner = embedded(address)
         if inner is not None:
             return reason_forbidden(str(inner))
     if address.is_loopback:
@@ -107,6 +109,14 @@ def reason_forbidden(ip: str) -> str:
         return "link-local"
     if address.is_multicast:
         return "multicast"
-    if address.is_private or (address.version == 6 and address.is_site_local):
-        return "private"
-    return "reserved" if address.is_reserved else ""
+    if address.is_reserved:
+        return "reserved"
+    return "" if address.is_global else "private"
+
+
+def embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for: mapped, 6to4, Teredo, NAT64 (RFC 6052)."""
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)

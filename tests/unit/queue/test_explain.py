@@ -103,7 +103,8 @@ def test_disabled_sources() -> None:
     desk.scheduler.apply(slot, NOW, Measure(MeasureKind.DISABLE_SOURCE, 60.0))
     desk.scheduler.release(slot, NOW)
     assert desk.scheduler.explain(A, NOW) == (
-        "This queue may use no source address of virtual MTA v1; the first comes back at 22:14:20 UTC, in 60s."
+        "This queue may use no source address of virtual MTA v1; "
+        "the first comes back at 22:14:20 UTC, in 60s."
     )
 
 
