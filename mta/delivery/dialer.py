@@ -62,8 +62,7 @@ class Dialer:
                 are_all_refusals = are_all_refusals and failure.is_refusal
                 self.note_bad(target)
         if last is None:
-            words = "every host wants us elsewhere" if targets else "no address to connect to"
-            raise DialFailure(internal_reply(451, "4.4.4", words))
+            raise DialFailure(internal_reply(451, "4.4.4", self._why_none(targets)))
         last.is_refusal = are_all_refusals
         raise last
 
@@ -115,6 +114,11 @@ class Dialer:
         if not self._bad or len(targets) < 2:
             return list(targets)
         return sorted(targets, key=lambda target: self._is_in(self._bad, target))
+
+    def _why_none(self, targets: Sequence[TargetLike]) -> str:
+        if any(self._is_in(self._avoided, target) for target in targets):
+            return "every host wants us elsewhere"
+        return "no address of the source address's family" if targets else "no address to connect to"
 
     def _is_in(self, memory: dict[tuple[str, int], float], target: TargetLike) -> bool:
         return memory.get((target.ip, target.port), 0.0) > self._clock.now()

@@ -192,6 +192,8 @@ class Dispatcher:
             self._arm(now)
 
     def _arm(self, now: float) -> None:
+        if self._is_draining or self._bodies >= BODIES_AT_ONCE:
+            return  # nothing could be done about it; there will be a wake
         when = self._scheduler.next_deadline(now)
         if when is None:
             return

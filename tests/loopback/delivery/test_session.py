@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mta.delivery.session import HIGH_WATER
-from mta.queue.policy import QueuePolicy
+from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
+from mta.routing.router import Target
 from mta.smtp.transaction import internal_reply
+from tests.support.certificates import make_certificate, server_context
 from tests.support.delivery_rig import BODY, HASTY, PATIENT, DeliveryRig
 from tests.support.scripted_server import (
     CLOSE,
@@ -335,8 +338,6 @@ async def test_a_signature_that_comes_after_the_connection_went_is_ignored() -> 
 
 
 async def test_the_connection_comes_from_the_virtual_mtas_address_with_its_name() -> None:
-    from mta.queue.policy import EgressSource, VmtaPolicy
-
     vmta = VmtaPolicy(sources=(EgressSource("127.0.0.7", "seven.example.com"),))
     async with ScriptedServer() as server, DeliveryRig([server.port], vmta=vmta) as rig:
         rig.admit()
@@ -434,3 +435,61 @@ async def test_its_status_line_says_what_it_waits_for() -> None:
         session.abort(internal_reply(451, "4.4.2", "enough"))
         assert "over" in repr(session)
         await asyncio.wait_for(rig.until(1), 5)
+
+
+# -- other ways to the same end ----------------------------------------------------------------------------
+
+
+async def test_over_tls_everything_is_the_same(tmp_path: Path) -> None:
+    script = Script(offers=("PIPELINING", "STARTTLS"))
+    context = server_context(make_certificate(tmp_path))
+    bodies = [BODY, LONG, b"..\r\n", LONG * 2, BODY]
+    async with ScriptedServer(script, tls=context) as server, DeliveryRig([server.port]) as rig:
+        for body in bodies:
+            rig.admit(body=body)
+        events = await rig.until(len(bodies))
+        await rig.until_idle()
+
+    assert [attempt.body for attempt in server.accepted] == [body + b".\r\n" for body in bodies]
+    assert {attempt.tls for attempt in server.accepted} == {True}
+    assert server.connections == 1
+    assert verbs(server)[-1] == "QUIT"
+    assert {(event.tls_protocol, event.tls_cipher[:4]) for event in events} == {("TLSv1.3", "TLS_")}
+
+
+@pytest.mark.parametrize("how", [CLOSE, RESET, HANG])
+async def test_over_tls_a_lost_connection_loses_nobody(how: object, tmp_path: Path) -> None:
+    script = Script(offers=("PIPELINING", "STARTTLS"), dot=how)
+    context = server_context(make_certificate(tmp_path))
+    policy = HASTY if how is HANG else PATIENT
+    async with (
+        ScriptedServer(script, tls=context) as server,
+        DeliveryRig([server.port], policy=policy) as rig,
+    ):
+        rig.admit()
+        event = (await rig.until(1))[0]
+
+    assert (event.type, event.dsn_status) == ("t", "4.4.2")
+    assert rig.settlement.stats().uncertain == 1
+
+
+async def test_over_ipv6_too() -> None:
+    async with ScriptedServer(host="::1") as server, DeliveryRig([]) as rig:
+        rig.routes.targets = (Target("mx.example.net", "::1", server.port, 0),)
+        rig.vmta = VmtaPolicy(sources=(EgressSource("::1", "six.example.com"),))
+        rig.admit()
+        event = (await rig.until(1))[0]
+
+    assert event.delivery_source_ip == event.delivery_destination_ip == "::1"
+    assert event.dsn_mta == "mx.example.net (::1)"
+
+
+async def test_a_thousand_recipients_go_in_one_transaction() -> None:
+    names = [f"recipient-number-{n:04}@example.net" for n in range(1000)]
+    async with ScriptedServer(Script(RCPT=["550 5.1.1 no"])) as server, DeliveryRig([server.port]) as rig:
+        rig.admit(*names)
+        await rig.until(1000)
+
+    assert len(server.accepted) == 1
+    assert server.accepted[0].recipients == names[1:]
+    assert rig.kinds() == ["b"] + ["d"] * 999
