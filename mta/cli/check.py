@@ -11,6 +11,7 @@ from mta.cli.output import counted
 from mta.config.lint import Machine, lint
 from mta.config.load import Loaded
 from mta.config.problems import Problem, Severity
+from mta.delivery.keyring import KeyRing
 
 __all__ = ["as_data", "check", "find_problems"]
 
@@ -55,7 +56,10 @@ def find_problems(loaded: Loaded) -> tuple[Problem, ...]:
     """The problems of loading and, when the configuration can be used, the warnings about what it says."""
     if loaded.snapshot is None:
         return loaded.problems
-    found = tuple(dict.fromkeys((*loaded.problems, *lint(loaded.snapshot, Machine.here()))))
+    snapshot = loaded.snapshot
+    # The server refuses to start with keys that can't sign, so they belong to its configuration.
+    keys = KeyRing.problems(snapshot)
+    found = tuple(dict.fromkeys((*loaded.problems, *keys, *lint(snapshot, Machine.here()))))
     rank = {file: index for index, file in enumerate(loaded.snapshot.files)}
     return tuple(sorted(found, key=lambda problem: (rank.get(problem.file, len(rank)), problem.line)))
 

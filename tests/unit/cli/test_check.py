@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mta.cli.check import find_problems
 from mta.cli.main import main
+from mta.config.load import load
+from mta.config.problems import Severity
 
 FINE = """\
 host-name mail.example.com
@@ -75,3 +78,18 @@ def test_a_file_that_is_not_there_is_an_error_of_the_configuration(
 def test_quiet_is_silent_about_what_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--quiet", config(tmp_path, FINE + "pid-file /run/x\n")]) == 0
     assert "pid-file" not in capsys.readouterr().out
+
+
+def test_a_key_that_cannot_sign_is_found_before_the_server_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----\n")
+    (tmp_path / "bad.pem").chmod(0o600)
+    config = tmp_path / "mta.conf"
+    config.write_text(
+        "host-name mta.example.org\nsmtp-listener 127.0.0.1:2525\nspool spool\n"
+        f"domain-key s1, example.org, {tmp_path}/bad.pem\n"
+    )
+
+    loaded = load(config)
+    problems = [problem for problem in find_problems(loaded) if "bad.pem" in problem.text]
+
+    assert [(problem.line, problem.severity) for problem in problems] == [(4, Severity.ERROR)]
