@@ -160,14 +160,11 @@ class Worker:
         """Take, keep and deliver mail until `stop` or `drain` is through."""
         try:
             async with asyncio.TaskGroup() as company:
-                delivery = company.create_task(self.dispatcher.run())
+                company.create_task(self.dispatcher.run())
                 recovery = company.create_task(self._recover())
-                await asyncio.wait(
-                    {delivery, company.create_task(self._stopped.wait())},
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                # Delivery may be through before the last client is: the spool stays open for both.
+                await self._stopped.wait()
                 recovery.cancel()
-                self._stopped.set()
         finally:
             self.signer.close()
             self.partition.close()
@@ -180,6 +177,8 @@ class Worker:
         async with asyncio.TaskGroup() as company:
             company.create_task(self.dispatcher.drain(deadline))
             company.create_task(self.listener.drained(seconds * DRAIN_SHARE))
+        # Reports that still wait for the spool belong to outcomes that are about to be settled.
+        self.returns.flush()
         await self._flush()
         self._stopped.set()
 

@@ -1,0 +1,150 @@
+"""A whole worker in the test's process, on a clock that the test moves, with a receiver and a name server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+from mta.config.load import load_text
+from mta.message.event import Event, decode_event
+from mta.queue.entries import Entry
+from mta.queue.key import QueueKey
+from mta.service.worker import Worker
+from mta.sink.counters import Delivery
+from mta.sink.nameserver import Nameserver
+from mta.sink.receiver import Receiver, ReceiverOptions
+from mta.sink.script import parse_script
+from mta.sink.zone import Zone
+from mta.spool.settlelog import Cursor, EventReader
+from tests.support.injector import Injector
+from tests.support.moved_clock import MovedClock
+
+__all__ = ["Workshop"]
+
+SECONDS = 20.0
+
+
+class Workshop:
+    """`async with Workshop(tmp_path, ...) as shop`. `rules` is the receiver's script, `within` goes into
+    `<domain *>` and `extra` behind it; `domains` all lead to the receiver."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        rules: str = "",
+        within: str = "",
+        extra: str = "",
+        domains: tuple[str, ...] = ("example.com", "example.org"),
+    ) -> None:
+        self.directory = directory
+        self.deliveries: list[Delivery] = []
+        self.options = ReceiverOptions(script=parse_script(rules), delivered=self.deliveries.append)
+        self.receiver = Receiver(self.options)
+        self._zone = Zone()
+        for domain in domains:
+            self._zone.add(domain, f"MX 10 mx.{domain}.")
+            self._zone.add(f"mx.{domain}", "A 127.0.0.1")
+        self._within = within
+        self._extra = extra
+        self._events: list[Event] = []
+        self._cursor = Cursor()
+
+    async def __aenter__(self) -> Workshop:
+        await self.receiver.start()
+        self.nameserver = Nameserver(self._zone)
+        await self.nameserver.start()
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.setblocking(False)
+        self.port: int = sock.getsockname()[1]
+        self.clock = MovedClock()
+        loaded = load_text(self._text())
+        assert loaded.snapshot is not None, loaded.problems
+        spool = self.directory / "spool"
+        spool.mkdir(mode=0o700, exist_ok=True)
+        self.worker = Worker(loaded.snapshot, name="0", clock=self.clock, loop=asyncio.get_running_loop())
+        self._log = EventReader(self.worker.partition.directory)
+        await self.worker.start([sock])
+        self._life = asyncio.create_task(self.worker.run())
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        async with asyncio.timeout(SECONDS):
+            await self.worker.stop()
+            await self._life
+        self._log.close()
+        self.receiver.close()
+        self.nameserver.close()
+
+    def _text(self) -> str:
+        host, port = self.nameserver.address
+        return f"""
+host-name mta.example.org
+postmaster postmaster@example.org
+smtp-listener 127.0.0.1:{self.port}
+name-server {host}:{port}
+<source 127.0.0.1>
+    always-allow-relaying yes
+</source>
+<domain *>
+    default-smtp-port {self.receiver.port}
+    allow-loopback-mx yes
+    {self._within}
+</domain>
+<spool {self.directory}/spool>
+</spool>
+{self._extra}
+"""
+
+    def injector(self, **options: object) -> Injector:
+        return Injector(self.port, **options)  # type: ignore[arg-type]
+
+    async def submit(self, *, count: int = 1, **options: object) -> list[str]:
+        """Hand messages in over SMTP; returns the recipients, all of them acknowledged."""
+        load = self.injector(sessions=1, messages=count, **options)
+        await load.run()
+        assert not load.refusals
+        return sorted(load.acknowledged)
+
+    def events(self, *types: str) -> list[Event]:
+        """What the settle log says so far, as the events process will read it."""
+        found, self._cursor = self._log.read(self._cursor, 10_000)
+        self._events += [decode_event(event) for event in found if event]
+        return [event for event in self._events if not types or event.type in types]
+
+    async def until_events(self, count: int, *types: str) -> list[Event]:
+        """Wait until there are so many events of these types, then return them; more are a failure."""
+        async with asyncio.timeout(SECONDS):
+            while len(found := self.events(*types)) < count:
+                await self.turn()
+        assert len(found) == count, found
+        return found
+
+    async def until_idle(self) -> None:
+        """Wait until no connection is open: what could be tried has been tried."""
+        async with asyncio.timeout(SECONDS):
+            while any(self.worker.dispatcher.stats()):
+                await self.turn()
+
+    async def turn(self) -> None:
+        """Let something happen."""
+        passed = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.005, passed.set)
+        await passed.wait()
+
+    async def at(self, when: float) -> None:
+        """Let it be `when`, and everything happen that is due then."""
+        self.clock.move_to(when)
+        self.worker.dispatcher.wake()
+        await self.turn()
+        await self.until_idle()
+
+    def waiting(self, domain: str = "example.com", vmta: str = "{default}") -> list[Entry]:
+        """What waits in a queue."""
+        return self.worker.scheduler.entries(QueueKey(domain, vmta))
+
+    @property
+    def attempts(self) -> int:
+        """Transactions that the receiver has seen, whatever became of them (MAIL commands)."""
+        return self.receiver.totals.connections
