@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,20 @@ def free_port() -> int:
         return port
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone (or only waits for its parent to notice)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 class World:
-    """A receiver that remembers recipients, DNS that leads every given domain to it, and the service."""
+    """A receiver that remembers recipients, DNS that leads every given domain to it, and the service.
+
+    `extra` is added to the configuration, `within` to its `<domain *>`. `wrapper` stands before the command
+    that starts the service, `environment` is added to its environment.
+    """
 
     def __init__(
         self,
@@ -41,10 +54,14 @@ class World:
         domains: tuple[str, ...] = ("example.com",),
         options: ReceiverOptions | None = None,
         spool: Path | None = None,
+        within: str = "",
+        wrapper: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
         self.spool = spool or directory / "spool"
         self.received: Counter[str] = Counter()
+        self.arrivals: list[tuple[float, str]] = []  # the loop's time, recipient
         self.deliveries: list[Delivery] = []
         self.options = options or ReceiverOptions(with_bodies=False)
         self.options.delivered = self._remember
@@ -57,17 +74,26 @@ class World:
         self.port = free_port()
         self.config = directory / "mta.conf"
         self._extra = extra
+        self._within = within
+        self._wrapper = tuple(wrapper)
+        self._environment = {**os.environ, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
 
     def _remember(self, delivery: Delivery) -> None:
+        now = asyncio.get_running_loop().time()
         self.deliveries.append(delivery)
         self.received.update(delivery.recipients)
+        self.arrivals += [(now, recipient) for recipient in delivery.recipients]
 
     async def __aenter__(self) -> World:
         await self.receiver.start()
         await self.nameserver.start()
         self.write_config()
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -97,20 +123,39 @@ name-server {host}:{port}
     allow-loopback-mx yes
     max-smtp-out 20
     retry-after 1s
+    {self._within}
 </domain>
 <spool {self.spool}>
 </spool>
 <acct-file {self.directory}/acct.csv>
     records d, b, t, tq, r
+    record-fields d *, queueId, recordId
+    record-fields b *, queueId, recordId
+    record-fields t *, queueId, recordId
+    record-fields r *, queueId, recordId
 </acct-file>
 {self._extra if extra is None else extra}
 """
         )
 
     async def start(self) -> None:
-        """Start the service in a process group of its own and wait until it serves."""
+        """Start the service in a process group of its own and wait until it runs."""
+        await self.launch()
+        assert self._process is not None
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                try:
+                    if (await self.ask("show.status"))["status"] == "running":
+                        return
+                except (OSError, RuntimeError):
+                    assert self._process.returncode is None, self.log()
+                await asyncio.sleep(0.02)
+
+    async def launch(self) -> None:
+        """Start the service without waiting for anything."""
         log = open(self.directory / "service.log", "ab")  # noqa: SIM115 - the child writes here
         self._process = await asyncio.create_subprocess_exec(
+            *self._wrapper,
             sys.executable,
             "-m",
             "mta",
@@ -121,21 +166,29 @@ name-server {host}:{port}
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env=self._environment,
         )
         log.close()
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                try:
-                    await self.ask("show.status")
-                    return
-                except (OSError, RuntimeError):
-                    assert self._process.returncode is None, self.log()
-                await asyncio.sleep(0.05)
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    async def children(self) -> dict[str, int]:
+        """The process ids of the children by name (`worker-0`, `events`)."""
+        return {row["id"]: row["pid"] for row in (await self.ask("show.workers"))["worker"]}
+
+    async def waiting(self) -> int:
+        """Recipients that the spool still holds."""
+        found: int = (await self.ask("show.status"))["spool"]["totalRcp"]
+        return found
+
+    async def until_empty(self, seconds: float = START_SECONDS) -> None:
+        """Wait until nothing waits in the spool."""
+        async with asyncio.timeout(seconds):
+            while await self.waiting():
+                await asyncio.sleep(0.02)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Signal the whole process group: supervisor, worker, events."""
@@ -170,7 +223,7 @@ name-server {host}:{port}
             raise RuntimeError(answer["error"])
         return answer["data"]
 
-    async def until(self, condition: Any, seconds: float = START_SECONDS) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = START_SECONDS) -> None:
         """Wait until `condition()` is true; a failure shows the service's log."""
         try:
             async with asyncio.timeout(seconds):
