@@ -141,7 +141,8 @@ class Opener:
                 drawn = take_stored(self._scheduler, self._store, slot, self._clock.now())
                 if drawn is None:
                     break
-                self._settlement.fail(slot, drawn.stored.envelope, drawn.refs, reply, facts)
+                refs, stored = drawn
+                self._settlement.fail(slot, stored.envelope, refs, reply, facts)
                 failed += 1
                 if failed % FAILED_AT_ONCE == 0:
                     await asyncio.sleep(0)

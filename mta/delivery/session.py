@@ -459,14 +459,15 @@ class Session(asyncio.Protocol):
         policy = self.policy
         attempt = self._awaiting[0] if self._awaiting else None
         if self._sending is not None:
-            self._set_deadline(now, policy.data_send_timeout)
+            deadline = now + policy.data_send_timeout
         elif attempt is not None and attempt.transaction.stage is _END:
-            self._set_deadline(now, policy.data_termination_timeout)
-            self._envelope_until = (
-                now + policy.data_termination_timeout + ENVELOPE_FACTOR * policy.command_timeout
-            )
+            deadline = now + policy.data_termination_timeout
+            self._envelope_until = deadline + ENVELOPE_FACTOR * policy.command_timeout
         else:
-            self._set_deadline(now, min(policy.command_timeout, self._envelope_until - now))
+            deadline = min(now + policy.command_timeout, self._envelope_until)
+        self._deadline = deadline
+        if deadline < self._timer_at:
+            self._arm(now)
 
     def _set_deadline(self, now: float, patience: float) -> None:
         self._deadline = deadline = now + patience

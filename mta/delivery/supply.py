@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mta.clock import Clock
 from mta.delivery.attempt import Attempt
@@ -62,15 +62,8 @@ class MessageSigner(Protocol):
     ) -> None: ...
 
 
-class Drawn(NamedTuple):
-    """Recipients of one message, with the message."""
-
-    refs: list[int]
-    stored: Stored
-
-
-def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> Drawn | None:
-    """Draw the next message that can be read; None when there is none now.
+def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> tuple[list[int], Stored] | None:
+    """Draw the next message that can be read: its references, and itself. None when there is none now.
 
     A damaged one is left to the spool's quarantine: its recipients leave the queue, but nothing is recorded
     as failed, so that whoever repairs it gets it back. One that can't be read otherwise is tried later.
@@ -78,7 +71,7 @@ def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> Drawn
     while refs := scheduler.draw(slot, now):
         message = refs[0] >> RECIPIENT_BITS
         try:
-            return Drawn(refs, store.load(message))
+            return refs, store.load(message)
         except SpoolCorrupt as error:
             log.error("message=%d event=damaged error=%r", message, str(error))
             reaction = Reaction.FAILED
@@ -98,7 +91,8 @@ def next_attempt(
     drawn = take_stored(scheduler, store, session.slot, now)
     if drawn is None:
         return None
-    refs, (envelope, body) = drawn.refs, (drawn.stored.envelope, drawn.stored.body)
+    refs, stored = drawn
+    envelope, body = stored.envelope, stored.body
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
     domain = session.slot.key.domain
     head = signer.headers(envelope, body, attempt.message, domain)
