@@ -1,0 +1,53 @@
+"""What a million waiting recipients cost."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import pytest
+
+from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.policy import QueuePolicy, VmtaPolicy
+from mta.queue.scheduler import Scheduler
+
+NOW = 1_700_000_000.0
+MILLION = 1_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("wait", "queues"), [(None, 1000), (600.0, 1000), (None, 1)])
+def test_a_million_recipients_cost_at_most_twenty_bytes_each(wait: float | None, queues: int) -> None:
+    """All ready; all deferred over an hour; all in one queue. Queues themselves are counted apart."""
+    scheduler = Scheduler(
+        policies=lambda key: QueuePolicy(), vmtas=lambda name: VmtaPolicy(), total_max_smtp_out=100
+    )
+    keys = [QueueKey(f"d{number}.example", "v1") for number in range(queues)]
+    # Deferred ones lie in the buckets of one hour, as `retry-recipients-after` leaves them.
+    for number, key in enumerate(keys * 2):
+        due = None if wait is None else NOW + wait * (1 + number % 2)
+        scheduler.admit(key, number << RECIPIENT_BITS, NOW, received=NOW, due=due)
+    gc.collect()
+    tracemalloc.start()
+    for number in range(MILLION):
+        due = None if wait is None else NOW + wait + number % 600
+        scheduler.admit(keys[number % queues], number << RECIPIENT_BITS, NOW, received=NOW, due=due)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert used / MILLION <= 20
+
+
+def test_a_queue_itself_is_small() -> None:
+    scheduler = Scheduler(
+        policies=lambda key: QueuePolicy(), vmtas=lambda name: VmtaPolicy(), total_max_smtp_out=100
+    )
+    keys = [QueueKey(f"d{number}.example", "v1") for number in range(2000)]
+    gc.collect()
+    tracemalloc.start()
+    for number, key in enumerate(keys):
+        scheduler.admit(key, number << RECIPIENT_BITS, NOW, received=NOW)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert used / len(keys) <= 3000
