@@ -108,17 +108,18 @@ class ReadyEntries:
         ref = refs[head]
         message = ref >> RECIPIENT_BITS
         taken = [ref]
+        into[ref] = words[head]
         tail = head + 1
-        if tail < end and limit > 1:
+        if tail < end and refs[tail] >> RECIPIENT_BITS == message:
             stop = min(end, head + limit)
-            while tail < stop and refs[tail] >> RECIPIENT_BITS == message:
-                taken.append(refs[tail])
+            while tail < stop and (ref := refs[tail]) >> RECIPIENT_BITS == message:
+                taken.append(ref)
+                into[ref] = words[tail]
                 tail += 1
-        for position in range(head, tail):
-            word = words[position]
-            if base:
-                word = ((word >> 32) + base & ATTEMPTS_MASK) << 32 | word & RECEIVED_MASK
-            into[refs[position]] = word
+        if base:
+            for ref in taken:
+                word = into[ref]
+                into[ref] = ((word >> 32) + base & ATTEMPTS_MASK) << 32 | word & RECEIVED_MASK
         self.taken += tail - head
         if tail == end:
             self.runs = 0

@@ -230,6 +230,9 @@ class Scheduler:
             return Settled(attempts)
         if text:
             queue.note_reply(now, text)
+        slot.errors += 1
+        if slot.errors == queue.active.max_errors_per_connection and not slot.is_retired:
+            self._permits.retire(slot)
         if reaction is Reaction.FAILED:
             queue.failed += 1
             return Settled(attempts)

@@ -28,11 +28,12 @@ class Slot:
     """One connection's permit: who for, from where, and the recipients it has in hand.
 
     `is_retired` says that the connection should be closed as soon as what is in flight has ended: it has
-    carried `max-msg-per-connection`, its queue stopped, or another queue needs the permit. Then `draw` gives
-    nothing any more.
+    carried `max-msg-per-connection` or seen `max-errors-per-connection`, its queue has stopped, or another
+    queue needs the permit. Then `draw` gives nothing any more.
     """
 
     __slots__ = (
+        "errors",
         "has_settled",
         "in_flight",
         "is_retired",
@@ -55,6 +56,7 @@ class Slot:
         self.taken_at = now
         self.opened_at = 0.0
         self.messages = 0
+        self.errors = 0  # recipients refused on this connection
         self.state = SlotState.OPENING
         self.is_retired = False
         #: reference → attempts << 32 | received

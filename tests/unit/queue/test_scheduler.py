@@ -176,6 +176,20 @@ def test_max_msg_per_connection_retires_the_connection() -> None:
     assert desk.scheduler.draw(desk.connect(0.0), 0.0) == [ref(3)]
 
 
+def test_max_errors_per_connection_retires_the_connection() -> None:
+    desk = Desk(max_errors_per_connection=2)
+    desk.admit(A, 1, 2, 3, 4)
+    slot = desk.connect()
+
+    desk.attempt(slot, 0.0, FAILED)
+    desk.attempt(slot, 0.0, DELIVERED)
+    assert not slot.is_retired
+    desk.attempt(slot, 0.0, RETRY_RECIPIENT)
+
+    assert slot.is_retired
+    assert desk.scheduler.draw(slot, 0.0) == []
+
+
 def test_max_rcpt_per_message_splits_the_envelope() -> None:
     desk = Desk(max_rcpt_per_message=2)
     desk.admit(A, 1, recipients=5)
