@@ -20,10 +20,11 @@ from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
-from mta.errors import SpoolError
+from mta.errors import SpoolCorrupt, SpoolError
 from mta.spool.background import Background
 from mta.spool.batch import take_back
 from mta.spool.commit import Committer
+from mta.spool.heads import check_head
 from mta.spool.index import Index, Place
 from mta.spool.record import (
     RECORD_SIZE,
@@ -33,7 +34,6 @@ from mta.spool.record import (
     encode_accept,
     encode_deferral,
     encode_end,
-    is_sound,
     unpack_record,
 )
 from mta.spool.scan import Scanner
@@ -95,13 +95,16 @@ class MoveRecords:
         at, parts = start, list[bytes]()
         for message, place in self.rows:
             data = self.source.read_past_damage(place.length, place.at)
-            recipients = _sound_record(data, self.source, message)
-            if recipients is None:
+            try:
+                end = check_head(data, 0, self.source, message)
+            except SpoolCorrupt:
                 self.damaged.append(message)
                 continue
-            end = RECORD_SIZE + unpack_record(data, 0)[6]
             size, check, envelope = decode_accept_head(data[RECORD_SIZE:end])
-            kind = RecordKind.MOVED
+            if len(data) - end != size or crc32(data[end:]) != check:
+                self.damaged.append(message)
+                continue
+            kind, recipients = RecordKind.MOVED, unpack_record(data, 0)[5]
             parts += (
                 encode_accept(header.salt, header.number, kind, recipients, message, envelope, size, check),
                 data[end:],
@@ -120,21 +123,6 @@ class MoveRecords:
 
     def finished(self, error: SpoolError | None) -> None:
         self._finished(self, error)
-
-
-def _sound_record(data: bytes, segment: Segment, message: int) -> int | None:
-    """How many recipients the message in `data` has; None when head or body don't check out."""
-    if len(data) < RECORD_SIZE:
-        return None
-    check, salt, number, _, _, recipients, length, found = unpack_record(data, 0)
-    end = RECORD_SIZE + length
-    if (salt, number, found) != (segment.header.salt, segment.number, message) or end > len(data):
-        return None
-    if not is_sound(data, 0, check, end):
-        return None
-    size, body_check, _ = decode_accept_head(data[RECORD_SIZE:end])
-    is_whole = len(data) - end == size and crc32(data[end:]) == body_check
-    return int(recipients) if is_whole else None
 
 
 class Compaction:

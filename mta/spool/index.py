@@ -64,6 +64,15 @@ class Index:
         self.recipients += recipients
         self.bytes += length
 
+    def extend(self, rows: list[tuple[int, int, int, int, int]]) -> None:
+        """Many new messages at once, arguments as of `add`, in the order of their ids."""
+        if rows:
+            for column, values in zip(self._columns(), zip(*rows, strict=True), strict=True):
+                column.extend(array(column.typecode, values))
+            self.messages += len(rows)
+            self.recipients += sum(row[4] for row in rows)
+            self.bytes += sum(row[3] for row in rows)
+
     def merge(self, rows: list[tuple[int, int, int, int, int]]) -> None:
         """Messages in any order, arguments as of `add`: a restart finds moved ones so.
 

@@ -16,15 +16,14 @@ from zlib import crc32
 from mta.errors import SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.files import Files
+from mta.spool.heads import HeadReader, check_head
 from mta.spool.lock import lock_holder
 from mta.spool.quarantine import Damage
-from mta.spool.record import RECORD_SIZE, FileState, RecordKind, decode_accept_head, unpack_record
+from mta.spool.record import RECORD_SIZE, FileState, decode_accept_head
 from mta.spool.recovery import ACCEPT_FOLDER, survey
 from mta.spool.scan import HOLE, Scanner
 
 __all__ = ["Inspection", "Listed", "RecipientState", "Report", "as_file", "partitions_below"]
-
-_BODIES = (RecordKind.ACCEPT, RecordKind.MOVED)
 
 
 class RecipientState(NamedTuple):
@@ -113,10 +112,13 @@ class Inspection:
 
     def messages(self) -> Iterator[Listed]:
         """Every message that somebody waits for, oldest first; unreadable ones are left to `verify`."""
+        heads = HeadReader(self._segments)
         for message in self._found.index.all_waiting():
             try:
-                data = self._record(message)
-                size, _, encoded = decode_accept_head(data[0])
+                place = self._found.index.place(message)
+                if place is None:
+                    continue
+                size, _, encoded = decode_accept_head(heads.read(message, place))
                 envelope = decode_envelope(encoded)
             except (SpoolCorrupt, ValueError):
                 continue
@@ -182,9 +184,5 @@ class Inspection:
         if place is None or segment is None:
             raise SpoolCorrupt(f"message {message} is not in the spool")
         data = segment.read_past_damage(place.length, place.at)
-        if len(data) == place.length:
-            check, _, _, kind, _, _, length, its_message = unpack_record(data, 0)
-            end = RECORD_SIZE + length
-            if kind in _BODIES and its_message == message and crc32(data[4:end]) == check:
-                return data[RECORD_SIZE:end], data[end:]
-        raise SpoolCorrupt(f"record of message {message} does not match its checksum")
+        end = check_head(data, 0, segment, message)
+        return data[RECORD_SIZE:end], data[end:]

@@ -25,6 +25,7 @@ from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
 from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.batch import Done, Outcome, as_spool_error
 from mta.spool.commit import Committer
+from mta.spool.heads import HeadReader, check_head
 from mta.spool.index import Deferrals, Index, Place
 from mta.spool.lock import SpoolLock
 from mta.spool.marks import Marks
@@ -40,8 +41,6 @@ from mta.spool.record import (
     RecordKind,
     decode_accept_head,
     encode_deferral,
-    is_sound,
-    unpack_record,
 )
 from mta.spool.recovery import ACCEPT_FOLDER, SETTLE_FOLDER, Survey, survey
 from mta.spool.segment import Segment, SegmentSet, no_segment, size_range
@@ -188,14 +187,13 @@ class Partition:
         deferrals, self._deferrals = self._deferrals, None
         if deferrals is None:
             return
-        before = self._next
+        before, heads = self._next, HeadReader(self._accepts.in_use)
         for message in self._index.all_waiting():
             place = self._index.place(message) if message < before else None
             if place is None or not self._index.waiting(message):
                 continue
             try:
-                head, _ = self._read_head(message, place)
-                size, _, encoded = decode_accept_head(head)
+                size, _, encoded = decode_accept_head(heads.read(message, place))
                 envelope = decode_envelope(encoded)
             except (SpoolCorrupt, ValueError) as error:
                 logger.error("spool message unreadable message=%d why=%r", message, str(error))
@@ -386,15 +384,11 @@ class Partition:
             data = segment.read(place.length, place.at)
         except OSError as error:
             raise SpoolCorrupt(f"message {message} cannot be read: {error.strerror}") from error
-        if len(data) == place.length and place.length >= RECORD_SIZE:
-            check, salt, number, _, _, _, length, found = unpack_record(data, 0)
-            end = RECORD_SIZE + length
-            header = segment.header
-            if (salt, number, found) == (header.salt, header.number, message) and is_sound(
-                data, 0, check, end
-            ):
-                return data[RECORD_SIZE:end], data[end:]
-        raise self._damaged(message, place, f"record of message {message} does not match its checksum")
+        try:
+            end = check_head(data, 0, segment, message)
+        except SpoolCorrupt as error:
+            raise self._damaged(message, place, str(error)) from error
+        return data[RECORD_SIZE:end], data[end:]
 
     def _damaged(self, message: int, place: Place, why: str) -> SpoolCorrupt:
         """Put a message into quarantine; once it is safe there, nobody waits for it here any more."""

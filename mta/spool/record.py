@@ -73,6 +73,7 @@ __all__ = [
     "event_of",
     "is_sound",
     "record_mark",
+    "unpack_accept",
     "unpack_record",
 ]
 
@@ -94,6 +95,9 @@ _DEFER = struct.Struct("<QdI")
 RECORD_SIZE = _RECORD.size
 #: Bytes of an ACCEPT record beside envelope and body.
 ACCEPT_OVERHEAD = RECORD_SIZE + _ACCEPT.size
+
+#: (body length, body check) at the start of an ACCEPT or MOVED head.
+unpack_accept = _ACCEPT.unpack_from
 
 #: (check, salt, number, kind, spare, recipient, head length, message) of the record at an offset.
 unpack_record = _RECORD.unpack_from

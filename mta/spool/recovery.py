@@ -162,18 +162,22 @@ def _read_accepts(result: Survey, marks: MarksRead) -> None:
         if segment.header.state != FileState.IN_USE:
             continue
         number, last = segment.number, index.last
+        lowest, highest = segment.first, segment.last
+        rows: list[tuple[int, int, int, int, int]] = []
         for kind, at, recipients, message, _, follow in scan_file(segment, result, marks.accept):
             if kind == HOLE:
                 continue
             if kind == accept_kind and message > last:
-                index.add(message, number, at, follow - at, recipients)
+                rows.append((message, number, at, follow - at, recipients))
                 last = message
             else:
                 late.append((message, number, at, follow - at, recipients))
-            if message < segment.first:
-                segment.first = message
-            if message > segment.last:
-                segment.last = message
+            if message < lowest:
+                lowest = message
+            if message > highest:
+                highest = message
+        segment.first, segment.last = lowest, highest
+        index.extend(rows)
     index.merge(late)
 
 

@@ -16,8 +16,8 @@ from mta.spool.record import (
     RECORD_SIZE,
     FileHeader,
     RecordKind,
-    decode_accept_head,
     record_mark,
+    unpack_accept,
     unpack_record,
 )
 
@@ -57,7 +57,13 @@ class Scanner:
     def __iter__(self) -> Iterator[Found]:
         # The hot path of a restart with a million messages: local names, one buffer, no calls per record.
         read, limit, salt, number = self._read, self._limit, self._header.salt, self._header.number
-        unpack, check_of, record_size, end_kind = unpack_record, crc32, RECORD_SIZE, _END
+        accept_of, unpack, check_of, record_size, end_kind = (
+            unpack_accept,
+            unpack_record,
+            crc32,
+            RECORD_SIZE,
+            _END,
+        )
         at, base, buffer = self.end, self.end, b""
         while at + record_size <= limit:
             here = at - base
@@ -79,7 +85,7 @@ class Scanner:
                     follow = base + end
                     sound = True
                     if kind <= _MOVED:
-                        size, body_check, _ = decode_accept_head(head)
+                        size, body_check = accept_of(head)
                         follow += size
                         sound = follow <= limit and (
                             not self._bodies or self._is_body_sound(follow - size, size, body_check)
