@@ -26,8 +26,6 @@ from mta.sink.script import Script, parse_delay, parse_rule
 
 __all__ = ["sink"]
 
-#: How often the progress line, the counts and the record file are brought up to date, in seconds.
-REFRESH = 0.5
 TOP = 10
 
 
@@ -165,6 +163,7 @@ WRITABLE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "count_output", "--count-output", is_flag=True, help="Print the counters to stdout as they grow."
 )
+@click.option("refresh", "--refresh", type=Delay(), default="500ms", help="How often counters are shown.")
 @click.option("as_json", "--json", is_flag=True, help="Counters and summary as JSON.")
 @click.option("quiet", "--quiet", "-q", is_flag=True, help="No progress line.")
 def sink(**given: Any) -> None:
@@ -185,7 +184,16 @@ def sink(**given: Any) -> None:
         live=not given["quiet"] and not given["as_json"] and sys.stderr.isatty(),
     )
     try:
-        uvloop.run(serve(options, list(given["listen"]), display, recorder=recorder, until=given["until"]))
+        uvloop.run(
+            serve(
+                options,
+                list(given["listen"]),
+                display,
+                recorder=recorder,
+                until=given["until"],
+                refresh=given["refresh"],
+            )
+        )
     except OSError as error:
         raise click.ClickException(f"can't listen: {error}") from error
     finally:
@@ -311,6 +319,7 @@ async def serve(
     *,
     recorder: Recorder | None = None,
     until: int = 0,
+    refresh: float = 0.5,
 ) -> None:
     """Run until a signal (or the number of messages) ends it; then show the summary. OSError: no address."""
     stop = asyncio.Event()
@@ -328,7 +337,7 @@ async def serve(
         seen = 0
         while not stop.is_set() and not (until and receiver.totals.messages >= until):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH):
+                async with asyncio.timeout(refresh):
                     await stop.wait()
             now = loop.time()
             messages = receiver.totals.messages
