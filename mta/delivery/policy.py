@@ -38,7 +38,6 @@ class DeliveryPolicy:
     auth_username: str = ""
     auth_password: str = field(default="", repr=False)
     use_unencrypted_plain_auth: bool = False
-    bounce_upon_5xx_greeting: bool = True
     bounce_upon_transfer_failure: bool = False
     assume_delivery_upon_data_termination_timeout: bool = False
     bare_553_means_invalid_mailbox: bool = True
@@ -69,7 +68,6 @@ class DeliveryPolicy:
             auth_username=settings.text("auth-username"),
             auth_password=settings.text("auth-password"),
             use_unencrypted_plain_auth=settings.boolean("use-unencrypted-plain-auth"),
-            bounce_upon_5xx_greeting=settings.boolean("bounce-upon-5xx-greeting"),
             bounce_upon_transfer_failure=settings.boolean("bounce-upon-transfer-failure"),
             assume_delivery_upon_data_termination_timeout=settings.boolean(
                 "assume-delivery-upon-data-termination-timeout"

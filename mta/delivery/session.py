@@ -10,8 +10,8 @@ the next message (RFC 2920 3.1), so that at most two transactions are under way:
 dot's reply and one whose envelope is out. Bodies over one chunk are fed in as the transport drains, so that
 a connection never holds more than `HIGH_WATER` of unsent bytes beside the body itself.
 
-One lazy timer per connection looks at `_deadline`, which moves with every reply (not with every byte: a
-server that sends one byte a second is given up all the same).
+The deadline moves with every reply, not with every byte: a server that sends one byte a second is given up
+all the same.
 
 Hot path: one `data_received` per message; benchmarks/micro/bench_delivery.py.
 """
@@ -26,6 +26,7 @@ from typing import Final, Protocol
 from mta.clock import Clock
 from mta.delivery.attempt import Attempt
 from mta.delivery.connection import Connection
+from mta.delivery.deadline import Deadline
 from mta.delivery.policy import DeliveryPolicy
 from mta.errors import Contradiction, LocalProtocolError, RemoteProtocolError
 from mta.queue.slot import Slot
@@ -43,8 +44,6 @@ CHUNK: Final = 64 * 1024
 HIGH_WATER: Final = 128 * 1024
 #: Pieces written in one turn of the loop, however fast the network: others want to send too.
 PIECES_AT_ONCE: Final = 16
-#: Seconds between looks at the deadline, at most; it is met to the moment all the same.
-LOOK_EVERY: Final = 15.0
 #: A queue that is empty for a blink must not cost a new connection (seconds).
 LINGER: Final = 0.2
 #: How long a connection outlives a rate limit that stops it (seconds).
@@ -115,10 +114,8 @@ class Session(asyncio.Protocol):
         self._is_draining = False
         self._is_quitting = False
         self._is_over = False
-        self._deadline = 0.0
+        self._deadline = Deadline(self._overdue, clock=clock, loop=loop)
         self._envelope_until = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
 
     def begin(self) -> None:
         """Take the transport over and send the first message."""
@@ -210,9 +207,7 @@ class Session(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.cancel()
         try:
             if not self._is_over:
                 why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "connection lost"
@@ -377,13 +372,14 @@ class Session(asyncio.Protocol):
         if queue.ready.runs:
             # Stopped by a rate: hanging up and calling again a moment later would be no politer.
             patience = max(patience, min(RATE_PATIENCE, queue.unblocks_at(now) - now + LINGER))
-        self._set_deadline(now, patience)
+        self._deadline.move(now + patience, now)
 
     def _quit(self) -> None:
         self.is_resting = False
         self._is_quitting = True
         self._transport.write(b"QUIT\r\n")
-        self._set_deadline(self._clock.now(), QUIT_PATIENCE)
+        now = self._clock.now()
+        self._deadline.move(now + QUIT_PATIENCE, now)
 
     # -- bodies ----------------------------------------------------------------------------------------
 
@@ -465,37 +461,19 @@ class Session(asyncio.Protocol):
             self._envelope_until = deadline + ENVELOPE_FACTOR * policy.command_timeout
         else:
             deadline = min(now + policy.command_timeout, self._envelope_until)
-        self._deadline = deadline
-        if deadline < self._timer_at:
-            self._arm(now)
+        self._deadline.at = deadline
+        if deadline < self._deadline.looks_at:
+            self._deadline.move(deadline, now)
 
-    def _set_deadline(self, now: float, patience: float) -> None:
-        self._deadline = deadline = now + patience
-        if deadline < self._timer_at:
-            self._arm(now)
-
-    def _arm(self, now: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay = min(max(self._deadline - now, 0.0), LOOK_EVERY)
-        self._timer_at = now + delay
-        self._timer = self._loop.call_later(delay, self._look)
-
-    def _look(self) -> None:
-        now = self._clock.now()
-        self._timer = None
-        self._timer_at = float("inf")
-        # The loop's clock and ours may differ by its resolution.
-        if now < self._deadline - 0.001:
-            self._arm(now)
-        elif self._is_quitting or self._is_over:
+    def _overdue(self) -> None:
+        if self._is_quitting or self._is_over:
             self._transport.abort()
         elif self.is_resting:
             self._guarded(self._quit)
         else:
-            self._overdue()
+            self._give_up_waiting()
 
-    def _overdue(self) -> None:
+    def _give_up_waiting(self) -> None:
         attempt = self._awaiting[0] if self._awaiting else None
         if self._sending is not None:
             words = "the receiver does not take the message in time"

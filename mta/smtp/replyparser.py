@@ -3,7 +3,8 @@
 Pure. It knows nothing of commands: which reply belongs to which is `transaction`'s business. Memory is
 bounded whatever the peer sends: a line over 4 KiB, a reply over 32 KiB or over 100 lines, and anything
 that isn't a reply breaks the stream for good (`RemoteProtocolError`); there is no way to find the next
-reply after that. LF alone ends a line too, since servers do that and nothing can be smuggled to a client.
+reply after that. Of a long reply the beginning is kept. LF alone ends a line too, since servers do that
+and nothing can be smuggled to a client.
 
 Hot path (every delivered message): benchmarks/micro/bench_delivery.py.
 """
@@ -16,13 +17,16 @@ from mta.errors import RemoteProtocolError
 from mta.smtp.reply import Reply
 from mta.smtp.status import find_enhanced
 
-__all__ = ["MAX_LINE", "MAX_LINES", "MAX_REPLY", "ReplyParser", "parse_text"]
+__all__ = ["MAX_LINE", "MAX_LINES", "MAX_REPLY", "MAX_TEXT", "ReplyParser", "parse_text"]
 
 #: Octets in one line without its end. RFC 5321 4.5.3.1.5 says 512; real servers exceed it with URLs.
 MAX_LINE: Final = 4096
 #: Octets and lines of one reply with all its lines.
 MAX_REPLY: Final = 32 * 1024
 MAX_LINES: Final = 100
+
+#: Characters of a reply that are kept: a record is made for each of perhaps a thousand recipients.
+MAX_TEXT: Final = 2048
 
 #: Replies that come again and again ("250 2.1.0 Ok") are made once: this many per connection, this short.
 _REMEMBERED: Final = 16
@@ -98,7 +102,7 @@ class ReplyParser:
         text = parse_text(line[4:])
         if mark == b"-" or self._lines:
             return self._take_part(code, text, size=len(line), last=mark != b"-")
-        reply = Reply(code, text, find_enhanced(text))
+        reply = Reply(code, text[:MAX_TEXT], find_enhanced(text))
         if len(raw) <= _REMEMBERED_LENGTH:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -123,7 +127,7 @@ class ReplyParser:
         joined = " ".join(line for line in lines if line)
         lines.clear()
         self._size = 0
-        return Reply(code, joined, enhanced)
+        return Reply(code, joined[:MAX_TEXT], enhanced)
 
     def _check_same_kind(self, code: int) -> None:
         """Mixed codes: the last line decides, as receivers mean it, unless one says yes and one says no."""

@@ -327,6 +327,8 @@ class Transaction:
         command = f"MAIL FROM:<{envelope.originator}>"
         if extensions.has_size:
             command += f" SIZE={self.size}"
+        # Where 8BITMIME is missing the octets go out all the same, as everybody does: recoding the body would
+        # break its signatures, and receivers that can't take it are long gone.
         if envelope.is_8bit and extensions.eightbitmime:
             command += " BODY=8BITMIME"
         if extensions.smtputf8 and self._needs_smtputf8():
@@ -350,14 +352,20 @@ class Transaction:
         return command + "\r\n"
 
 
+class InternalReply(Reply):
+    """A reply that no server gave: what we found out ourselves, in the same form."""
+
+    __slots__ = ()
+
+
 def internal_reply(code: int, enhanced: str, words: str) -> Reply:
-    """A reply that no server gave: what we found ourselves, in the same form, marked as ours."""
-    return Reply(code, f"{enhanced} [internal] {words}", enhanced)
+    """Our own finding as a reply, marked as ours for whoever reads the record."""
+    return InternalReply(code, f"{enhanced} [internal] {words}", enhanced)
 
 
 def is_internal(reply: Reply) -> bool:
-    """Whether a reply is one of ours."""
-    return " [internal] " in reply.text
+    """Whether a reply is one of ours (a server may write "[internal]" too)."""
+    return type(reply) is InternalReply
 
 
 def _fate(kind: int) -> Fate:

@@ -15,6 +15,7 @@ import pytest
 
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.tls import TlsPolicy
+from mta.queue.policy import QueuePolicy
 from tests.support.certificates import make_certificate, server_context
 from tests.support.delivery_rig import HASTY, PATIENT, DeliveryRig
 from tests.support.scripted_server import (
@@ -45,6 +46,7 @@ class Row(NamedTuple):
     script: Script
     expected: tuple[str, ...]
     policy: DeliveryPolicy = PATIENT
+    queue: QueuePolicy = QueuePolicy(max_smtp_out=1, retry_after=(3600.0,))
 
 
 def slow(name: str, script: Script, expected: tuple[str, ...]) -> Row:
@@ -86,7 +88,7 @@ GREETINGS = [
         "greets with 554, which is to be temporary",
         Script(banner="554 5.7.1 blocked"),
         ("tq 4.7.1",),
-        replace(PATIENT, bounce_upon_5xx_greeting=False),
+        queue=QueuePolicy(max_smtp_out=1, bounce_upon_5xx_greeting=False),
     ),
     Row("says more than the greeting", Script(banner=Raw(b"220 hi\r\n250 evil\r\n")), ("tq 4.4.2",)),
 ]
@@ -255,11 +257,7 @@ def named(rows: list[Row]) -> list[object]:
 
 async def check(row: Row, server: ScriptedServer) -> DeliveryRig:
     """Deliver one message for b and c to the server of `row`; compare the records: each once."""
-    queue = None
-    rig = DeliveryRig([server.port], policy=row.policy)
-    if not row.policy.bounce_upon_5xx_greeting:
-        queue = replace(rig.queue, bounce_upon_5xx_greeting=False)
-        rig = DeliveryRig([server.port], policy=row.policy, queue=queue)
+    rig = DeliveryRig([server.port], policy=row.policy, queue=row.queue)
     async with rig:
         rig.admit("b@example.net", "c@example.net")
         await rig.until(len(row.expected))

@@ -33,7 +33,6 @@ def test_every_directive_finds_its_field() -> None:
         auth-username user
         auth-password secret
         use-unencrypted-plain-auth yes
-        bounce-upon-5xx-greeting no
         bounce-upon-transfer-failure yes
         assume-delivery-upon-data-termination-timeout yes
         smtp-553-means-invalid-mailbox no
@@ -57,7 +56,6 @@ def test_every_directive_finds_its_field() -> None:
         auth_username="user",
         auth_password="secret",
         use_unencrypted_plain_auth=True,
-        bounce_upon_5xx_greeting=False,
         bounce_upon_transfer_failure=True,
         assume_delivery_upon_data_termination_timeout=True,
         bare_553_means_invalid_mailbox=False,

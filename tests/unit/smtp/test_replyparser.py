@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mta.errors import RemoteProtocolError
 from mta.smtp.reply import Reply
-from mta.smtp.replyparser import MAX_LINE, MAX_LINES, ReplyParser, parse_text
+from mta.smtp.replyparser import MAX_LINE, MAX_LINES, MAX_TEXT, ReplyParser, parse_text
 
 
 def read(data: bytes) -> list[Reply]:
@@ -154,6 +154,14 @@ def test_a_reply_of_too_many_octets_is_given_up() -> None:
 
     with pytest.raises(RemoteProtocolError, match="reply too long"):
         parser.feed(b"250-" + b"x" * 4000 + b"\r\n")
+
+
+def test_of_a_long_reply_the_beginning_is_kept() -> None:
+    one = read(b"550 5.7.1 " + b"x" * 4000 + b"\r\n")[0]
+    many = read((b"550-5.7.1 " + b"y" * 1000 + b"\r\n") * 4 + b"550 5.7.1 z\r\n")[0]
+
+    assert (len(one.text), len(many.text)) == (MAX_TEXT, MAX_TEXT)
+    assert one.enhanced == many.enhanced == "5.7.1"
 
 
 def test_octets_that_are_not_utf8_are_kept_as_escapes() -> None:
