@@ -214,16 +214,16 @@ class DeferredEntries:
         number = self._order[0]
         return float((number << BUCKET_BITS) + self._buckets[number].first_offset())
 
-    def take_due(self, now: float) -> list[Entry]:
-        """Take out what is due, in order."""
+    def take_due(self, now: float, limit: int = 1 << 62) -> list[Entry]:
+        """Take out what is due, in order, at most `limit` entries."""
         taken: list[Entry] = []
-        while self._order:
+        while self._order and len(taken) < limit:
             number = self._order[0]
             start = number << BUCKET_BITS
             if start > now:
                 break
             bucket = self._buckets[number]
-            for ref, word in bucket.take(int(now) - start):
+            for ref, word in bucket.take(int(now) - start, limit - len(taken)):
                 due = start + (word >> 48)
                 taken.append(Entry(ref, word & RECEIVED_MASK, word >> 32 & ATTEMPTS_MASK, due))
             if len(bucket):
@@ -273,14 +273,15 @@ class Bucket:
         self._sort()
         return self._words[self._head] >> 48
 
-    def take(self, offset: int) -> list[tuple[int, int]]:
+    def take(self, offset: int, limit: int) -> list[tuple[int, int]]:
         self._sort()
-        refs, words, tail, end = self._refs, self._words, self._head, len(self._refs)
+        refs, words, tail = self._refs, self._words, self._head
+        end = min(len(refs), tail + limit)
         taken = []
         while tail < end and words[tail] >> 48 <= offset:
             taken.append((refs[tail], words[tail]))
             tail += 1
-        if tail * 2 > end:
+        if tail * 2 > len(refs):
             del refs[:tail]
             del words[:tail]
             tail = 0

@@ -40,6 +40,13 @@ FRUITLESS_CONNECTIONS = 3
 
 REMEMBERED_ERRORS = 10
 
+#: Deferred entries that are made ready in one go: a million at once would stop everything else for a second.
+WAKE_AT_ONCE = 10_000
+
+#: A look for expired entries goes through the whole queue, so a queue is looked through once in
+#: (its length / this) seconds: a million every 50 s, a hundred whenever one may have expired.
+EXPIRY_SCAN_RATE = 20_000.0
+
 
 class QueueMode(enum.Enum):
     """Which of a queue's numbers hold."""
@@ -68,6 +75,7 @@ class DeliveryQueue:
         "disabled_sources",
         "epoch",
         "errors",
+        "expiry_scan_at",
         "failed",
         "fruitless",
         "idle",
@@ -124,6 +132,7 @@ class DeliveryQueue:
         self.retry_step = 0
         self.fruitless = 0
         self.backoff_until = NEVER
+        self.expiry_scan_at = 0.0
         self.oldest = 0  # no ready entry was received before
         self.patience_mark = -1
         self.patient_until = 0.0
@@ -243,7 +252,7 @@ class DeliveryQueue:
         """Make deferred entries whose time has come ready; returns those that have expired instead."""
         expired: list[int] = []
         life = self.policy.bounce_after
-        for entry in self.deferred.take_due(now):
+        for entry in self.deferred.take_due(now, WAKE_AT_ONCE):
             if entry.received + life <= now:
                 expired.append(entry.ref)
             else:
@@ -260,6 +269,7 @@ class DeliveryQueue:
         """Take out ready entries that are past `bounce-after`."""
         if not len(self.ready) or now < self.expires_at():
             return []
+        self.expiry_scan_at = now + len(self.ready) / EXPIRY_SCAN_RATE
         expired = self.ready.remove_older(now - self.policy.bounce_after + 1e-6)
         if len(self.ready):
             self.oldest = self.ready.oldest()
@@ -267,7 +277,9 @@ class DeliveryQueue:
 
     def expires_at(self) -> float:
         """Before this time no ready entry expires."""
-        return self.oldest + self.policy.bounce_after if len(self.ready) else NEVER
+        if not len(self.ready):
+            return NEVER
+        return max(self.oldest + self.policy.bounce_after, self.expiry_scan_at)
 
     def is_spent(self, received: int, attempts: int, now: float) -> bool:
         """Whether a recipient with that many failed attempts gets no further one."""

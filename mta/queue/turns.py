@@ -22,6 +22,9 @@ __all__ = ["Turns"]
 #: A queue that nobody used for so long is forgotten (its counters with it).
 FORGET_AFTER = 600.0
 
+#: When there is more to do than is done in one go, the rest comes so much later (seconds).
+MOMENT = 0.001
+
 #: Deadlines looked at in one call, so that ten thousand of them at once don't hold up the event loop.
 DEADLINES_AT_ONCE = 500
 
@@ -235,7 +238,7 @@ class Turns:
         when = min(queue.backoff_until, queue.expires_at())
         due = queue.deferred.next_due()
         if due is not None and due < when:
-            when = due
+            when = due if due > now else now + MOMENT
         if when == NEVER and not queue.slots:
             if now >= queue.last_used_at + FORGET_AFTER and queue.is_forgettable(now):
                 self._deadlines.set(queue, NEVER)
