@@ -63,6 +63,8 @@ class SpoolWriter(Protocol):
 
     def record(self, event: bytes) -> None: ...
 
+    def flush(self, done: Callable[[SpoolError | None], None]) -> None: ...
+
 
 class AcceptResult(NamedTuple):
     """The queue id of a message that is on disk, or the reply that refuses it."""
@@ -183,8 +185,12 @@ class Acceptance:
             self.accepted += 1
             self._admitted(envelope, message, submission.size)
             if rules.with_receipts:
+                # Said to be ours only when its `r` records can't be lost either. Should they wait for room
+                # on the disk, the message is safe all the same.
                 self._record_receipts(envelope)
-            done(AcceptResult(queue_id))
+                self._partition.flush(lambda error: done(AcceptResult(queue_id)))
+            else:
+                done(AcceptResult(queue_id))
 
         self._partition.accept(encode_envelope(envelope), body, committed)
 

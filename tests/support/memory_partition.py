@@ -14,8 +14,9 @@ __all__ = ["MemoryPartition"]
 
 class MemoryPartition:
     """Commits on the next turn of the loop, at once (`is_immediate`), or when `commit` is called (`is_held`).
+    Flushes are answered at once, or by `flushed` when they are held (`holds_flushes`).
 
-    `error` makes commits fail, `refuses` refuses before; `arrived` is set while something waits for its commit.
+    `error` makes commits fail, `refuses` refuses before; `arrived` is set while something waits for a commit.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -28,6 +29,8 @@ class MemoryPartition:
         self.events: list[Event] = []
         self.arrived = asyncio.Event()
         self.waiting: list[tuple[bytes, bytes, Callable[[int, SpoolError | None], None]]] = []
+        self.holds_flushes = False
+        self.flushes: list[Callable[[SpoolError | None], None]] = []
 
     def refusal(self, size: int) -> SpoolError | None:
         return self.refuses
@@ -56,6 +59,17 @@ class MemoryPartition:
 
     def record(self, event: bytes) -> None:
         self.events.append(decode_event(event))
+
+    def flush(self, done: Callable[[SpoolError | None], None]) -> None:
+        self.flushes.append(done)
+        if not self.holds_flushes:
+            self.flushed()
+
+    def flushed(self, error: SpoolError | None = None) -> None:
+        """Everything recorded so far is on disk now, or could not be written."""
+        flushes, self.flushes = self.flushes, []
+        for done in flushes:
+            done(error)
 
     @property
     def bodies(self) -> list[bytes]:
