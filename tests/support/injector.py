@@ -63,9 +63,10 @@ class Injector:
 
         async def session() -> None:
             while True:
-                conversation = Conversation(self)
                 try:
-                    await loop.create_connection(lambda: conversation, "127.0.0.1", self._port)
+                    _, conversation = await loop.create_connection(
+                        lambda: Conversation(self), "127.0.0.1", self._port
+                    )
                 except OSError:
                     self.broken += 1
                     return
