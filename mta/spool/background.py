@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 
 __all__ = ["Background"]
+
+logger = logging.getLogger(__name__)
 
 
 class Background:
@@ -34,7 +37,11 @@ class Background:
         self._land()
 
     def _work(self, job: Callable[[], Callable[[], None]]) -> None:
-        self._landed.append(job())
+        try:
+            self._landed.append(job())
+        except Exception:
+            # A bug must not keep later work from being done.
+            logger.exception("spool upkeep failed")
         with contextlib.suppress(RuntimeError):  # the loop is gone: stop() lands it
             self._loop.call_soon_threadsafe(self._land)
 

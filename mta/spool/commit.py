@@ -148,6 +148,9 @@ class Committer:
 
     def accept(self, accepted: Accepted) -> None:
         """Write a message with the next batch; its `done` is called after the sync, in order."""
+        if self._is_closed:
+            self._loop.call_soon(self._answer, accepted, SpoolBroken("the spool is closed"))
+            return
         self._waiting.append(accepted)
         if not self._is_kicked and not self._is_busy:
             self._kick_soon()

@@ -47,13 +47,16 @@ class HeadReader:
         if segment is None:
             raise SpoolCorrupt(f"message {message} has lost its file")
         here = at - self._base
-        if segment is not self._segment or here < 0 or here + min(length, _PROBE) > len(self._buffer):
-            wanted = _WINDOW if length <= _PROBE else _PROBE
-            self._segment, self._base, here = segment, at, 0
-            self._buffer = segment.read_past_damage(wanted, at)
-        buffer = self._buffer
-        if len(buffer) - here >= RECORD_SIZE:
-            head = RECORD_SIZE + unpack_record(buffer, here)[6]
-            if here + head > len(buffer) and head <= length:
-                buffer, here = segment.read_past_damage(head, at), 0
-        return buffer[here + RECORD_SIZE : check_head(buffer, here, segment, message)]
+        if segment is self._segment and here >= 0 and here + min(length, _PROBE) <= len(self._buffer):
+            try:
+                return self._buffer[here + RECORD_SIZE : check_head(self._buffer, here, segment, message)]
+            except SpoolCorrupt:
+                pass  # a long head, or the file has changed since: look again
+        wanted = _WINDOW if length <= _PROBE else _PROBE
+        buffer = segment.read_past_damage(wanted, at)
+        if len(buffer) >= RECORD_SIZE:
+            head = RECORD_SIZE + unpack_record(buffer, 0)[6]
+            if len(buffer) < head <= length:
+                buffer = segment.read_past_damage(head, at)
+        self._segment, self._base, self._buffer = segment, at, buffer
+        return buffer[RECORD_SIZE : check_head(buffer, 0, segment, message)]

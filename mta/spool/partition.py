@@ -25,6 +25,7 @@ from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
 from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.batch import Done, Outcome, as_spool_error
 from mta.spool.commit import Committer
+from mta.spool.files import Room
 from mta.spool.heads import HeadReader, check_head
 from mta.spool.index import Deferrals, Index, Place
 from mta.spool.lock import SpoolLock
@@ -56,6 +57,8 @@ _SETTLE, _DEFER, _RECORD = int(RecordKind.SETTLE), int(RecordKind.DEFER), int(Re
 _ID_GAP = 1 << 16
 #: Joining a body's parts costs a copy: worth it for the memory pool, not for a giant.
 _MAX_YOUNG = 1 << 20
+#: What the fields of a record can hold.
+_MAX_RECIPIENTS, _MAX_SIZE = (1 << 16) - 1, (1 << 32) - (1 << 20)
 _ROOM_IS_FRESH = 0.1
 
 
@@ -106,6 +109,7 @@ class Partition:
             segment.sync()
         total = self._files.room(directory).total
         self._accepts = self._set(FileKind.ACCEPT, found.accepts, options.segment_size, total)
+        self._heads = HeadReader(self._accepts.in_use)
         self._settles = self._set(FileKind.SETTLE, found.settles, options.settle_size, total)
         self._marks = Marks(directory)
         accept_segment = self._first_file(self._accepts)
@@ -187,7 +191,7 @@ class Partition:
         deferrals, self._deferrals = self._deferrals, None
         if deferrals is None:
             return
-        before, heads = self._next, HeadReader(self._accepts.in_use)
+        before, heads = self._next, self._heads
         for message in self._index.all_waiting():
             place = self._index.place(message) if message < before else None
             if place is None or not self._index.waiting(message):
@@ -237,10 +241,12 @@ class Partition:
         """Store a message; `done(message, None)` is called on the loop once it is on disk.
 
         Answers come in the order of the calls. On failure `done` gets the error (SpoolFull, SpoolBroken) and
-        nothing of the message remains. Raises ValueError for bytes that are not an envelope.
+        nothing of the message remains. Raises ValueError for bytes that are not an envelope with recipients.
         """
         recipients = len(_counter.decode(envelope).recipients)
         size = sum(map(len, body))
+        if not 0 < recipients <= _MAX_RECIPIENTS or size + len(envelope) > _MAX_SIZE:
+            raise ValueError(f"a message with {recipients} recipients and {size} bytes can't be stored")
         message = self._next
         if message >= MAX_MESSAGE:
             raise SpoolBroken("out of message ids")
@@ -256,8 +262,8 @@ class Partition:
     def load(self, message: int) -> Stored:
         """A message with its body; from memory while it is young.
 
-        Raises SpoolCorrupt when it is gone, can't be read, or is damaged. A damaged one is put into
-        quarantine and settled without an event: the caller may say more about it, and must forget it.
+        Raises SpoolCorrupt when it is gone or damaged: a damaged one is put into quarantine and settled
+        without an event, and the caller should forget it. Any other SpoolError: it can't be read now.
         """
         young = self._pool.find(message)
         if young is not None:
@@ -275,24 +281,20 @@ class Partition:
             raise self._damaged(message, place, f"envelope of message {message}: {error}") from error
 
     def envelope(self, message: int) -> Envelope:
-        """Only the envelope of a message; does not read the body. Raises SpoolCorrupt like `load`."""
+        """The envelope alone, read without the body. Errors as of `load`, but nothing is quarantined."""
         young = self._pool.find(message)
         if young is not None:
             return decode_envelope(young[0])
         place = self._index.place(message)
         if place is None:
             raise SpoolCorrupt(f"message {message} is not in the spool")
-        head, _ = self._read_head(message, place)
         try:
-            return decode_envelope(decode_accept_head(head)[2])
+            return decode_envelope(decode_accept_head(self._heads.read(message, place))[2])
         except ValueError as error:
-            raise self._damaged(message, place, f"envelope of message {message}: {error}") from error
+            raise SpoolCorrupt(f"envelope of message {message}: {error}") from error
 
     def size(self, message: int) -> int:
-        """About how many bytes a message takes in the spool, 0 when it is gone. No I/O."""
-        young = self._pool.find(message)
-        if young is not None:
-            return len(young[1])
+        """About how many bytes a message takes on disk, envelope included; 0 when it is gone."""
         place = self._index.place(message)
         return 0 if place is None else place.length
 
@@ -328,7 +330,10 @@ class Partition:
 
     def stats(self) -> SpoolStats:
         """Figures as of now."""
-        room = self._files.room(self.directory)
+        try:
+            room = self._files.room(self.directory)
+        except OSError:
+            room = Room(0, 0, None)
         return SpoolStats(
             messages=self._index.messages,
             recipients=self._index.recipients,
@@ -383,7 +388,7 @@ class Partition:
         try:
             data = segment.read(place.length, place.at)
         except OSError as error:
-            raise SpoolCorrupt(f"message {message} cannot be read: {error.strerror}") from error
+            raise SpoolError(f"message {message} cannot be read now: {error.strerror}") from error
         try:
             end = check_head(data, 0, segment, message)
         except SpoolCorrupt as error:

@@ -274,14 +274,17 @@ def test_a_damaged_body_is_noticed_and_kept_for_a_person(tmp_path: Path) -> None
     assert spool.partition.stats().damaged == 1
 
 
-def test_an_unreadable_block_is_one_message_lost(tmp_path: Path) -> None:
+def test_a_block_that_cannot_be_read_now_may_be_readable_later(tmp_path: Path) -> None:
     files = FaultyFiles()
     spool = Spool(tmp_path, files=files, memory_pool=0)
     message = spool.put(b"A" * 100)
     files.unreadable = (4096, 8192)
 
-    with pytest.raises(SpoolCorrupt):
+    with pytest.raises(SpoolError) as failure:
         spool.partition.load(message)
+    assert not isinstance(failure.value, SpoolCorrupt)
+    files.unreadable = None
+    assert spool.partition.load(message).body == b"A" * 100
 
 
 def test_the_duplicate_window_is_measured(tmp_path: Path) -> None:
@@ -302,3 +305,56 @@ def test_its_status_line_names_directory_and_state(tmp_path: Path) -> None:
     assert repr(spool.partition) == f"<Partition {tmp_path} open messages=1>"
     spool.partition.close()
     assert "closed" in repr(spool.partition)
+
+
+def test_an_envelope_is_read_without_its_body(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, memory_pool=0, segment_size=1 << 20)
+    messages = [spool.put(b"x" * size, name=f"{size}") for size in (0, 100, 50_000, 3, 300_000)]
+    wide = spool.put(name="wide", recipients=3000)
+    files.unreadable = (4096 + 20_000, 4096 + 40_000)  # in the middle of the third body
+
+    names_read = [spool.partition.envelope(message).queue_id for message in messages]
+
+    assert names_read == ["0", "100", "50000", "3", "300000"]
+    assert len(spool.partition.envelope(wide).recipients) == 3000
+    with pytest.raises(SpoolCorrupt):
+        spool.partition.envelope(999_999)
+
+
+def test_an_envelope_written_after_the_window_was_read_is_found(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, memory_pool=0)
+    first = spool.put(name="first")
+    assert spool.partition.envelope(first).queue_id == "first"
+    second = spool.put(name="second")
+
+    assert spool.partition.envelope(second).queue_id == "second"
+
+
+def test_sizes_are_known_without_reading(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    message = spool.put(b"x" * 10_000)
+    reads = files.calls["read"]
+
+    assert 10_000 < spool.partition.size(message) < 10_500
+    assert spool.partition.size(message + 1) == 0
+    assert files.calls["read"] == reads
+
+
+def test_a_message_for_nobody_or_for_too_many_is_refused(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    with pytest.raises(ValueError, match="0 recipients"):
+        spool.accept(recipients=0)
+    with pytest.raises(ValueError, match="70000 recipients"):
+        spool.accept(recipients=70_000)
+
+
+def test_a_closed_spool_answers_that_it_is_closed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.partition.close()
+    spool.accept()
+    spool.loop.run()
+
+    assert isinstance(spool.answers[0][1], SpoolError)
