@@ -38,6 +38,9 @@ MESSAGES_PER_CONNECTION = 10
 #: that greets us and hangs up would otherwise be called again at once, for ever.
 FRUITLESS_CONNECTIONS = 3
 
+#: No failure is tried again sooner (seconds), whatever is configured: a wait of 0 would be a busy loop.
+SHORTEST_WAIT = 1.0
+
 REMEMBERED_ERRORS = 10
 
 #: Deferred entries that are made ready in one go: a million at once would stop everything else for a second.
@@ -292,8 +295,8 @@ class DeliveryQueue:
         """How long a recipient waits after its own temporary refusal."""
         policy = self.policy
         if policy.initial_pts:
-            return penalty(policy.initial_pts, policy.max_pts, attempts)
-        return policy.retry_recipients_after
+            return max(SHORTEST_WAIT, penalty(policy.initial_pts, policy.max_pts, attempts))
+        return max(SHORTEST_WAIT, policy.retry_recipients_after)
 
     def entries(self) -> list[Entry]:
         """Everything that waits, in order."""
@@ -345,7 +348,7 @@ class DeliveryQueue:
         if wait is None:
             wait = ladder_wait(self.active.retry_after, self.retry_step)
             self.retry_step += 1
-        self.open_after = now + wait
+        self.open_after = now + max(wait, SHORTEST_WAIT)
 
     # -- what it may do now -----------------------------------------------------------------------------
 

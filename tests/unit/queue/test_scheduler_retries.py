@@ -42,6 +42,14 @@ def test_a_dns_error_waits_for_its_own_time_and_leaves_the_list_alone() -> None:
     assert desk.scheduler.failed(desk.connect(60.0), 60.0, "refused") == 660.0
 
 
+def test_a_wait_of_nothing_is_a_second() -> None:
+    desk = Desk(retry_after=(0.0,), retry_recipients_after=0.0)
+    desk.admit(A, 1)
+
+    assert desk.scheduler.failed(desk.connect(10.0), 10.0, "refused") == 11.0
+    assert desk.attempt(desk.connect(11.0), 11.0, RETRY_RECIPIENT) == [Settled(1, 12.0)]
+
+
 def test_failures_at_the_same_time_are_one() -> None:
     desk = Desk(retry_after=(600.0, 3600.0))
     desk.admit(A, *range(1, 31))
