@@ -47,7 +47,7 @@ def test_a_wait_of_nothing_is_a_second() -> None:
     desk.admit(A, 1)
 
     assert desk.scheduler.failed(desk.connect(10.0), 10.0, "refused") == 11.0
-    assert desk.attempt(desk.connect(11.0), 11.0, RETRY_RECIPIENT) == [Settled(1, 12.0)]
+    assert desk.attempt(desk.connect(11.0), 11.0, RETRY_RECIPIENT) == [Settled(2, 12.0)]
 
 
 def test_failures_at_the_same_time_are_one() -> None:
