@@ -82,7 +82,7 @@ class RotatingFile:
     def write(self, data: bytes, now: float) -> None:
         """Append whole lines; a new file is begun if there is none. All or nothing."""
         if self._descriptor < 0:
-            self._begin(now)
+            self.begin(now)
         self._append(data)
         self.written += len(data)
 
@@ -176,9 +176,8 @@ class RotatingFile:
                         path.unlink()
                         log.info("file=%s event=deleted", path)
 
-    # --- inside
-
-    def _begin(self, now: float) -> None:
+    def begin(self, now: float) -> None:
+        """Create the next file, with its header line; nothing is left of it when that fails."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         mode = 0o644 if self.options.world_readable else 0o640
         number = self._next_number(now)
@@ -196,10 +195,17 @@ class RotatingFile:
             self._append(self._header)
             sync_directory(self.directory)
         except OSError:
-            path = self.directory / name
-            self.close()
-            path.unlink(missing_ok=True)
+            self.discard()
             raise
+
+    def discard(self) -> None:
+        """Close and remove the file that was just begun."""
+        path = self.current
+        self.close()
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    # --- inside
 
     def _append(self, data: bytes) -> None:
         done = 0

@@ -146,7 +146,23 @@ class Output:
         elif self.file is not None:
             if self.file.is_due(wall, len(data)):
                 self._rotate(now, wall)
+            if not self.file.is_open:
+                self._begin(wall)
             self.file.write(data, wall)
+
+    def _begin(self, wall: float) -> None:
+        """Begin a file and note that at once: whoever takes over after a crash must know it is ours."""
+        assert self.file is not None
+        self.file.begin(wall)
+        try:
+            self._save_position(self.file.sync())
+        except OSError:
+            self.file.discard()
+            raise
+
+    def _save_position(self, resting: Resting | None) -> None:
+        cursors = {str(partition): cursor for partition, cursor in self._committed.items()}
+        write_position(self._position_path, cursors, resting)
 
     @property
     def _written(self) -> int:
@@ -203,8 +219,7 @@ class Output:
         self._pass_marks(self.pipe.consumed() if self.pipe is not None else self._written)
         if self._unsaved:
             if self.file is not None:
-                cursors = {str(partition): cursor for partition, cursor in self._committed.items()}
-                write_position(self._position_path, cursors, resting)
+                self._save_position(resting)
             for partition in self._unsaved:
                 write_cursor(partition, self._committed[partition], self.target.name)
             self._unsaved.clear()

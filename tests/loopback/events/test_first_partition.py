@@ -1,0 +1,55 @@
+"""At the first start of a service the spool is made while the events process already runs."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from pathlib import Path
+
+from mta.events.runner import EventRunner
+from tests.support.event_log import EventLog, HandClock, snapshot_of
+
+
+def recipients(directory: Path) -> list[str]:
+    found: list[str] = []
+    for path in sorted(directory.glob("acct*.csv")):
+        with path.open(newline="") as file:
+            found += [row["rcpt"] for row in csv.DictReader(file)]
+    return found
+
+
+async def test_a_spool_made_a_moment_ago_is_read_before_we_end(tmp_path: Path) -> None:
+    partitions: list[Path] = []
+    snapshot = snapshot_of(f"<acct-file {tmp_path}/acct.csv>\nrecords d\n</acct-file>")
+    runner = EventRunner(snapshot=lambda: snapshot, partitions=lambda: partitions, clock=HandClock())
+    life = asyncio.create_task(runner.run())
+    await asyncio.sleep(0)
+    log = EventLog(tmp_path)
+    sent = log.put(3)
+    partitions.append(log.path)
+
+    # The clock stands still: it is not the next regular look that finds it.
+    runner.stop()
+    await life
+
+    assert recipients(tmp_path) == sent
+    log.close()
+
+
+async def test_the_first_spool_is_found_without_waiting_for_the_regular_look(tmp_path: Path) -> None:
+    partitions: list[Path] = []
+    snapshot = snapshot_of(f"<acct-file {tmp_path}/acct.csv>\nrecords d\n</acct-file>")
+    runner = EventRunner(snapshot=lambda: snapshot, partitions=lambda: partitions, clock=HandClock())
+    life = asyncio.create_task(runner.run())
+    await asyncio.sleep(0)
+    log = EventLog(tmp_path)
+    sent = log.put(3)
+    partitions.append(log.path)
+
+    async with asyncio.timeout(10.0):
+        while recipients(tmp_path) != sent:
+            await asyncio.sleep(0.01)
+
+    runner.stop()
+    await life
+    log.close()
