@@ -9,16 +9,13 @@ and no more) and stores no mail.
 from __future__ import annotations
 
 import asyncio
-import enum
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from mta.sink.answers import Answers
 from mta.sink.certificate import server_context
 from mta.sink.counters import ClientTotals, Delivery, Totals
 from mta.sink.dialogue import Dialogue
-from mta.sink.script import Action, Rule, Script, Stage
+from mta.sink.options import ReceiverOptions, Tls, hello_replies
+from mta.sink.script import Action, Rule, Stage
 
 __all__ = ["Receiver", "ReceiverOptions", "Tls"]
 
@@ -39,40 +36,6 @@ TOO_MANY_RECIPIENTS = b"452 4.5.3 Too many recipients\r\n"
 TOO_MANY_MESSAGES = b"421 4.7.0 Too many messages on this connection\r\n"
 TLS_READY = b"220 2.0.0 Ready to start TLS\r\n"
 BYE = b"221 2.0.0 Bye\r\n"
-
-
-class Tls(enum.Enum):
-    """Whether and how the receiver encrypts."""
-
-    OFF = "off"
-    STARTTLS = "starttls"
-    IMPLICIT = "implicit"
-
-
-@dataclass(slots=True, kw_only=True)
-class ReceiverOptions:
-    """How it behaves. Times are seconds; 0 means no limit.
-
-    `latency` passes before the reply to the final dot, or before every reply with `every_reply`. `delivered`
-    is called for each accepted message, with its text unless `with_bodies` is off.
-    """
-
-    host_name: str = "sink.example"
-    pipelining: bool = True
-    eight_bit: bool = True
-    smtputf8: bool = True
-    tls: Tls = Tls.OFF
-    max_size: int = 0
-    latency: float = 0.0
-    every_reply: bool = False
-    max_connections: int = 0
-    max_connections_per_ip: int = 0
-    max_messages_per_connection: int = 0
-    max_recipients: int = 0
-    answers: Answers = field(default_factory=Answers)
-    script: Script = field(default_factory=Script)
-    delivered: Callable[[Delivery], None] | None = None
-    with_bodies: bool = True
 
 
 class Receiver:
@@ -159,23 +122,6 @@ class Receiver:
         self._sessions.discard(session)
         self.totals.open -= 1
         client.open -= 1
-
-
-def hello_replies(options: ReceiverOptions) -> tuple[bytes, bytes]:
-    """The EHLO reply in clear, and once encrypted."""
-    words = [
-        options.host_name,
-        "ENHANCEDSTATUSCODES",
-        f"SIZE {options.max_size}" if options.max_size else "SIZE",
-    ]
-    words += ["PIPELINING"] if options.pipelining else []
-    words += ["8BITMIME"] if options.eight_bit else []
-    words += ["SMTPUTF8"] if options.smtputf8 else []
-    encrypted = "".join(f"250-{word}\r\n" for word in words[:-1]) + f"250 {words[-1]}\r\n"
-    if options.tls is not Tls.STARTTLS:
-        return encrypted.encode(), encrypted.encode()
-    name, rest = encrypted.split("\r\n", 1)
-    return f"{name}\r\n250-STARTTLS\r\n{rest}".encode(), encrypted.encode()
 
 
 class Session(Dialogue):
