@@ -247,6 +247,16 @@ class DeliveryRig:
             while self.open():
                 await self.turn()
 
+    async def until_still(self, limit: float = 30.0) -> None:
+        """Wait until nothing is in flight and no queue has anything that it may send now."""
+        async with asyncio.timeout(limit):
+            while True:
+                await self.turn()
+                now = self.clock.now()
+                rows = list(self.scheduler.queues(now))
+                if all(not row.in_flight and (not row.ready or row.state == "retry") for row in rows):
+                    return
+
     async def until_idle_after(self, count: int) -> None:
         """Wait for that many events, and then until no connection is left."""
         await self.until(count)

@@ -104,6 +104,7 @@ class Received:
     peer: str = ""
     tls: bool = False
     connection: int = 0
+    answer: str = ""  # to the final dot
 
 
 class _Gone(Exception):
@@ -194,6 +195,7 @@ class _Talk:
         self.helo = ""
         self.seen: dict[str, int] = {}
         self.current: Received | None = None
+        self.answering: Received | None = None  # whose final dot the next reply answers
         self.accepted = 0
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -287,6 +289,7 @@ class _Talk:
             if not lines[-1]:
                 raise _Gone
         current.body = b"".join(lines)
+        self.answering = current
         await self.point("dot", "250 2.0.0 queued")
 
     async def point(self, name: str, usual: Step) -> str:
@@ -306,6 +309,8 @@ class _Talk:
         if isinstance(action, str):
             await self.say(action)
             return action.rpartition("\n")[2]
+        if isinstance(action, Raw | Drip):
+            self.answered(action.data.decode("latin-1"))
         if isinstance(action, Raw):
             self.writer.write(action.data)
             await self.writer.drain()
@@ -342,7 +347,13 @@ class _Talk:
             raise _Gone
         return ""
 
+    def answered(self, words: str) -> None:
+        """These words are the reply to the final dot, if one is due."""
+        if self.answering is not None:
+            self.answering.answer, self.answering = words, None
+
     async def say(self, line: str) -> None:
+        self.answered(line)
         self.writer.write(line.encode() + b"\r\n")
         await self.writer.drain()
 
