@@ -65,6 +65,7 @@ class EventRunner:
         self._nobody: dict[Path, Cursor] = {}
         self._stop = asyncio.Event()
         self._look_at = 0.0
+        self._spool_problem = ""
         self._undecodable = 0
         self._failing: set[Path] = set()
         self._newest = 0.0  # when the newest event taken was logged
@@ -93,6 +94,7 @@ class EventRunner:
 
     async def catch_up(self) -> None:
         """Return when every output that works has written all there is and knows it safe."""
+        self._look_for_partitions()
         has_more = True
         while has_more:
             has_more = self._round()
@@ -168,8 +170,11 @@ class EventRunner:
         try:
             found = self._find_partitions()
         except OSError as error:
-            log.warning("event=no-partitions error=%s", error)
+            if str(error) != self._spool_problem:
+                log.warning("event=no-partitions error=%s", error)
+            self._spool_problem = str(error)
             return
+        self._spool_problem = ""
         for partition in found:
             if partition not in self._readers:
                 self._readers[partition] = EventReader(partition)
@@ -210,7 +215,8 @@ class EventRunner:
     def _round(self) -> bool:
         """One batch of each partition for everybody; True when there is more."""
         now, wall = self._clock.now(), self._clock.wall()
-        if now >= self._look_at:
+        # At a first start the worker makes its partition while we look on.
+        if now >= self._look_at or not self._readers:
             self._look_for_partitions()
         has_more = False
         for partition, reader in self._readers.items():
