@@ -14,6 +14,7 @@ import asyncio
 import logging
 import platform
 import socket
+from collections.abc import Iterable
 
 from mta.clock import Clock
 from mta.config.categories import default_categories
@@ -35,6 +36,8 @@ from mta.queue.classify import Classifier
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.scheduler import Scheduler
 from mta.routing.router import Router
+from mta.service.crew import Crew
+from mta.service.layout import Layout
 from mta.service.operatorstate import OperatorState
 from mta.service.policybook import PolicyBook
 from mta.service.premises import spool_directory
@@ -42,6 +45,7 @@ from mta.service.routes import QueueRoutes, make_resolver
 from mta.service.traffic import Traffic
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
+from mta.spool.stored import Waiting
 
 __all__ = ["Worker"]
 
@@ -58,9 +62,20 @@ class Worker:
     """One partition and all that works on it; everything runs on one event loop."""
 
     def __init__(
-        self, snapshot: Snapshot, *, name: str, clock: Clock, loop: asyncio.AbstractEventLoop
+        self,
+        snapshot: Snapshot,
+        *,
+        name: str,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        workers: int = 1,
+        adopted: Iterable[int] = (),
     ) -> None:
-        """Opens the spool, and reads keys. Raises SpoolError and ConfigError."""
+        """Opens the spool, and reads keys. Raises SpoolError and ConfigError.
+
+        `name` is the worker's number of `workers`; `adopted` are partitions without a worker to be emptied.
+        """
+        layout = Layout.of(snapshot, count=workers)
         self.snapshot = snapshot
         self.clock = clock
         self.traffic = Traffic()
@@ -79,13 +94,25 @@ class Worker:
             total_max_smtp_out=snapshot.top.integer("total-max-smtp-out"),
         )
         self.scheduler.restore_state(self.state.load("scheduler"))
+        self.crew = Crew(
+            int(name),
+            layout,
+            partition=self.partition,
+            options=options,
+            scheduler=self.scheduler,
+            enter=self._enter,
+            adopted=adopted,
+            clock=clock,
+            loop=loop,
+        )
         queue_ids = QueueIds(clock, int(name))
         self.acceptance = Acceptance(
             snapshot=lambda: self.snapshot,
-            partition=self.partition,
+            partition=self.crew.spool,
             clock=clock,
             queue_ids=queue_ids,
-            admitted=self._admit,
+            # Where there are colleagues, each share is admitted by its owner.
+            admitted=self._admit if self.crew.is_alone else self._count_taken,
             host_name=platform.node(),
         )
         keeps_rejects = bool(snapshot.reject_files)
@@ -153,8 +180,13 @@ class Worker:
         return f"<Worker {self.name} {self.partition!r} {self.dispatcher!r}>"
 
     async def start(self, sockets: list[socket.socket]) -> None:
-        """Open the doors; `sockets` are those of the configuration's listeners, in order."""
-        await self.listener.start(self.snapshot, sockets)
+        """Open the doors; `sockets` are those of the configuration's listeners, in order.
+
+        A worker that only delivers has none. Raises OSError when colleagues couldn't reach us.
+        """
+        await self.crew.open()
+        if self.crew.post.listens:
+            await self.listener.start(self.snapshot, sockets)
 
     async def run(self) -> None:
         """Take, keep and deliver mail until `stop` or `drain` is through."""
@@ -162,9 +194,11 @@ class Worker:
             async with asyncio.TaskGroup() as company:
                 company.create_task(self.dispatcher.run())
                 recovery = company.create_task(self._recover())
+                adoption = company.create_task(self._adopt(recovery))
                 # Delivery may be through before the last client is: the spool stays open for both.
                 await self._stopped.wait()
                 recovery.cancel()
+                adoption.cancel()
         finally:
             self.signer.close()
             self.partition.close()
@@ -179,6 +213,7 @@ class Worker:
             company.create_task(self.listener.drained(seconds * DRAIN_SHARE))
         # Reports that still wait for the spool belong to outcomes that are about to be settled.
         self.returns.flush()
+        self.crew.close()
         await self._flush()
         self._stopped.set()
 
@@ -191,10 +226,12 @@ class Worker:
         """Follow another configuration from now on. Raises ConfigError, and changes nothing, when its keys
         can't be used."""
         classifier = make_classifier(snapshot)
+        layout = Layout.of(snapshot, count=len(self.crew.layout))
         self.signer.reload(snapshot)
         self._classifier = classifier
         self._book = PolicyBook(snapshot)
         self.snapshot = snapshot
+        self.crew.follow(layout)
         self.router.flush()
         self.scheduler.reconfigure(self.clock.now(), snapshot.top.integer("total-max-smtp-out"))
         self.dispatcher.wake()
@@ -213,6 +250,24 @@ class Worker:
         self.traffic.into.add(now, len(envelope.recipients), 1, size)
         self.dispatcher.wake()
 
+    def _enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
+        """These recipients of a stored message, and no others, enter their queues."""
+        now = self.clock.now()
+        reference = message << RECIPIENT_BITS
+        for recipient, attempts, due in waiting:
+            self.scheduler.admit(
+                QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta),
+                reference | recipient,
+                now,
+                received=envelope.received,
+                attempts=attempts,
+                due=due or None,
+            )
+        self.dispatcher.wake()
+
+    def _count_taken(self, envelope: Envelope, message: int, size: int) -> None:
+        self.traffic.into.add(self.clock.now(), len(envelope.recipients), 1, size)
+
     def _count_sent(self, recipients: int, size: int) -> None:
         self.traffic.out.add(self.clock.now(), recipients, 1, size)
 
@@ -220,24 +275,19 @@ class Worker:
         """Bring what waited on disk back into the queues, a slice at a time."""
         count = 0
         for found in self.partition.recovered():
-            envelope, reference = found.envelope, found.message << RECIPIENT_BITS
-            for recipient, attempts, due in found.waiting:
-                self.scheduler.admit(
-                    QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta),
-                    reference | recipient,
-                    self.clock.now(),
-                    received=envelope.received,
-                    attempts=attempts,
-                    due=due or None,
-                )
+            self.crew.recovered(found.envelope, found.message, found.waiting)
             count += 1
             if count % RECOVERED_AT_ONCE == 0:
-                self.dispatcher.wake()
                 await asyncio.sleep(0)
         self.is_recovering = False
-        self.dispatcher.wake()
+        self.crew.knows_all()
         if count:
             log.info("recovered messages=%d", count)
+
+    async def _adopt(self, recovery: asyncio.Task[None]) -> None:
+        """Empty orphans; only who has read its own disk recognises what it already has of theirs."""
+        await recovery
+        await self.crew.adopt()
 
     async def _flush(self) -> None:
         done: asyncio.Future[SpoolError | None] = asyncio.get_running_loop().create_future()

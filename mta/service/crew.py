@@ -1,0 +1,203 @@
+"""What makes a worker one of several: the layout, the ways to its colleagues, and mail on its way to them.
+
+    client ──▶ acceptance ──▶ Handover ──▶ our partition, or Colleague ──▶ Intake of the owner
+                                 │ not taken                    ▲
+                                 ▼                              │
+                            our partition ──▶ Passage ──────────┘◀── Adoption of an orphan
+
+With one worker there is no socket, no division and no look at a domain: `spool` is the partition itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from mta.clock import Clock
+from mta.ingress.accept import SpoolWriter
+from mta.message.envelope import Envelope
+from mta.queue.scheduler import Scheduler
+from mta.service.adoption import Adoption
+from mta.service.colleagues import SOCKET_NAME, Colleague
+from mta.service.handover import Handover
+from mta.service.intake import Intake
+from mta.service.layout import Layout, Post
+from mta.service.passage import Passage
+from mta.service.share import Share, Verdict
+from mta.spool.options import SpoolOptions
+from mta.spool.partition import Partition
+from mta.spool.stored import Waiting
+
+__all__ = ["Crew"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks for mail of domains that another worker has claimed meanwhile.
+MOVING_INTERVAL = 1.0
+
+#: Enters recipients of a stored message into the queues.
+Enter = Callable[[Envelope, int, Iterable[Waiting]], None]
+
+
+class Crew:
+    """One worker's place among all; `spool` is where acceptance stores mail."""
+
+    def __init__(
+        self,
+        number: int,
+        layout: Layout,
+        *,
+        partition: Partition,
+        options: SpoolOptions,
+        scheduler: Scheduler,
+        enter: Enter,
+        adopted: Iterable[int],
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`enter` takes the recipients it is given, and no others; `adopted` are numbers of orphans."""
+        self.number = number
+        self.layout = layout
+        self._partition = partition
+        self._scheduler = scheduler
+        self._enter = enter
+        self._clock = clock
+        self._moving: asyncio.Task[None] | None = None
+        spool = partition.directory.parent
+        self.colleagues = {
+            post.number: Colleague(post.number, spool / str(post.number) / SOCKET_NAME, loop=loop)
+            for post in layout.posts
+            if post.number != number
+        }
+        self.intake = Intake(partition=partition, admit=self._admit, clock=clock, loop=loop)
+        self.passage = Passage(
+            number,
+            partition=partition,
+            layout=lambda: self.layout,
+            offer=self._offer,
+            at_home=enter,
+            passed=self.intake.forget,
+            loop=loop,
+        )
+        self.handover = Handover(
+            number,
+            partition=partition,
+            layout=lambda: self.layout,
+            colleagues=self.colleagues,
+            admit=self._admit,
+            passage=self.passage,
+        )
+        self.adoptions = [
+            Adoption(
+                spool / str(orphan),
+                number,
+                options=options,
+                layout=lambda: self.layout,
+                offer=self._offer,
+                loop=loop,
+            )
+            for orphan in adopted
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Crew of {len(self.layout)}: {self.number} {self.handover!r} {self.passage!r}>"
+
+    @property
+    def is_alone(self) -> bool:
+        return not self.colleagues
+
+    @property
+    def post(self) -> Post:
+        return self.layout.posts[self.number]
+
+    @property
+    def spool(self) -> SpoolWriter:
+        if self.is_alone:
+            return self._partition
+        return self.handover
+
+    async def open(self) -> None:
+        """Take shares, and look for the others. Raises OSError."""
+        if not self.is_alone:
+            await self.intake.open(self._partition.directory / SOCKET_NAME)
+            for colleague in self.colleagues.values():
+                colleague.start()
+
+    def close(self) -> None:
+        """Take nothing more from anybody; what is on its way stays here."""
+        if self._moving is not None:
+            self._moving.cancel()
+        self.passage.close()
+        self.intake.close()
+        for colleague in self.colleagues.values():
+            colleague.close()
+
+    async def adopt(self) -> None:
+        """Empty the partitions that nobody owns any more, one after the other."""
+        for adoption in self.adoptions:
+            await adoption.run()
+
+    def recovered(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
+        """This message was found on our disk: into our queues, or to its owner."""
+        if self.is_alone:
+            self._enter(envelope, message, waiting)
+            return
+        self.intake.remember(envelope)
+        mine = []
+        for found in waiting:
+            owner = self.layout.owner(envelope.recipients[found.recipient].queue_domain)
+            if owner == self.number:
+                mine.append(found)
+            else:
+                self.passage.add(owner, message, found.recipient, found.attempts, found.due)
+        if mine:
+            self._enter(envelope, message, mine)
+
+    def knows_all(self) -> None:
+        """The whole disk has been read."""
+        self.intake.knows_all = True
+
+    def follow(self, layout: Layout) -> None:
+        """Claims have changed: what isn't ours any more goes to its new owner."""
+        if layout == self.layout:
+            return
+        self.layout = layout
+        if self._moving is None or self._moving.done():
+            self._moving = asyncio.get_running_loop().create_task(self._move())
+
+    async def _move(self) -> None:
+        """Take out of our queues what belongs to others, until nothing of theirs is under way here."""
+        while True:
+            is_over = True
+            now = self._clock.now()
+            for status in list(self._scheduler.queues(now)):
+                owner = self.layout.owner(status.key.domain)
+                if owner == self.number:
+                    continue
+                is_over = is_over and not status.connections
+                entries = {entry.ref: entry for entry in self._scheduler.entries(status.key)}
+                for ref in self._scheduler.remove(status.key, entries.keys()):
+                    self.passage.add_ref(owner, ref, entries[ref].attempts, float(entries[ref].due))
+                await asyncio.sleep(0)
+            if is_over:
+                return
+            await asyncio.sleep(MOVING_INTERVAL)
+
+    def _admit(self, envelope: Envelope, message: int, waiting: tuple[Waiting, ...]) -> None:
+        """All recipients of a message that was just stored; `waiting` are those tried before."""
+        tried = {found.recipient: found for found in waiting}
+        self._enter(
+            envelope,
+            message,
+            [
+                tried.get(recipient) or Waiting(recipient, 0, 0.0)
+                for recipient in range(len(envelope.recipients))
+            ],
+        )
+
+    def _offer(self, owner: int, share: Share, done: Callable[[Verdict], None]) -> None:
+        if owner == self.number:
+            self.intake.take(share, done, again=True)
+        else:
+            self.colleagues[owner].offer(share, done, again=True)

@@ -1,0 +1,117 @@
+"""The spool as acceptance sees it where several workers share the queues.
+
+A message is divided into shares by the owners of its recipients. Ours goes to our partition, each other one
+to its owner, all at the same time; acceptance hears of it when every share is on a disk. A share that its
+owner doesn't take (down, full, slow, or nobody knows) goes to our own partition too, and is passed on later
+(`passage.py`): the client sees all or nothing.
+
+When our own partition fails after a colleague has taken its share, the client is refused and comes again:
+that share is then delivered twice. With one worker none of this exists; acceptance has the partition itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from mta.errors import SpoolError
+from mta.message.envelope import decode_envelope
+from mta.service.colleagues import Colleague
+from mta.service.intake import Admit
+from mta.service.layout import Layout
+from mta.service.passage import Passage
+from mta.service.share import Share, Verdict, divide, share_of
+from mta.spool.partition import Partition
+
+__all__ = ["Handover"]
+
+Stored = Callable[[int, SpoolError | None], None]
+Settled = Callable[[SpoolError | None], None]
+
+
+class Handover:
+    """Stores messages where they belong; an `ingress.accept.SpoolWriter`."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        partition: Partition,
+        layout: Callable[[], Layout],
+        colleagues: Mapping[int, Colleague],
+        admit: Admit,
+        passage: Passage,
+    ) -> None:
+        self._number = number
+        self._partition = partition
+        self._layout = layout
+        self._colleagues = colleagues
+        self._admit = admit
+        self._passage = passage
+        self.handed = 0
+        self.held = 0
+
+    def __repr__(self) -> str:
+        return f"<Handover handed={self.handed} held={self.held}>"
+
+    def refusal(self, size: int) -> SpoolError | None:
+        """Why nothing can be taken now: our own partition has to be able to take every share."""
+        return self._partition.refusal(size)
+
+    def record(self, event: bytes) -> None:
+        self._partition.record(event)
+
+    def flush(self, done: Callable[[SpoolError | None], None]) -> None:
+        """Call `done` when what was recorded here is on disk."""
+        self._partition.flush(done)
+
+    def accept(self, envelope: bytes, body: Sequence[bytes], done: Stored) -> None:
+        """Store a message; `done(0, None)` once all of it is on a disk. Hot path."""
+        known = decode_envelope(envelope)
+        parts = divide(known, self._layout().owner)
+        settled = _Parts(len(parts), done).settled
+        for owner, indices in parts.items():
+            share = share_of(known, envelope, body, indices)
+            if owner == self._number:
+                self._partition.accept(share.encoded, share.body, partial(self._kept, share, settled))
+            else:
+                colleague = self._colleagues[owner]
+                colleague.offer(share, partial(self._answered, owner, share, settled))
+
+    def _kept(self, share: Share, settled: Settled, message: int, error: SpoolError | None) -> None:
+        if error is None:
+            self._admit(share.envelope, message, ())
+        settled(error)
+
+    def _answered(self, owner: int, share: Share, settled: Settled, verdict: Verdict) -> None:
+        if verdict is Verdict.TAKEN:
+            self.handed += 1
+            settled(None)
+        else:
+            self._partition.accept(share.encoded, share.body, partial(self._held, owner, share, settled))
+
+    def _held(
+        self, owner: int, share: Share, settled: Settled, message: int, error: SpoolError | None
+    ) -> None:
+        if error is None:
+            self.held += 1
+            for recipient in range(len(share.envelope.recipients)):
+                self._passage.add(owner, message, recipient)
+        settled(error)
+
+
+class _Parts:
+    """Counts the shares of one message until the last one is on a disk."""
+
+    __slots__ = ("_done", "_error", "_left")
+
+    def __init__(self, count: int, done: Stored) -> None:
+        self._left = count
+        self._done = done
+        self._error: SpoolError | None = None
+
+    def settled(self, error: SpoolError | None) -> None:
+        self._error = self._error or error
+        self._left -= 1
+        if not self._left:
+            self._done(0, self._error)

@@ -1,0 +1,185 @@
+"""Where shares from other workers come in: stored like any other mail, then entered into our queues.
+
+A share is answered TAKEN when it is on our disk. One that comes again is recognised by its name and answered
+TAKEN without being stored a second time: names of what we took lately, and of what was found waiting on disk
+at the start, are remembered (MEMORY of them). Until the start has read the whole disk, shares that come again
+are refused; fresh ones are new to everybody and welcome.
+
+What remains: a share that we stored, delivered and settled, and whose answer was lost because we were killed
+at that moment, is offered again and then delivered twice. An answer leaves in the same turn of the loop as
+the delivery begins, so this takes a colleague that is too slow to read it for as long as a delivery lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from mta.clock import Clock
+from mta.errors import RemoteProtocolError, SpoolError
+from mta.message.envelope import Envelope, decode_envelope
+from mta.service.colleagues import Reachable
+from mta.service.share import (
+    Frame,
+    FrameReader,
+    Kind,
+    Share,
+    Verdict,
+    decode_head,
+    encode_answer,
+    name_of,
+)
+from mta.spool.partition import Partition
+from mta.spool.stored import Waiting
+
+__all__ = ["Intake"]
+
+log = logging.getLogger(__name__)
+
+#: Names remembered, at about 130 bytes each.
+MEMORY = 50_000
+BACKLOG = 64
+
+#: Enters recipients of a stored message into the queues; the list speaks of those tried before.
+Admit = Callable[[Envelope, int, tuple[Waiting, ...]], None]
+Done = Callable[[Verdict], None]
+
+
+class Intake:
+    """Stores shares for one worker."""
+
+    def __init__(
+        self, *, partition: Partition, admit: Admit, clock: Clock, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._partition = partition
+        self._admit = admit
+        self._clock = clock
+        self._loop = loop
+        self._names: dict[str, None] = {}
+        self._under_way: dict[str, list[Done]] = {}
+        self._server: asyncio.Server | None = None
+        self._path: Path | None = None
+        self.visitors: set[Visitor] = set()
+        #: Whether everything on our disk has been read, so that we know what we have.
+        self.knows_all = False
+        self.taken = 0
+        self.recognised = 0
+
+    def __repr__(self) -> str:
+        return f"<Intake taken={self.taken} recognised={self.recognised} visitors={len(self.visitors)}>"
+
+    async def open(self, path: Path) -> None:
+        """Listen at `path`, which is ours alone. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with Reachable(path) as name:
+            self._server = await self._loop.create_unix_server(lambda: Visitor(self), name, backlog=BACKLOG)
+            os.chmod(name, 0o600)
+        self._path = path
+
+    def close(self) -> None:
+        """Take nothing more."""
+        if self._server is not None:
+            self._server.close()
+        for visitor in tuple(self.visitors):
+            visitor.hang_up()
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+    def remember(self, envelope: Envelope) -> None:
+        """This envelope was found on disk."""
+        self._note(name_of(envelope))
+
+    def forget(self, name: str) -> None:
+        """The share is not here any more: it has gone to another worker, and may come back one day."""
+        self._names.pop(name, None)
+
+    def take(self, share: Share, done: Done, *, again: bool) -> None:
+        """Store a share; `done` is called with TAKEN or REFUSED, perhaps before this returns."""
+        name = share.name
+        if again:
+            if name in self._names:
+                self.recognised += 1
+                done(Verdict.TAKEN)
+                return
+            if not self.knows_all:
+                done(Verdict.REFUSED)
+                return
+        others = self._under_way.get(name)
+        if others is not None:
+            others.append(done)
+            return
+        if self._partition.refusal(share.size) is not None:
+            done(Verdict.REFUSED)
+            return
+        self._under_way[name] = [done]
+        self._partition.accept(share.encoded, share.body, partial(self._stored, name, share))
+
+    def _stored(self, name: str, share: Share, message: int, error: SpoolError | None) -> None:
+        waiting = self._under_way.pop(name)
+        verdict = Verdict.TAKEN
+        if error is not None:
+            log.warning("queue-id=%s event=share-not-stored error=%s", share.envelope.queue_id, error)
+            verdict = Verdict.REFUSED
+        else:
+            self.taken += 1
+            self._note(name)
+            for recipient, attempts, due in share.waiting:
+                self._partition.defer(message, recipient, attempts=attempts, due=due, event=None)
+            self._admit(share.envelope, message, share.waiting)
+        for done in waiting:
+            done(verdict)
+
+    def _note(self, name: str) -> None:
+        names = self._names
+        names[name] = None
+        if len(names) > MEMORY:
+            del names[next(iter(names))]
+
+
+class Visitor(asyncio.Protocol):
+    """One colleague's connection to us."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._intake.visitors.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._intake.visitors.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self._take(frame)
+        except (RemoteProtocolError, ValueError) as error:
+            log.error("event=nonsense-from-colleague error=%s", error)
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _take(self, frame: Frame) -> None:
+        encoded, waiting = decode_head(frame.head)
+        share = Share(decode_envelope(encoded), encoded, [frame.body] if frame.body else [], waiting)
+        self._intake.take(share, partial(self._answer, frame.number), again=frame.kind is Kind.AGAIN)
+
+    def _answer(self, number: int, verdict: Verdict) -> None:
+        if self._transport is not None:
+            if verdict is Verdict.TAKEN:
+                self._transport.write(encode_answer(Kind.TAKEN, number))
+            else:
+                self._transport.write(encode_answer(Kind.REFUSED, number, "can't be stored now"))

@@ -1,0 +1,191 @@
+"""The part of a message that belongs to one worker, and how it travels to that worker.
+
+A message is divided by the owners of its recipients' queues. Each owner gets a *share*: the envelope with
+only its recipients, and the body. A share has a name (`Share.name`) made of the queue id and its recipients:
+a share that arrives a second time is recognised by it, whoever sends it and after whatever accident.
+
+On the socket a frame is a header (`HEADER`), a head and a body:
+
+    FRESH, AGAIN   number of the share, head = Head in MessagePack, body in wire form
+    TAKEN          number of the share; it is on the owner's disk
+    REFUSED        number of the share; head = why, for the log
+
+Pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from struct import Struct
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from mta.errors import RemoteProtocolError
+from mta.message.envelope import Envelope, Recipient, encode_envelope
+from mta.spool.stored import Waiting
+
+__all__ = [
+    "Frame",
+    "FrameReader",
+    "Kind",
+    "Share",
+    "Verdict",
+    "decode_head",
+    "divide",
+    "encode_answer",
+    "encode_head",
+    "encode_header",
+    "name_of",
+    "share_of",
+]
+
+#: Kind, number of the share, length of the head, length of the body.
+HEADER = Struct("<BQII")
+MAX_HEAD = 64 << 20
+MAX_BODY = 1 << 31
+
+
+class Kind(enum.IntEnum):
+    """What a frame says. A FRESH share was never offered before; one that comes AGAIN may have arrived."""
+
+    FRESH = 1
+    AGAIN = 2
+    TAKEN = 3
+    REFUSED = 4
+
+
+class Verdict(enum.Enum):
+    """What became of a share that was offered to its owner."""
+
+    TAKEN = "taken"  # it is on the owner's disk
+    REFUSED = "refused"  # it is not
+    UNKNOWN = "unknown"  # the owner died, or is too slow: it has to be offered again
+
+
+class Share(NamedTuple):
+    """What one worker gets of one message. `waiting` has only recipients that were tried before."""
+
+    envelope: Envelope
+    encoded: bytes
+    body: Sequence[bytes]
+    waiting: tuple[Waiting, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        return len(self.encoded) + sum(map(len, self.body)) + 200
+
+    @property
+    def name(self) -> str:
+        """The same whenever the same recipients of the same message are offered."""
+        return name_of(self.envelope)
+
+
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    envelope: bytes
+    waiting: tuple[Waiting, ...] = ()
+
+
+class Frame(NamedTuple):
+    """One frame as it was read."""
+
+    kind: Kind
+    number: int
+    head: bytes
+    body: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Head)
+
+
+def name_of(envelope: Envelope) -> str:
+    """The name of the share that consists of this envelope's recipients."""
+    recipients = "\n".join([recipient.address for recipient in envelope.recipients])
+    return (
+        f"{envelope.queue_id}{len(envelope.recipients):x}{crc32(recipients.encode('utf-8', 'replace')):08x}"
+    )
+
+
+def divide(envelope: Envelope, owner: Callable[[str], int]) -> dict[int, list[int]]:
+    """The indices of an envelope's recipients by the worker that owns their queues."""
+    parts: dict[int, list[int]] = {}
+    for index, recipient in enumerate(envelope.recipients):
+        parts.setdefault(owner(recipient.queue_domain), []).append(index)
+    return parts
+
+
+def share_of(
+    envelope: Envelope,
+    encoded: bytes,
+    body: Sequence[bytes],
+    indices: Sequence[int],
+    waiting: Sequence[Waiting] = (),
+) -> Share:
+    """The share with the recipients at `indices`; `waiting` speaks of indices of the whole envelope."""
+    if len(indices) == len(envelope.recipients):
+        return Share(envelope, encoded, body, tuple(waiting))
+    chosen: tuple[Recipient, ...] = tuple([envelope.recipients[index] for index in indices])
+    place = {index: new for new, index in enumerate(indices)}
+    smaller = msgspec.structs.replace(envelope, recipients=chosen)
+    moved = tuple(Waiting(place[index], attempts, due) for index, attempts, due in waiting)
+    return Share(smaller, encode_envelope(smaller), body, moved)
+
+
+def encode_head(share: Share) -> bytes:
+    return _encoder.encode(_Head(share.encoded, share.waiting))
+
+
+def decode_head(head: bytes) -> tuple[bytes, tuple[Waiting, ...]]:
+    """The encoded envelope and what waits. Raises msgspec.DecodeError (a ValueError)."""
+    found = _decoder.decode(head)
+    return found.envelope, found.waiting
+
+
+def encode_header(kind: Kind, number: int, head: int, body: int) -> bytes:
+    """The header of a frame whose head and body have these lengths."""
+    return HEADER.pack(kind, number, head, body)
+
+
+def encode_answer(kind: Kind, number: int, text: str = "") -> bytes:
+    """A whole TAKEN or REFUSED frame."""
+    head = text.encode("utf-8", "replace")[:1000]
+    return HEADER.pack(kind, number, len(head), 0) + head
+
+
+class FrameReader:
+    """Finds frames in whatever pieces the socket gives."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._have = 0
+        self._need = HEADER.size
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are whole now. Raises RemoteProtocolError for what is no frame."""
+        self._pieces.append(data)
+        self._have += len(data)
+        if self._have < self._need:
+            return
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        at, end = 0, len(data)
+        while True:
+            self._need = HEADER.size
+            if end - at < HEADER.size:
+                break
+            kind, number, head, body = HEADER.unpack_from(data, at)
+            if not 1 <= kind <= 4 or head > MAX_HEAD or body > MAX_BODY:
+                raise RemoteProtocolError("a colleague sends what is no frame")
+            start = at + HEADER.size
+            whole = start + head + body
+            if whole > end:
+                self._need = whole - at
+                break
+            at = whole
+            yield Frame(Kind(kind), number, data[start : start + head], data[start + head : whole])
+        rest = data[at:] if at else data
+        self._pieces = [rest] if rest else []
+        self._have = len(rest)
