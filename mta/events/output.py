@@ -37,6 +37,10 @@ IDLE_COMMIT_INTERVAL = 5.0
 FILE_RETRY = 5.0
 
 
+#: Seconds between two looks whether the file is due, or gone.
+LOOK_INTERVAL = 1.0
+
+
 class Mark(NamedTuple):
     """Events of a partition up to `cursor` end at this octet of the stream."""
 
@@ -61,6 +65,7 @@ class Output:
         self._unsaved: set[Path] = set()
         self._retry_at = 0.0
         self._commit_at = 0.0
+        self._look_at = 0.0
         self._has_written = False
         for column in self.format.unknown:
             log.warning("acct-file=%s column=%s event=unknown-field, it stays empty", target.shown, column)
@@ -197,7 +202,8 @@ class Output:
         try:
             if self.pipe is not None:
                 self.pipe.flush(now)
-            elif self.file is not None and now >= self._retry_at:
+            elif self.file is not None and now >= max(self._retry_at, self._look_at):
+                self._look_at = now + LOOK_INTERVAL
                 self._look_after(now, wall)
             if not self.is_settled and now >= self._commit_at:
                 self.commit(now)
@@ -253,6 +259,11 @@ class Output:
             self._unsaved.add(mark.partition)
 
     # --- the operator
+
+    def look(self, now: float, wall: float) -> None:
+        """Notice at once when the file was taken away or is due."""
+        self._look_at = 0.0
+        self.tick(now, wall)
 
     def rotate(self, now: float, wall: float) -> Path | None:
         """Finish the present file; returns where it lies, None when there was none. OSError when it can't."""

@@ -127,7 +127,8 @@ class EventRunner:
 
     def reopen(self) -> list[str]:
         """SIGUSR1: whoever has moved files away gets new ones; returns the names of the files in use."""
-        self._tick()
+        for output in self._outputs:
+            output.look(self._clock.now(), self._clock.wall())
         return [str(output.file.current) for output in self._outputs if output.file and output.file.current]
 
     def rotate(self, file: str = "") -> list[str]:

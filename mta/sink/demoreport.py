@@ -91,7 +91,8 @@ def print_report(
     print_examples(console, records, folder)
     console.print(
         f"\n{len(ledger.sent):,} messages went in at {injected_per_second:,.0f}/s and out at "
-        f"{ledger.rate:,.0f}/s (each on disk before its 250), {ledger.bounces:,} bounces came back to their sender.",
+        f"{ledger.rate:,.0f}/s (each on disk before its 250), "
+        f"{ledger.bounces:,} bounces came back to their sender.",
         soft_wrap=True,
     )
 
