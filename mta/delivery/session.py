@@ -113,7 +113,8 @@ class Session(asyncio.Protocol):
         self._is_paused = False  # by the transport
         self._is_draining = False
         self._is_quitting = False
-        self._is_over = False
+        self._is_over = False  # nothing is sent or believed any more
+        self._is_closed = False  # the supply has been told
         self._deadline = Deadline(self._overdue, clock=clock, loop=loop)
         self._envelope_until = 0.0
 
@@ -122,7 +123,7 @@ class Session(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         if self._transport.is_closing():
-            # It went while it was handed over; nobody will tell us.
+            # It went while it was handed over; perhaps nobody tells us.
             self._loop.call_soon(self.connection_lost, None)
             return
         self._guarded(self._proceed)
@@ -207,6 +208,9 @@ class Session(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_closed:
+            return  # a transport that went while it was handed over tells us too
+        self._is_closed = True
         self._deadline.cancel()
         try:
             if not self._is_over:

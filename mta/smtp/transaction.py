@@ -159,19 +159,24 @@ class Transaction:
 
         Raises LocalProtocolError when an address could break out of its command.
         """
-        refusal = self._refusal()
-        if refusal is not None:
-            self.refuse(refusal)
-            return b""
-        if self._extensions.pipelining:
-            commands = [self._mail_command(), *map(self._rcpt_command, self.recipients), "DATA\r\n"]
-            wire = "".join(commands).encode()
-            _check_commands(wire, len(commands))
+        extensions, envelope = self._extensions, self.envelope
+        limit = extensions.size
+        if limit is not None and self.size > limit:
+            words = f"message of {self.size} octets exceeds the server's limit of {limit}"
+            return self._rule_out(internal_reply(552, "5.3.4", words))
+        rcpts = [self._rcpt_command(recipient) for recipient in self.recipients]
+        all_rcpts = "".join(rcpts)
+        is_utf8 = envelope.is_smtputf8 or not (all_rcpts.isascii() and envelope.originator.isascii())
+        if is_utf8 and not extensions.smtputf8:
+            words = "the server does not offer SMTPUTF8, which this message needs"
+            return self._rule_out(internal_reply(550, "5.6.7", words))
+        mail = self._mail_command(is_utf8)
+        wire = f"{mail}{all_rcpts}DATA\r\n".encode()
+        _check_commands(wire, 2 + len(rcpts))
+        if extensions.pipelining:
             return wire
-        self._rcpts = [self._rcpt_command(recipient).encode() for recipient in self.recipients]
-        mail = self._mail_command().encode()
-        _check_commands(mail + b"".join(self._rcpts), 1 + len(self._rcpts))
-        return mail
+        self._rcpts = [rcpt.encode() for rcpt in rcpts]
+        return mail.encode()
 
     def take_command(self) -> bytes:
         """The next command after `Move.WRITE`."""
@@ -304,25 +309,12 @@ class Transaction:
 
     # -- commands --------------------------------------------------------------------------------------
 
-    def _refusal(self) -> Reply | None:
-        """What the server's offers already tell: no need to ask it."""
-        limit = self._extensions.size
-        if limit is not None and self.size > limit:
-            return internal_reply(
-                552, "5.3.4", f"message of {self.size} octets exceeds the server's limit of {limit}"
-            )
-        if not self._extensions.smtputf8 and self._needs_smtputf8():
-            return internal_reply(
-                550, "5.6.7", "the server does not offer SMTPUTF8, which this message needs"
-            )
-        return None
+    def _rule_out(self, reply: Reply) -> bytes:
+        """What the server offered already tells that it will not take this."""
+        self.refuse(reply)
+        return b""
 
-    def _needs_smtputf8(self) -> bool:
-        if self.envelope.is_smtputf8 or not self.envelope.originator.isascii():
-            return True
-        return not all(recipient.address.isascii() for recipient in self.recipients)
-
-    def _mail_command(self) -> str:
+    def _mail_command(self, is_utf8: bool) -> str:
         envelope, extensions = self.envelope, self._extensions
         command = f"MAIL FROM:<{envelope.originator}>"
         if extensions.has_size:
@@ -331,7 +323,7 @@ class Transaction:
         # break its signatures, and receivers that can't take it are long gone.
         if envelope.is_8bit and extensions.eightbitmime:
             command += " BODY=8BITMIME"
-        if extensions.smtputf8 and self._needs_smtputf8():
+        if is_utf8:
             command += " SMTPUTF8"
         if extensions.dsn:
             if envelope.ret in _RET_NAMES:
