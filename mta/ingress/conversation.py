@@ -15,9 +15,10 @@ from types import MappingProxyType
 from aiosmtpd.smtp import AuthResult, LoginPassword, _AuthMechAttr
 
 from mta.ingress import replies
+from mta.ingress.exchange import LoginSession
 from mta.ingress.reception import Reception
 from mta.ingress.transactions import MAX_IDLE_COMMANDS, Transactions
-from mta.ingress.wire import LoginSession, Mode
+from mta.ingress.wire import Mode
 
 __all__ = ["Conversation"]
 

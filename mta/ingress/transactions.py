@@ -363,14 +363,16 @@ class Transactions(Wire):
         if self.mode is not Mode.WAITING:
             return
         self.mode = Mode.COMMANDS
-        if result.refusal is not None:
-            self.reply(result.refusal)
+        refusal = result.refusal
+        if refusal is None:
+            answer = b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii")
         else:
-            self.say(b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii"))
+            answer = b"%d %b\r\n" % (refusal.code, refusal.text.encode("utf-8"))
         if self.reception.is_draining:
+            self.say(answer)
             self.close(replies.SHUTTING_DOWN)
         else:
-            self.process()
+            self.answer_now(answer)
 
     @property
     def _protocol(self) -> str:

@@ -23,14 +23,15 @@ import ssl
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from aiosmtpd.smtp import SMTP, Session
+from aiosmtpd.smtp import SMTP
 
+from mta.ingress.exchange import NextLine
 from mta.ingress.reception import Reception, Rules
 from mta.ingress.relaying import SourcePolicy
 from mta.smtp.data import ChunkReader, DataReader
 from mta.smtp.reply import Reply
 
-__all__ = ["LoginSession", "Mode", "Wire"]
+__all__ = ["Mode", "Wire"]
 
 log = logging.getLogger(__name__)
 
@@ -74,23 +75,6 @@ class Mode(enum.Enum):
     CLOSING = enum.auto()
 
 
-class LoginSession(Session):
-    """aiosmtpd's session, without the property that logs a warning at each login."""
-
-    login_data: Any = None
-
-
-class _NextLine:
-    """What a driven coroutine awaits: the next line of the client."""
-
-    def __await__(self) -> Any:
-        return (yield)
-
-    async def readline(self) -> bytes:
-        line: bytes = await self
-        return line
-
-
 class Wire(SMTP):
     """Subclasses give `take_command`, `take_content` and `greet`."""
 
@@ -129,7 +113,7 @@ class Wire(SMTP):
         # What aiosmtpd's AUTH looks at.
         self.session = None
         self._handle_hooks: dict[str, Any] = {}
-        self._reader = cast(Any, _NextLine())
+        self._reader = cast(Any, NextLine())
 
     # ---- what subclasses give
 
@@ -346,6 +330,14 @@ class Wire(SMTP):
 
     # ---- replies
 
+    def answer_now(self, octets: bytes) -> None:
+        """The reply that the client has been waiting for; then take what it has sent meanwhile."""
+        if self._out or self._buffer or self._is_paused or self._has_ended or self._is_processing:
+            self._out.append(octets)
+            self.process()
+        elif self.transport is not None:
+            self.transport.write(octets)
+
     def reply(self, reply: Reply) -> None:
         """Answer a command; replies leave in the order in which they are given."""
         self._out.append(b"%d %b\r\n" % (reply.code, reply.text.encode("utf-8")))
@@ -460,7 +452,7 @@ class Wire(SMTP):
                 secured.abort()
             return
         self.transport = secured
-        self._is_paused = False
+        self._is_paused = self._is_choked = False
         self._progress_at = self._time()
         self.mode = Mode.COMMANDS
         self._secured()
