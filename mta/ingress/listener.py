@@ -88,19 +88,29 @@ class Listener:
 def server_tls(snapshot: Snapshot, block: ListenerBlock | None = None) -> ssl.SSLContext | None:
     """The TLS side of a listener; None when there is no certificate. Reads files; raises ConfigError.
 
-    A listener's own tls-certificate comes before smtp-server-tls-certificate.
+    A listener's own tls-certificate comes before smtp-server-tls-certificate, and its protocol switches and
+    ciphers with it. Older protocols than TLS 1.2 are not spoken (RFC 8996).
     """
     words = block.settings.words("tls-certificate") if block is not None else ()
+    prefix, settings = (
+        ("tls-", block.settings) if block is not None and words else ("smtp-server-tls-", snapshot.top)
+    )
     words = words or snapshot.top.words("smtp-server-tls-certificate")
     if not words:
         return None
     path, password = words[0], words[1] if len(words) > 1 else ""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    is_old, is_new = (settings.boolean(f"{prefix}allow-tlsv1.{minor}") for minor in (2, 3))
+    if not is_old and not is_new:
+        raise ConfigError(f"{prefix}allow-tlsv1.2 and {prefix}allow-tlsv1.3 are both off")
+    context.minimum_version = ssl.TLSVersion.TLSv1_2 if is_old else ssl.TLSVersion.TLSv1_3
+    context.maximum_version = ssl.TLSVersion.TLSv1_3 if is_new else ssl.TLSVersion.TLSv1_2
     try:
+        if settings.is_set(f"{prefix}ciphers"):
+            context.set_ciphers(settings.text(f"{prefix}ciphers"))
         # Without a password OpenSSL would ask on the terminal; an empty one fails instead.
         context.load_cert_chain(path, password=password)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"smtp-server-tls-certificate {path}: {error.strerror or error}") from None
+        raise ConfigError(f"{prefix}certificate {path}: {error.strerror or error}") from None
     return context

@@ -330,6 +330,54 @@ def test_protected_key_needs_its_password(tmp_path: Path) -> None:
                 server_tls(loaded.snapshot)
 
 
+@pytest.mark.parametrize(
+    ("text", "lowest", "highest"),
+    [
+        ("", "TLSv1_2", "TLSv1_3"),
+        ("smtp-server-tls-allow-tlsv1.2 no", "TLSv1_3", "TLSv1_3"),
+        ("smtp-server-tls-allow-tlsv1.3 no", "TLSv1_2", "TLSv1_2"),
+        ("smtp-server-tls-allow-tlsv1 yes", "TLSv1_2", "TLSv1_3"),
+    ],
+)
+def test_protocols_are_those_allowed(text: str, lowest: str, highest: str, tmp_path: Path) -> None:
+    loaded = load_text(f"smtp-server-tls-certificate {write_certificate(tmp_path)}\n{text}")
+    assert loaded.snapshot is not None
+    context = server_tls(loaded.snapshot)
+    assert context is not None
+
+    assert (context.minimum_version.name, context.maximum_version.name) == (lowest, highest)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "smtp-server-tls-allow-tlsv1.2 no\nsmtp-server-tls-allow-tlsv1.3 no",
+        "smtp-server-tls-ciphers NOSUCHCIPHER",
+    ],
+)
+def test_impossible_tls_settings_are_configuration_errors(text: str, tmp_path: Path) -> None:
+    loaded = load_text(f"smtp-server-tls-certificate {write_certificate(tmp_path)}\n{text}")
+    assert loaded.snapshot is not None
+
+    with pytest.raises(ConfigError, match="smtp-server-tls"):
+        server_tls(loaded.snapshot)
+
+
+def test_listener_may_have_a_certificate_and_ciphers_of_its_own(tmp_path: Path) -> None:
+    path = write_certificate(tmp_path)
+    text = (
+        f"<smtp-listener 127.0.0.1:2525>\ntls-certificate {path}\ntls-ciphers ECDHE+AESGCM\n</smtp-listener>"
+    )
+    loaded = load_text(text)
+    assert loaded.snapshot is not None
+
+    context = server_tls(loaded.snapshot, loaded.snapshot.listeners[0])
+
+    assert context is not None
+    assert all("GCM" in cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3")
+    assert server_tls(loaded.snapshot) is None
+
+
 def test_no_certificate_no_tls() -> None:
     loaded = load_text("")
     assert loaded.snapshot is not None
