@@ -37,10 +37,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--epoch", type=int, default=1)
     parser.add_argument("--fds", required=True)
     options = parser.parse_args(arguments)
-    # The supervisor decides when to end, also when somebody presses Ctrl-C for the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # The supervisor decides when to end, also when somebody signals the whole group: Ctrl-C, or a service
+    # manager that knows no better. A handler, because what is ignored stays ignored in programs we start.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
     loaded = load(options.config, epoch=options.epoch)
     if loaded.snapshot is None:
         return EX_CONFIG

@@ -42,8 +42,12 @@ log = logging.getLogger(__name__)
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
-#: systemd's TimeoutStopSec stands above this; a transfer past its final dot may need all of it.
-DRAIN_SECONDS = 25.0
+#: The end of the service, under 30 s in all: a transfer past its final dot may need all of the worker's
+#: part, the rest is for the last records. systemd's TimeoutStopSec stands above it.
+DRAIN_SECONDS = 20.0
+FINISH_SECONDS = 5.0
+#: How long a process that should end by itself may take.
+END_SECONDS = 2.0
 RELOAD_SECONDS = 60.0
 
 
@@ -210,20 +214,24 @@ class Supervisor:
     async def _drain(self) -> None:
         """End mail first, then the records of its last moments."""
         self._notifier.stopping("draining")
-        for child in self.children:
-            child.stop_restarting()
+        self.worker.stop_restarting()
         with contextlib.suppress(MtaError):
-            await self.worker.channel.ask("drain", timeout=DRAIN_SECONDS, seconds=DRAIN_SECONDS - 3)
+            await self.worker.channel.ask("drain", timeout=DRAIN_SECONDS, seconds=DRAIN_SECONDS - 2)
         await self._end(self.worker)
-        with contextlib.suppress(MtaError):
-            await self.events.channel.ask("finish", timeout=DRAIN_SECONDS / 2)
+        with contextlib.suppress(MtaError, TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                # It may be between two lives; what it has not written then waits for the next start.
+                await self.events.wait_ready()
+                self.events.stop_restarting()
+                await self.events.channel.ask("finish", timeout=FINISH_SECONDS)
+        self.events.stop_restarting()
         await self._end(self.events)
 
     async def _end(self, child: Child) -> None:
         """A child ends when its channel closes; one that doesn't is killed."""
         child.channel.close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(3.0):
+            async with asyncio.timeout(END_SECONDS):
                 await child.ended.wait()
         child.kill()
 
