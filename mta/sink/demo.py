@@ -248,7 +248,7 @@ How to look further, in another terminal:
   .venv/bin/mta -c {config} show topqueues
   .venv/bin/mta -c {config} show settings busy.example/vmta1
   tail -f {folder}/acct-*.csv
-  .venv/bin/mta -c {config} spool list {folder}/spool/0
+  .venv/bin/mta -c {config} spool list
   swaks --server {host}:{port} --from me@{SENDER_DOMAIN} --to you@mailbox.example"""
 
 

@@ -56,6 +56,17 @@ async def test_demonstration_stays_until_it_is_interrupted(tmp_path: Path) -> No
         line = await process.stdout.readline()
         assert line, said.decode()
         said += line
+    for line in said.decode().splitlines():
+        if ".venv/bin/mta " in line:
+            words = line.split()[1:]
+            done = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "mta", *words),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            told = (await done.communicate())[0].decode()
+            assert done.returncode == 0, line + told
     process.send_signal(signal.SIGINT)
 
     rest = (await process.communicate())[0]
