@@ -11,10 +11,12 @@ relatives). A NUL counts because some servers drop it, and then see a lone dot w
 
 Both readers work in any chunking and in bounded memory: content that is going to be refused is dropped as it
 arrives. `refusal` is the reply to give at the end; the message is read to its end all the same, because only
-then does the client listen. Hot path: one message in one chunk costs about 15 µs for 10 KB.
+then does the client listen. Hot path: a message of 10 KB costs about 9 µs, in one piece or in several.
 """
 
 from __future__ import annotations
+
+import io
 
 from mta.smtp.reply import Reply
 
@@ -38,11 +40,16 @@ LINE_TOO_LONG = Reply(550, "5.6.0 Message contains a line that is too long (RFC 
 TOO_BIG = Reply(552, "5.3.4 Message is larger than the limit", "5.3.4")
 
 _END = b"\r\n.\r\n"
+_NOWHERE = -5
 #: So much of the end mark may be taken for content before it is known to be the end mark.
 _MARK = 2
 #: Smaller pieces are gathered: one object per byte received would cost forty times its size.
 _SMALL = 4096
 _PIECE = 65536
+#: A message up to this size is checked as a whole when its end is here: half the work of checking piece by
+#: piece. It is also what such a message may take of memory that will be refused.
+_EARLY = 65536
+_EARLY_PIECES = 64
 
 
 class Content:
@@ -104,26 +111,6 @@ class Content:
         else:
             self.is_8bit = self.is_8bit or not data.isascii()
             self._keep(data)
-
-    def add_whole(self, data: bytes, lines: list[bytes]) -> bool:
-        """Keep a whole message at once; False when it needs the longer way.
-
-        `lines` is `data.splitlines()`, which breaks at CRLF, CR and LF alike: when two octets went at every
-        break, every break was a CRLF. The caller knows that `data` ends in one.
-        """
-        lengths = list(map(len, lines))
-        size = len(data)
-        if (
-            sum(lengths) + 2 * len(lengths) != size
-            or max(lengths) > self.max_line
-            or (self.max_size is not None and size > self.max_size)
-            or 0 in data
-        ):
-            return False
-        self.size = size
-        self.chunks.append(data)
-        self.is_8bit = not data.isascii()
-        return True
 
     def refuse(self, reply: Reply) -> None:
         """Drop what is here and what comes; `reply` is the answer at the end."""
@@ -206,13 +193,23 @@ class Content:
 class DataReader(Content):
     """The content behind DATA, up to the final dot."""
 
-    __slots__ = ("_is_fresh", "_tail")
+    __slots__ = ("_early", "_line_ends_seen", "_tail")
+
+    def __init__(self, max_size: int | None, max_line: int = LINE_LIMIT) -> None:
+        # Tells apart which line ends a text has, in C and in one pass.
+        self._line_ends_seen = io.IncrementalNewlineDecoder(None, translate=False)
+        super().__init__(max_size, max_line)
 
     def clear(self) -> None:
         super().clear()
         # The line end of the command before counts: a message may consist of the final dot alone.
         self._tail = b"\r\n"
-        self._is_fresh = True
+        #: The pieces of a message that is to be checked as a whole; None once it is checked piece by piece.
+        self._early: list[bytes] | None = []
+
+    def refuse(self, reply: Reply) -> None:
+        super().refuse(reply)
+        self._early = None
 
     def feed(self, data: bytes) -> int:
         """Take the next octets from the wire.
@@ -220,28 +217,76 @@ class DataReader(Content):
         Answers how many of them were the message's, -1 when all were and there are more to come. After any
         other answer the message is complete: `refusal` or `chunks` (without the final dot) and `size`.
         """
-        if self._is_fresh and data.endswith(_END):
-            lines = data.splitlines()
-            if lines.index(b".") == len(lines) - 1:
-                del lines[-1]
-                if self.add_whole(data[:-3], lines):
-                    return len(data)
-        self._is_fresh = False
-        tail = self._tail
-        at = (tail + data[:4]).find(_END) - len(tail)
-        if at < -len(tail):
-            at = data.find(_END)
-            if at < 0:
-                self._tail = (tail + data)[-4:] if len(data) < 4 else data[-4:]
+        at = self._find_end(data)
+        early = self._early
+        if at == _NOWHERE:
+            self._tail = (self._tail + data)[-4:] if len(data) < 4 else data[-4:]
+            if early is None:
                 self.add(data)
-                return -1
+            else:
+                self._keep_early(early, data)
+            return -1
         content_end = at + 2
-        if content_end < 0:
+        if early is not None:
+            whole = data[:content_end] if content_end >= 0 else b""
+            if early:
+                whole = b"".join([*early, whole])
+                if content_end < 0:
+                    whole = whole[:content_end]
+            if self._take_whole(whole):
+                return at + 5
+            # Something is wrong with it, or unusual: the longer way says what.
+            self._early = None
+            self.size = 0
+            self.add(whole)
+        elif content_end < 0:
             self.cut(-content_end)
         else:
             self.add(data[:content_end])
         self.finish()
         return at + 5
+
+    def _find_end(self, data: bytes) -> int:
+        """Where the end mark begins, before `data` (negative) or in it; _NOWHERE without one."""
+        tail = self._tail
+        at = (tail + data[:4]).find(_END) - len(tail)
+        if at >= -len(tail):
+            return at
+        # Backwards is five times as fast as forwards (2 against 5 to 11 µs for 10 KB).
+        if data.endswith(_END):
+            return len(data) - 5 if data.rfind(_END, 0, -1) < 0 else data.find(_END)
+        return data.find(_END) if data.rfind(_END) >= 0 else _NOWHERE
+
+    def _keep_early(self, early: list[bytes], data: bytes) -> None:
+        early.append(data)
+        self.size += len(data)
+        is_over = self.max_size is not None and self.size > self.max_size
+        if is_over or self.size > _EARLY or len(early) > _EARLY_PIECES:
+            self._early = None
+            self.size = 0
+            for piece in early:
+                self.add(piece)
+
+    def _take_whole(self, data: bytes) -> bool:
+        """Keep a whole message at once if nothing at all is to be said against it."""
+        size = len(data)
+        if not size or (self.max_size is not None and size > self.max_size) or 0 in data:
+            return False
+        text = data.decode("latin-1")
+        seen = self._line_ends_seen
+        seen.reset()
+        seen.decode(text, True)
+        if seen.newlines != "\r\n":
+            return False
+        position, reach, find = 0, self.max_line + 2, data.rfind
+        while size - position > reach:
+            position = find(b"\n", position, position + reach) + 1
+            if not position:
+                return False
+        self.size = size
+        self.chunks.append(data)
+        self.is_8bit = not text.isascii()
+        return True
 
 
 class ChunkReader(Content):

@@ -73,7 +73,10 @@ SMUGGLING = [
 @pytest.mark.parametrize("mark", SMUGGLING)
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
 def test_no_other_mark_ends_a_message_and_its_carrier_is_refused(mark: bytes, size: int) -> None:
-    inner = b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nSubject: smuggled\r\n\r\nboo\r\n"
+    inner = (
+        b"MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\n"
+        b"Subject: smuggled\r\n\r\nboo\r\n"
+    )
     wire = b"Subject: outer\r\n\r\ntext" + mark + inner + END
 
     reader, left = read(wire, [size])
@@ -260,3 +263,43 @@ def test_octets_behind_a_chunk_are_left_over() -> None:
     reader.expect(3)
 
     assert reader.feed(b"a\r\nBDAT 0 LAST\r\n") == 3
+
+
+@pytest.mark.parametrize("length", [40_000, 65_536, 65_537, 200_000])
+@pytest.mark.parametrize("piece", [900, 1448, 30_000])
+def test_messages_around_the_size_that_is_checked_as_a_whole_are_kept_in_wire_form(
+    length: int, piece: int
+) -> None:
+    content = (b"x" * 78 + b"\r\n") * (length // 80) + b"y" * (length % 80) + b"\r\n"
+
+    reader, left = read(content + END, [piece])
+
+    assert (reader.refusal, left) == (None, b"")
+    assert b"".join(reader.chunks) == content
+    assert reader.size == len(content)
+
+
+@pytest.mark.parametrize("place", [0, 5_000, 70_000])
+@pytest.mark.parametrize("flaw", [b"\r", b"\n", b"\0", b"z" * 1000])
+def test_a_flaw_is_found_wherever_it_lies(flaw: bytes, place: int) -> None:
+    line = b"x" * 78 + b"\r\n"
+    content = line * (place // 80) + b"a" + flaw + b"b\r\n" + line * 40
+
+    verdicts = {read(content + END, [piece])[0].refusal for piece in (1, 1448, 30_000, 1 << 20)}
+
+    expected = {b"\r": BARE_LINE_END, b"\n": BARE_LINE_END, b"\0": NUL_IN_CONTENT}
+    assert verdicts == {expected.get(flaw, LINE_TOO_LONG)}
+
+
+def test_pieces_that_were_kept_unchecked_count_as_held_and_are_dropped_on_refusal() -> None:
+    reader = DataReader(None)
+    reader.feed(b"x" * 500)
+    reader.feed(b"x" * 500)
+    assert reader.held == 1000
+
+    reader.refuse(TOO_BIG)
+
+    assert reader.held == 0
+    assert reader.feed(b"\r\n.\r\n") == 5
+    assert reader.refusal is TOO_BIG
+    assert reader.chunks == []
