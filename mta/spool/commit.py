@@ -482,6 +482,7 @@ class Committer:
             note(now - outcome[4])
             self._outcome_bytes -= len(outcome[3]) + 64
         self._marks.publish_settle(self.settle_segment.number, self.settle_segment.end)
+        self._marks.publish_safe_until(self._outcomes[0][4] if self._outcomes else now)
         if self._timer is not None and not self._outcomes:
             self._timer.cancel()
             self._timer = None

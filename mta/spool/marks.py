@@ -5,6 +5,8 @@
     16  8  its complement
     24  8  accept position        the same for the newest accept segment, as of the last acknowledged commit
     32  8  its complement
+    40  8  outcomes                microseconds of epoch time: outcomes said before it are on disk
+    48  8  its complement
 
 One process writes it, after a sync, with plain stores of eight bytes; others read without a lock, and a
 reader that meets a half-written pair tries again. The file itself is never synced on the way: it may be
@@ -18,7 +20,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Marks", "Position", "read_marks"]
+__all__ = ["Marks", "Position", "read_marks", "read_safe_until"]
 
 _NAME = "marks"
 _MAGIC = int.from_bytes(b"MTAmarks", "little")
@@ -60,6 +62,10 @@ class Marks:
     def publish_accept(self, number: int, at: int) -> None:
         self._store(3, number << 32 | at)
 
+    def publish_safe_until(self, moment: float) -> None:
+        """Every outcome that was said before this moment (epoch seconds) is on disk."""
+        self._store(5, int(moment * 1e6))
+
     def close(self) -> None:
         self._words.release()
         self._map.flush()
@@ -72,20 +78,43 @@ class Marks:
 
 def read_marks(directory: Path) -> MarksRead:
     """The marks of a partition, by any process; all None when there is no such file."""
-    path = directory / _NAME
     settle = accept = None
     for _ in range(3):
-        try:
-            data = path.read_bytes()
-        except OSError:
+        words = _read_words(directory)
+        if not words:
             break
-        words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, _SIZE, 8)]
-        if len(data) < _SIZE or words[0] != _MAGIC:
-            break
-        settle, accept = (words[i] if words[i] ^ words[i + 1] == _ALL_ONES else None for i in (1, 3))
+        settle, accept = _believed(words, 1), _believed(words, 3)
         if settle is not None:
             break
     return MarksRead(_position(settle), _position(accept))
+
+
+def read_safe_until(directory: Path) -> float:
+    """Outcomes said before this moment (epoch seconds) are on disk; 0 when nothing is known.
+
+    What was delivered later may be delivered again if the process dies now: this is the duplicate window.
+    """
+    for _ in range(3):
+        words = _read_words(directory)
+        moment = _believed(words, 5) if words else 0
+        if moment is not None:
+            return moment / 1e6
+    return 0.0
+
+
+def _read_words(directory: Path) -> list[int]:
+    """All words of the file; empty when there is none, or it is not ours."""
+    try:
+        data = (directory / _NAME).read_bytes()
+    except OSError:
+        return []
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, _SIZE, 8)]
+    return words if len(data) >= _SIZE and words[0] == _MAGIC else []
+
+
+def _believed(words: list[int], place: int) -> int | None:
+    """A word that its complement confirms."""
+    return words[place] if words[place] ^ words[place + 1] == _ALL_ONES else None
 
 
 def _position(word: int | None) -> Position | None:

@@ -9,6 +9,7 @@ import pytest
 
 from mta.errors import SpoolBroken, SpoolFull
 from mta.spool.commit import Pace, WindowGauge
+from mta.spool.marks import read_safe_until
 from mta.spool.settlelog import Cursor, EventReader
 from tests.support.spool import FaultyFiles, Spool, names
 
@@ -86,6 +87,20 @@ def test_outcomes_alone_are_on_disk_within_the_window(tmp_path: Path) -> None:
 
     assert spool.partition.stats().messages == 0
     assert EventReader(tmp_path).read(Cursor(), 10)[0] == [b"event"]
+
+
+def test_until_when_outcomes_are_safe_is_published_with_their_sync(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    first, second = spool.put(), spool.put()
+    said = spool.loop.now()
+    spool.settle(first)
+    assert read_safe_until(tmp_path) < said
+    spool.rest(1)
+    safe = read_safe_until(tmp_path)
+    assert safe >= said
+
+    spool.settle(second)
+    assert read_safe_until(tmp_path) == safe
 
 
 def test_an_outcome_written_with_a_message_is_synced_in_time_when_no_other_follows(tmp_path: Path) -> None:
