@@ -99,6 +99,7 @@ class Session(asyncio.Protocol):
         self.completed = 0  # transactions that ended by the server's word
         self.delivered = 0  # recipients
         self.errors = 0  # recipients refused
+        self.most_recipients = 0  # that the receiver takes in one transaction, once it has said so
         self.is_resting = False
         self.is_host_unwanted = False
         self._supply = supply

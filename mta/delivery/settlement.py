@@ -142,6 +142,8 @@ class Settlement:
                 self._deliver(session, attempt, index, outcome, now)
             elif fate is _UNTRIED:
                 untried.append(attempt.refs[index])
+                if outcome.stage is Stage.RCPT and len(untried) == 1:
+                    session.most_recipients = max(1, index)  # the rest was one too many
             else:
                 self._refuse(session, attempt, index, outcome, now)
         if delivered:

@@ -93,6 +93,10 @@ def next_attempt(
         return None
     refs, stored = drawn
     envelope, body = stored.envelope, stored.body
+    most = session.most_recipients
+    if most and len(refs) > most:
+        scheduler.put_back(session.slot, refs[most:])
+        refs = refs[:most]
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
     domain = session.slot.key.domain
     head = signer.headers(envelope, body, attempt.message, domain)

@@ -255,14 +255,16 @@ async def test_a_refused_message_does_not_disturb_the_next_one() -> None:
 
 async def test_recipients_over_the_receivers_limit_go_in_further_transactions() -> None:
     names = [f"r{n}@example.net" for n in range(7)]
-    replies = (["250 ok"] * 3 + ["452 4.5.3 too many"] * 4) + (["250 ok"] * 3 + ["452 4.5.3 too many"])
+    replies = ["250 ok"] * 3 + ["452 4.5.3 too many"] * 4
     async with ScriptedServer(Script(RCPT=replies)) as server, DeliveryRig([server.port]) as rig:
         rig.admit(*names)
         await rig.until(7)
 
     assert rig.kinds() == ["d"] * 7
-    assert [len(attempt.recipients) for attempt in server.accepted] == [3, 3, 1]
+    assert [attempt.recipients for attempt in server.accepted] == [names[:3], names[3:6], names[6:]]
     assert rig.store.deferrals == []
+    # Once the limit is known, no more are offered than it allows.
+    assert verbs(server).count("RCPT") == 7 + 3 + 1
 
 
 async def test_421_after_deliveries_costs_its_recipient_a_wait_and_the_queue_a_connection() -> None:
