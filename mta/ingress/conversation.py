@@ -178,7 +178,9 @@ class Conversation(Transactions):
         if found is None:
             return AuthResult(success=False, handled=False, message=str(replies.BAD_LOGIN))
         self.user, source = found
-        self.source_name = source or self.source_name
+        # `{auth}` holds without being asked for; when nobody wrote it, the listener's source goes on.
+        if source in self.rules.snapshot.named_sources:
+            self.source_name = source
         return AuthResult(success=True, message=str(replies.LOGGED_IN))
 
     def after_login(self) -> None:

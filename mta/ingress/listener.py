@@ -32,6 +32,7 @@ class Listener:
     def __init__(self, reception: Reception) -> None:
         self.reception = reception
         self._servers: list[asyncio.Server] = []
+        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
 
     async def serve(
         self,
@@ -57,12 +58,29 @@ class Listener:
         Raises ConfigError when a certificate can't be used.
         """
         for block, sock in zip(snapshot.listeners, sockets, strict=True):
-            await self.serve(
-                sock,
-                source_name=block.source_name,
-                tls=server_tls(snapshot, block),
-                is_immediate_tls=block.settings.boolean("immediate-tls"),
-            )
+            tls = server_tls(snapshot, block)
+            is_immediate_tls = block.settings.boolean("immediate-tls")
+            if tls is None and is_immediate_tls:
+                raise ConfigError(
+                    f"smtp-listener {block.host}:{block.port}: immediate-tls needs a certificate"
+                )
+            if tls is not None:
+                self._contexts[block.host, block.port] = tls
+            await self.serve(sock, source_name=block.source_name, tls=tls, is_immediate_tls=is_immediate_tls)
+
+    def reload(self, snapshot: Snapshot) -> None:
+        """Use the certificates that the files hold now, for handshakes from here on.
+
+        Raises ConfigError, and changes nothing, when one of them can't be used.
+        """
+        renewed = [
+            (context, _certificate(snapshot, block))
+            for block in snapshot.listeners
+            if (context := self._contexts.get((block.host, block.port))) is not None
+            and server_tls(snapshot, block) is not None
+        ]
+        for context, (path, password) in renewed:
+            context.load_cert_chain(path, password=password)
 
     def close(self) -> None:
         """Accept nobody any more, and ask those who are here to finish."""
@@ -91,14 +109,13 @@ def server_tls(snapshot: Snapshot, block: ListenerBlock | None = None) -> ssl.SS
     A listener's own tls-certificate comes before smtp-server-tls-certificate, and its protocol switches and
     ciphers with it. Older protocols than TLS 1.2 are not spoken (RFC 8996).
     """
-    words = block.settings.words("tls-certificate") if block is not None else ()
-    prefix, settings = (
-        ("tls-", block.settings) if block is not None and words else ("smtp-server-tls-", snapshot.top)
-    )
-    words = words or snapshot.top.words("smtp-server-tls-certificate")
-    if not words:
+    path, password = _certificate(snapshot, block)
+    if not path:
         return None
-    path, password = words[0], words[1] if len(words) > 1 else ""
+    is_own = block is not None and bool(block.settings.words("tls-certificate"))
+    prefix, settings = (
+        ("tls-", block.settings) if block is not None and is_own else ("smtp-server-tls-", snapshot.top)
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     is_old, is_new = (settings.boolean(f"{prefix}allow-tlsv1.{minor}") for minor in (2, 3))
@@ -114,3 +131,10 @@ def server_tls(snapshot: Snapshot, block: ListenerBlock | None = None) -> ssl.SS
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"{prefix}certificate {path}: {error.strerror or error}") from None
     return context
+
+
+def _certificate(snapshot: Snapshot, block: ListenerBlock | None) -> tuple[str, str]:
+    """File and password; two empty strings without a certificate."""
+    words = block.settings.words("tls-certificate") if block is not None else ()
+    words = words or snapshot.top.words("smtp-server-tls-certificate")
+    return (words[0], words[1] if len(words) > 1 else "") if words else ("", "")

@@ -193,6 +193,20 @@ async def test_login_gives_the_rights_of_its_source_and_no_others() -> None:
         ]
 
 
+async def test_login_without_a_source_of_its_own_keeps_the_listeners() -> None:
+    users = (
+        "<smtp-user app>\npassword s3cret\n</smtp-user>\n<source named>\nalways-allow-relaying yes\n</source>"
+    )
+    async with Inbound(users, source=PLAIN, source_name="named") as inbound, inbound.caller() as caller:
+        await caller.hello()
+        await caller.ask("AUTH PLAIN " + blob("", "app", "s3cret"))
+
+        assert await caller.codes("MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>") == [
+            "250 2.1.0",
+            "250 2.1.5",
+        ]
+
+
 async def test_pipelined_login_is_understood() -> None:
     async with Inbound(USERS, source=PLAIN) as inbound, inbound.caller() as caller:
         caller.send(
@@ -396,3 +410,37 @@ async def test_listeners_of_a_configuration_have_their_sources(tmp_path: Path) -
             assert caller.greeting.startswith("554 5.7.1")
         async with inbound.caller() as caller:
             assert caller.greeting.startswith("220")
+
+
+async def test_renewed_certificate_is_shown_after_a_reload(tmp_path: Path) -> None:
+    path = write_certificate(tmp_path)
+    text = f"smtp-listener 127.0.0.1:2525\nsmtp-server-tls-certificate {path}"
+    async with Inbound(text, source="allow-starttls yes") as inbound:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        await inbound.listener.start(inbound.snapshot, [sock])
+
+        async def shown() -> bytes:
+            async with Caller(sock.getsockname()[1]) as caller:
+                await caller.hello()
+                await upgrade(caller)
+                certificate = caller.writer.get_extra_info("ssl_object").getpeercert(True)
+                return bytes(certificate)
+
+        before = await shown()
+        write_certificate(tmp_path)
+        assert await shown() == before
+        inbound.listener.reload(inbound.snapshot)
+        assert await shown() != before
+
+        path.write_text("broken")
+        with pytest.raises(ConfigError):
+            inbound.listener.reload(inbound.snapshot)
+        assert (await shown())[:1] == b"0"
+
+
+async def test_immediate_tls_without_a_certificate_is_a_configuration_error() -> None:
+    text = "<smtp-listener 127.0.0.1:2525>\nimmediate-tls yes\n</smtp-listener>"
+    async with Inbound(text) as inbound:
+        with socket.socket() as sock, pytest.raises(ConfigError, match="immediate-tls"):
+            await inbound.listener.start(inbound.snapshot, [sock])
