@@ -140,7 +140,12 @@ def test_oversized_content_is_dropped_while_it_arrives() -> None:
     assert reader.size > 400_000
 
 
-def test_octets_one_by_one_are_gathered() -> None:
+def test_octets_one_by_one_are_gathered_from_the_first_on() -> None:
+    waiting = DataReader(None)
+    for _ in range(2000):
+        waiting.feed(b"x")
+        assert len(waiting._early or ()) <= 33
+
     reader, _ = read(b"0123456\r\n" * 20_000 + END, [1])
 
     assert len(reader.chunks) <= 3
