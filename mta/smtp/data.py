@@ -49,8 +49,6 @@ _PIECE = 65536
 #: A message up to this size is checked as a whole when its end is here: half the work of checking piece by
 #: piece. It is also what such a message may take of memory that will be refused.
 _EARLY = 65536
-#: An octet that came alone takes forty times its size until it is joined with others.
-_EARLY_PIECES = 32
 _EARLY_PIECES = 64
 
 
@@ -261,8 +259,6 @@ class DataReader(Content):
 
     def _keep_early(self, early: list[bytes], data: bytes) -> None:
         early.append(data)
-        if len(early) > _EARLY_PIECES:
-            early[:] = [b"".join(early)]
         self.size += len(data)
         is_over = self.max_size is not None and self.size > self.max_size
         if is_over or self.size > _EARLY or len(early) > _EARLY_PIECES:
