@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mta.sink.receiver import ReceiverOptions
-from mta.sink.script import parse_script
+from mta.sink.script import Action, Rule, Script, Stage, parse_script
 from tests.support.injector import Injector
 from tests.support.service import World
 
@@ -72,11 +72,12 @@ async def test_a_transfer_whose_final_dot_is_out_is_waited_for(tmp_path: Path, p
 
 @pytest.mark.slow
 async def test_a_receiver_that_says_nothing_holds_the_end_up_for_so_long_only(tmp_path: Path) -> None:
-    options = ReceiverOptions(with_bodies=False, script=parse_script("DATA x1 silence\n"))
+    silence = Rule(Stage.DATA, Action.SILENCE, times=1)
+    options = ReceiverOptions(with_bodies=False, script=Script([silence]))
     async with World(tmp_path, options=options) as world:
         load = Injector(world.port, sessions=1, messages=1)
         await load.run()
-        await world.until(lambda: world.receiver.totals.open == 1)
+        await world.until(lambda: silence.times == 0)
 
         seconds = await terminate(world)
 
