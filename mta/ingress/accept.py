@@ -58,7 +58,11 @@ class SpoolWriter(Protocol):
     def refusal(self, size: int) -> SpoolError | None: ...
 
     def accept(
-        self, envelope: bytes, body: Sequence[bytes], done: Callable[[int, SpoolError | None], None]
+        self,
+        envelope: bytes,
+        body: Sequence[bytes],
+        done: Callable[[int, SpoolError | None], None],
+        decoded: Envelope | None = None,
     ) -> None: ...
 
     def record(self, event: bytes) -> None: ...
@@ -192,7 +196,7 @@ class Acceptance:
             else:
                 done(AcceptResult(queue_id))
 
-        self._partition.accept(encode_envelope(envelope), body, committed)
+        self._partition.accept(encode_envelope(envelope), body, committed, envelope)
 
     def _check(self, submission: Submission) -> Reply | None:
         if not submission.recipients:

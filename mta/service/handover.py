@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mta.errors import SpoolError
-from mta.message.envelope import decode_envelope
+from mta.message.envelope import Envelope, decode_envelope
 from mta.service.colleagues import Colleague
 from mta.service.intake import Admit
 from mta.service.layout import Layout
@@ -65,15 +65,18 @@ class Handover:
         """Call `done` when what was recorded here is on disk."""
         self._partition.flush(done)
 
-    def accept(self, envelope: bytes, body: Sequence[bytes], done: Stored) -> None:
+    def accept(
+        self, envelope: bytes, body: Sequence[bytes], done: Stored, decoded: Envelope | None = None
+    ) -> None:
         """Store a message; `done(0, None)` once all of it is on a disk. Hot path."""
-        known = decode_envelope(envelope)
+        known = decode_envelope(envelope) if decoded is None else decoded
         parts = divide(known, self._layout().owner)
         settled = _Parts(len(parts), done).settled
         for owner, indices in parts.items():
             share = share_of(known, envelope, body, indices)
             if owner == self._number:
-                self._partition.accept(share.encoded, share.body, partial(self._kept, share, settled))
+                kept = partial(self._kept, share, settled)
+                self._partition.accept(share.encoded, share.body, kept, share.envelope)
             else:
                 colleague = self._colleagues[owner]
                 colleague.offer(share, partial(self._answered, owner, share, settled))

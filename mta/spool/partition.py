@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
 
-import msgspec
-
 from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
 from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.batch import Done, Outcome, as_spool_error
@@ -60,19 +58,10 @@ _MAX_YOUNG = 1 << 20
 #: What the fields of a record can hold.
 _MAX_RECIPIENTS, _MAX_SIZE = (1 << 16) - 1, (1 << 32) - (1 << 20)
 _ROOM_IS_FRESH = 0.1
-
-
-class _Counted(msgspec.Struct, array_like=True, gc=False):
-    """The front of an envelope, read only as far as its recipients, to count them."""
-
-    queue_id: msgspec.Raw
-    received: msgspec.Raw
-    originator: msgspec.Raw
-    vmta: msgspec.Raw
-    recipients: list[msgspec.Raw]
-
-
-_counter = msgspec.msgpack.Decoder(_Counted)
+#: Memory that an envelope takes, as a multiple of what it takes on disk.
+_DECODED = 4
+#: With so many bytes to spare a message is taken without a closer look until the room is measured again.
+_PLENTY = 1 << 30
 
 
 class Partition:
@@ -95,7 +84,7 @@ class Partition:
         self._quarantine = Quarantine(directory)
         self._next = found.highest_message + 1 + (_ID_GAP if found.highest_message else 0)
         self._sequence = found.deferrals.highest
-        self._room_checked = float("-inf")
+        self._room_checked = self._plenty_until = float("-inf")
         self._is_closed = False
         for segment, damage in found.damage:
             self._quarantine.keep(segment, damage)
@@ -222,6 +211,8 @@ class Partition:
         if self._committer.backlog > options.max_backlog:
             return SpoolFull("no room for outcomes")
         now = self._clock.now()
+        if now < self._plenty_until and size < _PLENTY >> 4:
+            return None
         if now - self._room_checked > _ROOM_IS_FRESH:
             try:
                 self._room = self._files.room(self.directory)
@@ -235,15 +226,22 @@ class Partition:
             return SpoolFull(f"{free} bytes free, less than min-free-space")
         if not self._upkeep.has_room(size, free):
             return SpoolFull(f"{free} bytes free")
+        if self._upkeep.has_room(_PLENTY, free - options.min_free_space):
+            self._plenty_until = self._room_checked + _ROOM_IS_FRESH
         return None
 
-    def accept(self, envelope: bytes, body: Sequence[bytes], done: Done) -> None:
+    def accept(
+        self, envelope: bytes, body: Sequence[bytes], done: Done, decoded: Envelope | None = None
+    ) -> None:
         """Store a message; `done(message, None)` is called on the loop once it is on disk.
 
         Answers come in the order of the calls. On failure `done` gets the error (SpoolFull, SpoolBroken) and
         nothing of the message remains. Raises ValueError for bytes that are not an envelope with recipients.
+        `decoded` is the same envelope, from who has it: that saves reading it here and at the first attempt.
         """
-        recipients = len(_counter.decode(envelope).recipients)
+        if decoded is None:
+            decoded = decode_envelope(envelope)
+        recipients = len(decoded.recipients)
         size = sum(map(len, body))
         if not 0 < recipients <= _MAX_RECIPIENTS or size + len(envelope) > _MAX_SIZE:
             raise ValueError(f"a message with {recipients} recipients and {size} bytes can't be stored")
@@ -253,7 +251,7 @@ class Partition:
         self._next = message + 1
         if size <= _MAX_YOUNG:
             whole = bytes(body[0]) if len(body) == 1 else b"".join(body)
-            self._pool.put(message, envelope, whole)
+            self._pool.put(message, Stored(decoded, whole), _DECODED * len(envelope) + size)
             parts = [whole] if whole else []
         else:
             parts = [bytes(part) for part in body if part]
@@ -267,7 +265,7 @@ class Partition:
         """
         young = self._pool.find(message)
         if young is not None:
-            return Stored(decode_envelope(young[0]), young[1])
+            return young
         place = self._index.place(message)
         if place is None:
             raise SpoolCorrupt(f"message {message} is not in the spool")
@@ -284,7 +282,7 @@ class Partition:
         """The envelope alone, read without the body. Errors as of `load`, but nothing is quarantined."""
         young = self._pool.find(message)
         if young is not None:
-            return decode_envelope(young[0])
+            return young.envelope
         place = self._index.place(message)
         if place is None:
             raise SpoolCorrupt(f"message {message} is not in the spool")

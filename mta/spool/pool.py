@@ -7,6 +7,8 @@ on disk, or about to be.
 
 from __future__ import annotations
 
+from mta.spool.stored import Stored
+
 __all__ = ["MemoryPool"]
 
 
@@ -16,7 +18,7 @@ class MemoryPool:
     def __init__(self, limit: int) -> None:
         self.bytes = 0
         self._limit = limit
-        self._young: dict[int, tuple[bytes, bytes]] = {}  # oldest first, as dictionaries keep it
+        self._young: dict[int, tuple[Stored, int]] = {}  # oldest first, as dictionaries keep it
 
     def __repr__(self) -> str:
         return f"<MemoryPool messages={len(self._young)} bytes={self.bytes}/{self._limit}>"
@@ -27,24 +29,24 @@ class MemoryPool:
     def __contains__(self, message: int) -> bool:
         return message in self._young
 
-    def put(self, message: int, envelope: bytes, body: bytes) -> None:
-        """Keep a message, at the expense of the oldest; one that is larger than the pool is not kept."""
-        size = len(envelope) + len(body)
+    def put(self, message: int, stored: Stored, size: int) -> None:
+        """Keep a message that takes `size` bytes, at the expense of the oldest; one that is larger than the
+        pool is not kept."""
         if size > self._limit:
             return
         young = self._young
         self.bytes += size
         while self.bytes > self._limit:
-            old = young.pop(next(iter(young)))
-            self.bytes -= len(old[0]) + len(old[1])
-        young[message] = (envelope, body)
+            self.bytes -= young.pop(next(iter(young)))[1]
+        young[message] = stored, size
 
-    def find(self, message: int) -> tuple[bytes, bytes] | None:
-        """Envelope and body of a message that is still here."""
-        return self._young.get(message)
+    def find(self, message: int) -> Stored | None:
+        """A message that is still here."""
+        kept = self._young.get(message)
+        return None if kept is None else kept[0]
 
     def drop(self, message: int) -> None:
         """Nobody will ask for this message again."""
-        old = self._young.pop(message, None)
-        if old is not None:
-            self.bytes -= len(old[0]) + len(old[1])
+        kept = self._young.pop(message, None)
+        if kept is not None:
+            self.bytes -= kept[1]

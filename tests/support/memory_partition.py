@@ -36,7 +36,11 @@ class MemoryPartition:
         return self.refuses
 
     def accept(
-        self, envelope: bytes, body: Sequence[bytes], done: Callable[[int, SpoolError | None], None]
+        self,
+        envelope: bytes,
+        body: Sequence[bytes],
+        done: Callable[[int, SpoolError | None], None],
+        decoded: Envelope | None = None,
     ) -> None:
         self.waiting.append((envelope, b"".join(body), done))
         self.arrived.set()

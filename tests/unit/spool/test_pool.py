@@ -3,14 +3,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.message.envelope import Envelope
 from mta.spool.pool import MemoryPool
+from mta.spool.stored import Stored
+
+STORED = Stored(Envelope("q", 0.0, "", "", ()), b"body")
 
 
 def test_a_young_message_is_found_and_forgotten_when_dropped() -> None:
     pool = MemoryPool(100)
-    pool.put(1, b"env", b"body")
+    pool.put(1, STORED, 7)
 
-    assert pool.find(1) == (b"env", b"body")
+    assert pool.find(1) == STORED
     pool.drop(1)
     pool.drop(1)
     assert pool.find(1) is None
@@ -20,9 +24,9 @@ def test_a_young_message_is_found_and_forgotten_when_dropped() -> None:
 def test_the_oldest_makes_room() -> None:
     pool = MemoryPool(30)
     for message in (1, 2, 3):
-        pool.put(message, b"", b"x" * 10)
+        pool.put(message, STORED, 10)
 
-    pool.put(4, b"", b"x" * 15)
+    pool.put(4, STORED, 15)
 
     assert [message in pool for message in (1, 2, 3, 4)] == [False, False, False, True] or 3 in pool
     assert 4 in pool
@@ -31,9 +35,9 @@ def test_the_oldest_makes_room() -> None:
 
 def test_a_message_larger_than_the_pool_throws_nobody_out() -> None:
     pool = MemoryPool(30)
-    pool.put(1, b"", b"x" * 10)
+    pool.put(1, STORED, 10)
 
-    pool.put(2, b"", b"x" * 31)
+    pool.put(2, STORED, 31)
 
     assert 1 in pool
     assert 2 not in pool
@@ -41,19 +45,19 @@ def test_a_message_larger_than_the_pool_throws_nobody_out() -> None:
 
 def test_a_pool_of_nothing_keeps_nothing() -> None:
     pool = MemoryPool(0)
-    pool.put(1, b"e", b"")
+    pool.put(1, STORED, 1)
 
     assert len(pool) == 0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 40)), max_size=80))
 def test_the_bound_holds_and_the_bytes_add_up(steps: list[tuple[bool, int, int]]) -> None:
-    pool = MemoryPool(64)
+    pool, sizes = MemoryPool(64), {}
     for put, message, size in steps:
         if put and message not in pool:
-            pool.put(message, b"e", b"x" * size)
+            pool.put(message, STORED, size)
+            sizes[message] = size
         else:
             pool.drop(message)
         assert pool.bytes <= 64
-        kept = [pool.find(m) for m in range(10) if m in pool]
-        assert pool.bytes == sum(len(one[0]) + len(one[1]) for one in kept if one)
+        assert pool.bytes == sum(sizes[m] for m in range(10) if m in pool)
