@@ -70,33 +70,51 @@ class Flow:
         self._total = [0, 0, 0]
         self._minute = _Ring(SECONDS, 1.0)
         self._hour = _Ring(MINUTES, 60.0)
+        # What came in this second; it goes into the sums above when the next one begins or somebody asks.
+        self._recipients = self._messages = self._size = 0
+        self._second = 0.0
 
     def add(self, now: float, recipients: int, messages: int, size: int) -> None:
         """Count; `size` is bytes. Hot path."""
-        for cell in (self._total, self._minute.cell(now), self._hour.cell(now)):
-            cell[0] += recipients
-            cell[1] += messages
-            cell[2] += size
+        if now - self._second >= 1.0:
+            self._settle()
+            self._second = float(int(now))
+        self._recipients += recipients
+        self._messages += messages
+        self._size += size
+
+    def _settle(self) -> None:
+        if self._messages:
+            now = self._second
+            for cell in (self._total, self._minute.cell(now), self._hour.cell(now)):
+                cell[0] += self._recipients
+                cell[1] += self._messages
+                cell[2] += self._size
+            self._recipients = self._messages = self._size = 0
 
     @property
     def total(self) -> Volume:
+        self._settle()
         return Volume(*self._total)
 
     def last_minute(self, now: float) -> Volume:
+        self._settle()
         return self._minute.total(now)
 
     def last_hour(self, now: float) -> Volume:
+        self._settle()
         return self._hour.total(now)
 
     def top_minute(self, now: float) -> Volume:
-        self._minute.total(now)
+        self.last_minute(now)
         return self._minute.top
 
     def top_hour(self, now: float) -> Volume:
-        self._hour.total(now)
+        self.last_hour(now)
         return self._hour.top
 
     def reset(self) -> None:
+        self._settle()
         self._total[:] = (0, 0, 0)
         self._minute.forget()
         self._hour.forget()

@@ -51,3 +51,11 @@ def test_reset_forgets_totals_and_bests() -> None:
 
     assert traffic.shown(START)["total"]["in"] == {"rcp": 0, "msg": 0, "kb": 0}
     assert traffic.shown(START)["topPerMin"]["in"]["rcp"] == 0
+
+
+def test_what_is_asked_for_within_a_second_counts_once() -> None:
+    flow = Flow()
+    for step in range(10):
+        flow.add(START + step / 4, 1, 1, 10)
+        assert flow.total == Volume(step + 1, step + 1, 10 * (step + 1))
+        assert flow.last_minute(START + step / 4) == flow.last_hour(START + step / 4) == flow.total
