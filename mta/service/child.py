@@ -34,12 +34,15 @@ GOOD_LIFE = 60.0
 
 
 class Child:
-    """`name` for people, `arguments` for `mta.service.entry`; `sockets` are inherited in that order."""
+    """`name` for people, `arguments` for `mta.service.entry`; `sockets` are inherited in that order.
+
+    Both are asked for at each start.
+    """
 
     def __init__(
         self,
         name: str,
-        arguments: Sequence[str],
+        arguments: Callable[[], Sequence[str]],
         *,
         clock: Clock,
         handler: Handler,
@@ -51,10 +54,11 @@ class Child:
         self.pid = 0
         self.started_at = 0.0
         self.heartbeat: dict[str, Any] = {}
+        self.cpu_share = 0.0  # of one processor, over the last heartbeats
         self.exit_code: int | None = None
         self.was_ready = False
         self.ended = asyncio.Event()
-        self._arguments = tuple(arguments)
+        self._arguments = arguments
         self._sockets = sockets
         self._clock = clock
         self._handler = handler
@@ -62,6 +66,7 @@ class Child:
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._last_heard = 0.0
+        self._beat_at = 0.0
         self._process: asyncio.subprocess.Process | None = None
         self.channel = Channel(self._hear)
 
@@ -118,7 +123,7 @@ class Child:
                 sys.executable,
                 "-m",
                 "mta.service.entry",
-                *self._arguments,
+                *self._arguments(),
                 "--fds",
                 ",".join(map(str, numbers)),
                 pass_fds=numbers,
@@ -140,6 +145,7 @@ class Child:
         self.ended.set()
         self._ready.clear()
         self.heartbeat = {}
+        self.cpu_share = 0.0
         self._on_exit(self, self.exit_code)
         return self.exit_code
 
@@ -152,10 +158,18 @@ class Child:
                 self.kill()
                 return
 
+    def _beat(self, figures: dict[str, Any]) -> None:
+        now = self._clock.now()
+        used = figures.get("cpu", 0.0) - self.heartbeat.get("cpu", 0.0)
+        if self.heartbeat and now > self._beat_at:
+            self.cpu_share = max(0.0, used / (now - self._beat_at))
+        self._beat_at = now
+        self.heartbeat = figures
+
     async def _hear(self, command: str, arguments: dict[str, Any]) -> Any:
         self._last_heard = self._clock.now()
         if command == "heartbeat":
-            self.heartbeat = arguments
+            self._beat(arguments)
             return None
         if command == "ready":
             self.was_ready = True

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from mta.errors import RemoteProtocolError
 from mta.service.share import FrameReader, Kind, Share, Verdict, encode_head, encode_header
@@ -114,8 +115,7 @@ class Colleague(asyncio.Protocol):
     # -- the connection ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._reader = FrameReader()
         self._pause = FIRST_PAUSE
 

@@ -1,46 +1,66 @@
 """What an operator may ask: each command of the control socket, answered from the processes that know.
 
-Commands about queues and messages are the worker's (`workercommands.py`) and pass through; those about the
-service as a whole are answered here. Request and reply shapes are described in `mta/cli/control.py`.
+Commands about queues and messages go to all workers (`workercommands.py`) and their answers are put together
+(`merging.py`); those about the service as a whole are answered here. The shapes are described in
+`mta/cli/control.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.metadata
+import logging
 import os
 import platform
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mta.clock import Clock
+from mta.errors import MtaError, StreamError
+from mta.service import merging
 from mta.service.channel import CommandFailed
+from mta.service.child import Child
 
 if TYPE_CHECKING:
     from mta.service.supervisor import Supervisor
 
 __all__ = ["Commands"]
 
+log = logging.getLogger(__name__)
+
 #: A listing of very many queues or a delete of very many messages takes a while.
 WORKER_SECONDS = 60.0
 
-#: Passed to the worker as they are.
-WORKER_COMMANDS = frozenset(
+#: `show workers` doesn't wait for one that is busy.
+GLANCE_SECONDS = 2.0
+
+#: Asked of every worker that runs; the answers are put together.
+QUESTIONS: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
     {
-        "show.queues",
-        "show.topqueues",
-        "show.domains",
-        "show.vmtas",
-        "show.jobs",
-        "list",
+        "show.queues": merging.merge_queues,
+        "show.topqueues": merging.merge_queues,
+        "show.domains": merging.merge_domains,
+        "show.vmtas": merging.merge_vmtas,
+        "show.jobs": merging.merge_jobs,
+        "list": merging.merge_list,
+    }
+)
+#: Told to every worker; the numbers of what they did are added.
+ORDERS = frozenset(
+    {
         "queue.pause",
         "queue.resume",
         "queue.schedule",
         "queue.mode",
         "delete",
-        "trace",
-        "why",
         "clear.dnscache",
+        "reset.counters",
     }
 )
+#: For the worker that owns the queue.
+OWNERS = frozenset({"why", "trace"})
 
 
 class Commands:
@@ -51,14 +71,18 @@ class Commands:
         self._clock = clock
 
     async def run(self, command: str, arguments: dict[str, Any]) -> Any:
-        if command in WORKER_COMMANDS:
-            return await self._ask_worker(command, **arguments)
+        if command in QUESTIONS:
+            return QUESTIONS[command](await self._ask_workers(command, **arguments), **arguments)
+        if command in ORDERS:
+            return await self._order(command, **arguments)
+        if command in OWNERS:
+            return await self._ask_owner(command, **arguments)
         if command == "show.status":
             return await self._status()
         if command == "show.version":
             return version()
         if command == "show.workers":
-            return self._workers()
+            return await self._workers()
         if command == "reload":
             return await self._supervisor.reload()
         if command == "rotate":
@@ -67,12 +91,43 @@ class Commands:
             file = arguments.get("file", "")
             files = await self._supervisor.events.channel.ask("rotate", timeout=WORKER_SECONDS, file=file)
             return {"files": files}
-        if command == "reset.counters":
-            return await self._ask_worker("reset.counters")
         raise CommandFailed(f"unknown command {command!r}")
 
-    async def _ask_worker(self, command: str, **arguments: Any) -> Any:
-        return await self._supervisor.worker.channel.ask(command, timeout=WORKER_SECONDS, **arguments)
+    async def _ask_workers(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
+        """The answers of all workers that are there. Raises when there is none, or when one refuses."""
+        present = [worker for worker in self._supervisor.workers if worker.is_ready]
+        found: list[dict[str, Any]] = []
+        refusals: list[CommandFailed] = []
+
+        async def ask(worker: Child) -> None:
+            try:
+                found.append(await worker.channel.ask(command, timeout=WORKER_SECONDS, **arguments))
+            except CommandFailed as refusal:
+                refusals.append(refusal)
+            except StreamError as failure:
+                log.warning("process=%s event=no-answer error=%s", worker.name, failure)
+
+        async with asyncio.TaskGroup() as company:
+            for worker in present:
+                company.create_task(ask(worker))
+        if refusals:
+            raise refusals[0]
+        if not found:
+            raise CommandFailed("no worker runs; try again")
+        return found
+
+    async def _order(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """All workers have to do it: an order that one of them never heard of would not hold."""
+        answers = await self._ask_workers(command, **arguments)
+        missing = len(self._supervisor.workers) - len(answers)
+        if missing:
+            raise CommandFailed(f"done, but {missing} of the workers could not be told: try again")
+        return merging.add(answers)
+
+    async def _ask_owner(self, command: str, **arguments: Any) -> Any:
+        domain = str(arguments.get("queue", "")).partition("/")[0].lower()
+        owner = self._supervisor.workers[self._supervisor.layout.owner(domain)]
+        return await owner.channel.ask(command, timeout=WORKER_SECONDS, **arguments)
 
     async def _status(self) -> dict[str, Any]:
         supervisor = self._supervisor
@@ -85,26 +140,41 @@ class Commands:
             "startupTime": supervisor.started_at,
             "epoch": supervisor.snapshot.epoch,
             "configFile": str(supervisor.config),
-            "workers": 1,
+            "workers": len(supervisor.workers),
             "events": supervisor.events.heartbeat,
-            **await self._ask_worker("show.status"),
+            **merging.add(await self._ask_workers("show.status")),
         }
 
-    def _workers(self) -> dict[str, Any]:
+    async def _workers(self) -> dict[str, Any]:
+        async with asyncio.TaskGroup() as company:
+            rows = [company.create_task(self._glance(child)) for child in self._supervisor.children]
+        return {"worker": [row.result() for row in rows]}
+
+    async def _glance(self, child: Child) -> dict[str, Any]:
+        """One process: what we see of it, its last heartbeat, and what it says itself if it is quick."""
+        figures: dict[str, Any] = {}
+        if child.is_ready and child in self._supervisor.workers:
+            with contextlib.suppress(MtaError):
+                figures = await child.channel.ask("glance", timeout=GLANCE_SECONDS)
         return {
-            "worker": [
-                {
-                    "id": child.name,
-                    "pid": child.pid,
-                    "state": child.state,
-                    "startupTime": child.started_at,
-                    "restarts": child.restarts,
-                    "cpus": sorted(os.sched_getaffinity(child.pid)) if child.is_ready else [],
-                    **child.heartbeat,
-                }
-                for child in self._supervisor.children
-            ]
+            "id": child.name,
+            "pid": child.pid,
+            "state": child.state,
+            "startupTime": child.started_at,
+            "restarts": child.restarts,
+            "cpus": processors(child),
+            "cpuShare": round(child.cpu_share, 3),
+            **child.heartbeat,
+            **figures,
         }
+
+
+def processors(child: Child) -> list[int]:
+    """The processors a child may run on; none when it is just ending."""
+    try:
+        return sorted(os.sched_getaffinity(child.pid)) if child.is_ready else []
+    except OSError:
+        return []
 
 
 def version() -> dict[str, str]:

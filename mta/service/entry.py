@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("name")
     parser.add_argument("--epoch", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--adopt", type=int, nargs="*", default=())
     parser.add_argument("--fds", required=True)
     options = parser.parse_args(arguments)
     # The supervisor decides when to end, also when somebody signals the whole group: Ctrl-C, or a service
@@ -50,7 +52,13 @@ def main(arguments: list[str]) -> int:
     process: WorkerProcess | Recorder
     if options.role == "worker":
         process = WorkerProcess(
-            options.config, loaded.snapshot, name=options.name, listeners=listeners, clock=SystemClock()
+            options.config,
+            loaded.snapshot,
+            name=options.name,
+            listeners=listeners,
+            clock=SystemClock(),
+            workers=options.workers,
+            adopted=options.adopt,
         )
     else:
         process = Recorder(options.config, loaded.snapshot, clock=SystemClock())

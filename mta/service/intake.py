@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from mta.clock import Clock
 from mta.errors import RemoteProtocolError, SpoolError
@@ -152,8 +153,7 @@ class Visitor(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._intake.visitors.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:

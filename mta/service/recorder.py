@@ -69,6 +69,8 @@ class Recorder:
             self._channel.tell("heartbeat", **self._runner.stats())
 
     async def _handle(self, command: str, arguments: dict[str, Any]) -> Any:
+        if command == "check":
+            return None
         if command == "reload":
             loaded = load(self._config, epoch=arguments["epoch"])
             if loaded.snapshot is None:

@@ -1,7 +1,8 @@
 """The parent of all our processes: binds ports, drops privileges, spawns, watches, restarts, ends.
 
 It touches no mail, so its own death loses nothing: children notice that their channel closed and end.
-One worker carries the mail (its partition is SPOOL/0), one events process writes the accounting.
+Workers carry the mail (worker N has the partition SPOOL/N; `layout.py` says which domains), one events
+process writes the accounting. While one of several workers is down, new connections go to the others.
 
 A start that cannot work is over at once with a plain message and an exit code of sysexits.h: 78 for the
 configuration, 75 for what may pass (a port in use, a spool that somebody else holds).
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +31,14 @@ from mta.service.admin import AdminSocket
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
 from mta.service.commands import Commands
+from mta.service.layout import Layout
 from mta.service.logs import set_up_logging
 from mta.service.loop import run
 from mta.service.notify import Notifier
 from mta.service.ports import bind_listeners
-from mta.service.premises import prepare_directories
+from mta.service.premises import prepare_directories, spool_directory
 from mta.service.privileges import drop, raise_file_limit, service_account
+from mta.service.recorder import partition_directories
 
 __all__ = ["Supervisor", "main"]
 
@@ -49,6 +54,8 @@ FINISH_SECONDS = 5.0
 #: How long a process that should end by itself may take.
 END_SECONDS = 2.0
 RELOAD_SECONDS = 60.0
+#: A reload waits so long for a process that is just starting.
+STARTING_SECONDS = 10.0
 
 
 def main(config: Path) -> int:
@@ -62,7 +69,8 @@ def main(config: Path) -> int:
         account = service_account(snapshot.top)
         files = raise_file_limit()
         prepare_directories(snapshot, account)
-        listeners = bind_listeners(snapshot)
+        layout = Layout.of(snapshot, cpus=len(os.sched_getaffinity(0)))
+        listeners = bind_listeners(snapshot, [post.listens for post in layout.posts])
         drop(account)
         set_up_logging(snapshot.top)
     except ConfigError as failure:
@@ -72,7 +80,8 @@ def main(config: Path) -> int:
         print(f"mta: {failure}", file=sys.stderr)
         return EX_TEMPFAIL
     log.info("starting user=%s open-files=%d config=%s", account.name, files, config)
-    return run(Supervisor(config, snapshot, listeners=listeners, clock=SystemClock()).run())
+    supervisor = Supervisor(config, snapshot, layout=layout, listeners=listeners, clock=SystemClock())
+    return run(supervisor.run())
 
 
 def _report(loaded: Loaded) -> None:
@@ -85,10 +94,18 @@ class Supervisor:
     """Owns the children; `run()` is its life."""
 
     def __init__(
-        self, config: Path, snapshot: Snapshot, *, listeners: list[socket.socket], clock: Clock
+        self,
+        config: Path,
+        snapshot: Snapshot,
+        *,
+        layout: Layout,
+        listeners: list[list[socket.socket]],
+        clock: Clock,
     ) -> None:
+        """`listeners` are the sockets of each worker."""
         self.config = config
         self.snapshot = snapshot
+        self.layout = layout
         self.started_at = clock.wall()
         self._clock = clock
         self._notifier = Notifier()
@@ -97,19 +114,28 @@ class Supervisor:
         self._code = 0
         self._was_ready = False
         self._reloading = asyncio.Lock()
-        self.worker = self._child("worker-0", "worker", "0", lambda: self._listeners)
-        self.events = self._child("events", "events", "events", lambda: ())
-        self.children = (self.worker, self.events)
+        self._orphans = share_out(orphans(spool_directory(snapshot), len(layout)), layout)
+        self.workers = tuple(self._worker(post.number) for post in layout.posts)
+        self.events = self._child("events", lambda: ("events", str(config), "events"), [])
+        self.children = (*self.workers, self.events)
+
+    def _worker(self, number: int) -> Child:
+        def arguments() -> list[str]:
+            adopted = [str(orphan) for orphan in self._orphans[number]]
+            adoption = ["--adopt", *adopted] if adopted else []
+            return ["worker", str(self.config), str(number), "--workers", str(len(self.layout)), *adoption]
+
+        return self._child(f"worker-{number}", arguments, self._listeners[number])
 
     def _child(
-        self, name: str, role: str, argument: str, sockets: Callable[[], list[socket.socket] | tuple[()]]
+        self, name: str, arguments: Callable[[], Sequence[str]], sockets: Sequence[socket.socket]
     ) -> Child:
         return Child(
             name,
-            (role, str(self.config), argument),
+            lambda: (*arguments(), "--epoch", str(self.snapshot.epoch)),
             clock=self._clock,
             handler=self._from_child,
-            sockets=sockets,
+            sockets=lambda: sockets,
             on_exit=self._child_ended,
         )
 
@@ -131,7 +157,7 @@ class Supervisor:
             await admin.close()
             for other in others:
                 other.cancel()
-        for sock in self._listeners:
+        for sock in itertools.chain.from_iterable(self._listeners):
             sock.close()
         log.info("stopped code=%d", self._code)
         return self._code
@@ -162,11 +188,30 @@ class Supervisor:
                 text = "\n".join(map(str, errors))
                 log.error("reload refused, the old configuration stays: %s", text)
                 raise CommandFailed(text, problems=[shown(problem) for problem in errors])
-            for child in self.children:
-                await child.channel.ask("reload", timeout=RELOAD_SECONDS, epoch=loaded.snapshot.epoch)
-            self.snapshot = loaded.snapshot
+            layout = self._layout_of(loaded.snapshot)
+            await self._tell_all("check", loaded.snapshot.epoch)
+            await self._tell_all("reload", loaded.snapshot.epoch)
+            self.snapshot, self.layout = loaded.snapshot, layout
             log.info("reloaded epoch=%d", self.snapshot.epoch)
             return {"epoch": self.snapshot.epoch, "problems": [shown(problem) for problem in loaded.problems]}
+
+    def _layout_of(self, snapshot: Snapshot) -> Layout:
+        """Claims follow a reload, the number of workers does not. Raises ConfigError."""
+        wanted = len(Layout.of(snapshot, cpus=len(os.sched_getaffinity(0))))
+        if wanted != len(self.layout):
+            log.warning("workers=%d event=restart-needed wanted=%d", len(self.layout), wanted)
+        return Layout.of(snapshot, count=len(self.layout))
+
+    async def _tell_all(self, command: str, epoch: int) -> None:
+        """Every process that runs; one that is starting again reads the new configuration by itself."""
+        for child in self.children:
+            try:
+                async with asyncio.timeout(STARTING_SECONDS):
+                    await child.wait_ready()
+            except TimeoutError:
+                log.warning("process=%s event=not-told command=%s", child.name, command)
+                continue
+            await child.channel.ask(command, timeout=RELOAD_SECONDS, epoch=epoch)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -214,10 +259,9 @@ class Supervisor:
     async def _drain(self) -> None:
         """End mail first, then the records of its last moments."""
         self._notifier.stopping("draining")
-        self.worker.stop_restarting()
-        with contextlib.suppress(MtaError):
-            await self.worker.channel.ask("drain", timeout=DRAIN_SECONDS, seconds=DRAIN_SECONDS - 2)
-        await self._end(self.worker)
+        async with asyncio.TaskGroup() as company:
+            for worker in self.workers:
+                company.create_task(self._drain_worker(worker))
         with contextlib.suppress(MtaError, TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 # It may be between two lives; what it has not written then waits for the next start.
@@ -226,6 +270,12 @@ class Supervisor:
                 await self.events.channel.ask("finish", timeout=FINISH_SECONDS)
         self.events.stop_restarting()
         await self._end(self.events)
+
+    async def _drain_worker(self, worker: Child) -> None:
+        worker.stop_restarting()
+        with contextlib.suppress(MtaError):
+            await worker.channel.ask("drain", timeout=DRAIN_SECONDS, seconds=DRAIN_SECONDS - 2)
+        await self._end(worker)
 
     async def _end(self, child: Child) -> None:
         """A child ends when its channel closes; one that doesn't is killed."""
@@ -241,9 +291,36 @@ class Supervisor:
             log.error("process=%s could not start code=%s", child.name, code)
             child.stop_restarting()
             self.stop(code if code > 0 else EX_TEMPFAIL)
+        if child in self.workers and any(other.is_ready for other in self.workers):
+            self._close_doors(self.workers.index(child))
+
+    def _close_doors(self, number: int) -> None:
+        """New connections go to the other workers; this one opens its doors itself when it is back.
+
+        A listening socket of a process that is gone stays in the kernel's group as long as we have it.
+        """
+        for sock in self._listeners[number]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RD)
 
     async def _from_child(self, command: str, arguments: dict[str, Any]) -> Any:
         raise CommandFailed(f"the supervisor knows no {command}")
+
+
+def orphans(spool: Path, workers: int) -> list[int]:
+    """The partitions that none of so many workers has."""
+    if not spool.is_dir():
+        return []
+    return [int(found.name) for found in partition_directories(spool) if int(found.name) >= workers]
+
+
+def share_out(partitions: Sequence[int], layout: Layout) -> dict[int, list[int]]:
+    """Which worker empties which of these: those that deliver, in turn."""
+    shares: dict[int, list[int]] = {post.number: [] for post in layout.posts}
+    adopters = itertools.cycle(post.number for post in layout.posts if post.delivers)
+    for partition in partitions:
+        shares[next(adopters)].append(partition)
+    return shares
 
 
 def shown(problem: Problem) -> dict[str, Any]:

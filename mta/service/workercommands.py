@@ -36,6 +36,7 @@ class WorkerCommands:
         self._clock = clock
         self._commands: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
             "show.status": self._status,
+            "glance": self._glance,
             "show.queues": self._queues,
             "show.topqueues": self._queues,
             "show.vmtas": self._vmtas,
@@ -111,6 +112,20 @@ class WorkerCommands:
                 "totalRcp": spool.recipients,
                 "initPct": 0 if worker.is_recovering else 100,
             },
+        }
+
+    async def _glance(self) -> dict[str, Any]:
+        """One row of `show workers`."""
+        worker = self._worker
+        delivery = worker.dispatcher.stats()
+        return {
+            "rcp": worker.partition.stats().recipients,
+            "queues": sum(1 for _ in worker.scheduler.queues(self._clock.now())),
+            "connIn": len(worker.listener.reception.guests),
+            "connOut": delivery.working + delivery.resting + delivery.opening,
+            "handedOver": worker.crew.handover.handed,
+            "held": worker.crew.passage.waiting,
+            "adopted": sum(adoption.waiting for adoption in worker.crew.adoptions),
         }
 
     async def _queues(self, **filters: Any) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from mta.config.load import load
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError, SpoolError
 from mta.service.channel import Channel, CommandFailed
+from mta.service.layout import Layout
 from mta.service.loop import settle_garbage
 from mta.service.worker import Worker
 from mta.service.workercommands import WorkerCommands
@@ -43,12 +46,17 @@ class WorkerProcess:
         name: str,
         listeners: list[socket.socket],
         clock: Clock,
+        workers: int = 1,
+        adopted: Sequence[int] = (),
     ) -> None:
         self._config = config
         self._snapshot = snapshot
         self._name = name
         self._listeners = listeners
         self._clock = clock
+        self._workers = workers
+        self._adopted = adopted
+        self._checked: Snapshot | None = None
         self._channel = Channel(self._handle)
         self._worker: Worker | None = None
         self._commands: WorkerCommands | None = None
@@ -80,8 +88,14 @@ class WorkerProcess:
 
     async def _work(self) -> None:
         self._worker = Worker(
-            self._snapshot, name=self._name, clock=self._clock, loop=asyncio.get_running_loop()
+            self._snapshot,
+            name=self._name,
+            clock=self._clock,
+            loop=asyncio.get_running_loop(),
+            workers=self._workers,
+            adopted=self._adopted,
         )
+        keep_to_processors(self._worker.crew.post.cpus)
         self._commands = WorkerCommands(self._worker, clock=self._clock)
         await self._worker.start(self._listeners)
         settle_garbage()
@@ -103,6 +117,8 @@ class WorkerProcess:
             )
 
     async def _handle(self, command: str, arguments: dict[str, Any]) -> Any:
+        if command == "check":
+            return self._check(arguments["epoch"])
         if command == "reload":
             return self._reload(arguments["epoch"])
         worker, commands = self._worker, self._commands
@@ -115,16 +131,37 @@ class WorkerProcess:
             return None
         return await commands.run(command, arguments)
 
-    def _reload(self, epoch: int) -> None:
+    def _check(self, epoch: int) -> None:
+        """Read the new configuration, so that `reload` has nothing left to go wrong."""
         loaded = load(self._config, epoch=epoch)
         if loaded.snapshot is None:
             raise CommandFailed("the configuration changed while it was being read")
-        self._snapshot = loaded.snapshot
+        try:
+            Layout.of(loaded.snapshot, count=self._workers)
+        except MtaError as failure:
+            raise CommandFailed(str(failure)) from None
+        self._checked = loaded.snapshot
+
+    def _reload(self, epoch: int) -> None:
+        if self._checked is None or self._checked.epoch != epoch:
+            self._check(epoch)
+        snapshot, self._checked = self._checked, None
+        assert snapshot is not None
         if self._worker is not None:
             try:
-                self._worker.reload(loaded.snapshot)
+                self._worker.reload(snapshot)
             except MtaError as failure:
                 raise CommandFailed(str(failure)) from None
+            keep_to_processors(self._worker.crew.post.cpus)
+        self._snapshot = snapshot
+
+
+def keep_to_processors(cpus: frozenset[int]) -> None:
+    """Run only on these; on any when there are none, or none of them exists on this machine."""
+    try:
+        os.sched_setaffinity(0, cpus or range(os.cpu_count() or 1))
+    except OSError as failure:
+        log.error("cpus=%s event=not-pinned error=%s", sorted(cpus), failure.strerror)
 
 
 def resident_bytes() -> int:

@@ -165,8 +165,9 @@ _SPOOL = (
         GLOBAL,
         Kind.INTEGER,
         "1",
-        "How many worker processes share the queues; `auto` is one for each processor.",
-        NO,
+        "How many worker processes share the queues; `auto` is one for each processor. A change needs a "
+        "restart.",
+        OURS,
         choices=("auto",),
         minimum=1,
     ),

@@ -173,8 +173,33 @@ _SPARKPOST = (
 )
 
 _WORKER = (
-    Directive("cpus", only(Scope.WORKER), Kind.TEXT, None, "Processors that this worker runs on.", NO),
-    Directive("domains", only(Scope.WORKER), Kind.TEXTS, None, "Domains whose queues this worker owns.", NO),
+    Directive(
+        "cpus",
+        only(Scope.WORKER),
+        Kind.TEXT,
+        None,
+        "Processors that this worker runs on, as in `0,2-3` (default: any).",
+        Status.EXTENSION,
+    ),
+    Directive(
+        "domains",
+        only(Scope.WORKER),
+        Kind.DOMAIN_PATTERN,
+        None,
+        "A domain pattern (or a macro) whose queues this worker owns; a worker with such lines serves no "
+        "other domains.",
+        Status.EXTENSION,
+        repeatable=True,
+    ),
+    Directive(
+        "role",
+        only(Scope.WORKER),
+        Kind.ENUM,
+        "both",
+        "Whether this worker takes mail in, delivers it, or both.",
+        Status.EXTENSION,
+        choices=("ingress", "delivery", "both"),
+    ),
 )
 
 ROWS: tuple[Directive, ...] = (*_INBOUND, *_NETWORK, *_HTTP, *_SPARKPOST, *_WORKER)

@@ -1,0 +1,96 @@
+"""One answer out of many: what several workers say about the same question, added up.
+
+Pure: the shapes are those of `mta/cli/control.py`. Rows about the same thing are added, others put together,
+sorted as they were asked for, and cut to the number asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["add", "merge_domains", "merge_jobs", "merge_list", "merge_queues", "merge_vmtas"]
+
+Answer = dict[str, Any]
+
+#: Numbers that are not added: limits of the whole service, percentages, percentiles.
+_SPECIAL: dict[str, Callable[[Any, Any], Any]] = {
+    "max": lambda one, other: one,
+    "duplicateWindowP99": max,
+    "initPct": min,
+}
+
+_SORTS: dict[str, Callable[[Answer], Any]] = {
+    "name": lambda row: row["name"],
+    "rcpt": lambda row: (-row["rcp"], row["name"]),
+    "size": lambda row: (-row["kb"], row["name"]),
+}
+
+
+def add(answers: Sequence[Answer]) -> Answer:
+    """The sum: numbers are added, lists put together, the first word that says something counts.
+
+    Whether something is so: it is when it is so for one of them.
+    """
+    total: Answer = {}
+    for answer in answers:
+        for name, value in answer.items():
+            total[name] = _together(name, total[name], value) if name in total else value
+    return total
+
+
+def _together(name: str, one: Any, other: Any) -> Any:
+    if name in _SPECIAL:
+        return _SPECIAL[name](one, other)
+    if isinstance(one, dict):
+        return add([one, other])
+    if isinstance(one, bool | str):
+        return one or other
+    return one + other
+
+
+def merge_queues(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = "rcpt", **_: Any) -> Answer:
+    """Rows of `show.queues`; a queue is at one worker only, but for moments when its domain moves."""
+    return _merge(answers, "queue", sort, maxitems)
+
+
+def merge_domains(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = "rcpt", **_: Any) -> Answer:
+    """Rows of `show.domains`."""
+    return _merge(answers, "domain", sort, maxitems)
+
+
+def merge_vmtas(answers: Sequence[Answer], *, maxitems: int = 0, **_: Any) -> Answer:
+    """Rows of `show.vmtas`: the same virtual MTAs at every worker."""
+    merged: dict[str, Answer] = {}
+    for answer in answers:
+        for row in answer["vmta"]:
+            known = merged.setdefault(row["name"], {**row, "dom": 0, "rcp": 0, "kb": 0, "conn": 0})
+            for name in ("dom", "rcp", "kb", "conn"):
+                known[name] += row[name]
+    return {**add(answers), "vmta": _cut(merged.values(), "rcpt", maxitems)}
+
+
+def merge_jobs(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = "rcpt", **_: Any) -> Answer:
+    """Rows of `show.jobs`: a job may have recipients at every worker."""
+    merged: dict[str, Answer] = {}
+    for answer in answers:
+        for row in answer["job"]:
+            known = merged.get(row["id"])
+            merged[row["id"]] = dict(row) if known is None else {**add([known, row]), "id": row["id"]}
+    rows = [{"name": row["id"], **row} for row in merged.values()]
+    jobs = [{name: row[name] for name in row if name != "name"} for row in _cut(rows, sort, maxitems)]
+    return {**add(answers), "job": jobs, "totalJobs": len(merged)}
+
+
+def merge_list(answers: Sequence[Answer], *, maxitems: int = 100, **_: Any) -> Answer:
+    """Recipients, the oldest first."""
+    rows = sorted((row for answer in answers for row in answer["rcpt"]), key=lambda row: row["timeQueued"])
+    return {"rcpt": rows[:maxitems], "total": sum(answer["total"] for answer in answers)}
+
+
+def _merge(answers: Sequence[Answer], kind: str, sort: str, maxitems: int) -> Answer:
+    return {**add(answers), kind: _cut([row for answer in answers for row in answer[kind]], sort, maxitems)}
+
+
+def _cut(rows: Any, sort: str, maxitems: int) -> list[Answer]:
+    return sorted(rows, key=_SORTS.get(sort, _SORTS["rcpt"]))[: maxitems or None]
