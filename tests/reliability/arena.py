@@ -1,0 +1,144 @@
+"""The whole service between a load and a receiver that keep books of everything.
+
+Mail for `example.com` is taken, for `later.example` put off once and then taken, for `never.example` refused:
+DSNs about that come back to the same receiver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mta.sink.answers import Answers, DomainAnswers
+from mta.sink.counters import Delivery
+from mta.sink.receiver import Receiver, ReceiverOptions, Session
+from mta.spool.marks import read_safe_until
+from tests.reliability.ledger import Arrival, Evidence, Kill
+from tests.support.injector import Injector
+from tests.support.service import World
+
+__all__ = ["DOMAINS", "Arena", "WatchedReceiver"]
+
+DOMAINS = ("example.com", "example.com", "example.com", "later.example", "never.example")
+_SENDER = "app@example.org"
+_RETURNED = re.compile(rb"^Final-Recipient: *rfc822; *([^\r\n]+)", re.MULTILINE | re.IGNORECASE)
+
+
+class WatchedReceiver(Receiver):
+    """Notes the connections that were reset: their client went without having read every reply."""
+
+    def __init__(self, options: ReceiverOptions) -> None:
+        super().__init__(options)
+        self.unread: set[int] = set()
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _WatchedSession(self), host, port, backlog=4096
+        )
+        self._servers.append(server)
+        found: int = server.sockets[0].getsockname()[1]
+        return found
+
+
+class _WatchedSession(Session):
+    def __init__(self, house: WatchedReceiver) -> None:
+        super().__init__(house)
+        self._house = house
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, ConnectionError):
+            self._house.unread.add(self._number)
+        super().connection_lost(exc)
+
+
+class Arena(World):
+    """A `World` whose evidence can be judged: feed it with `injector`, report each kill with `note_kill`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        extra: str = "",
+        within: str = "",
+        spool: Path | None = None,
+        wrapper: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        latency: float = 0.0,
+    ) -> None:
+        answers = Answers(
+            named={
+                "later.example": DomainAnswers(defer=1.0, greylist=True),
+                "never.example": DomainAnswers(refuse=1.0),
+            }
+        )
+        options = ReceiverOptions(answers=answers, latency=latency)
+        super().__init__(
+            directory,
+            extra=extra,
+            within=within,
+            domains=(*dict.fromkeys(DOMAINS), "example.org"),
+            options=options,
+            spool=spool,
+            wrapper=wrapper,
+            environment=environment,
+        )
+        self.watched = WatchedReceiver(options)
+        self.receiver = self.watched
+        self.evidence = Evidence(
+            unread=self.watched.unread, is_refused=lambda name: name.endswith("@never.example")
+        )
+        self._loads: list[Injector] = []
+
+    def _remember(self, delivery: Delivery) -> None:
+        now = time.time()
+        if not delivery.sender and delivery.recipients == (_SENDER,):
+            self.evidence.returned += [found.decode() for found in _RETURNED.findall(delivery.data)]
+            return
+        self.received.update(delivery.recipients)
+        self.evidence.arrivals += [Arrival(now, name, delivery.connection) for name in delivery.recipients]
+        subject = delivery.recipients[0].partition(".")[0].encode()
+        is_whole = (b"\r\nSubject: %s\r\n" % subject) in delivery.data
+        if not is_whole or not any(load.has_content(delivery.data) for load in self._loads):
+            self.evidence.damaged += delivery.recipients
+
+    def injector(self, prefix: str, **options: object) -> Load:
+        """A load whose promises count."""
+        load = Load(self.port, prefix=prefix, domains=DOMAINS, sender=_SENDER, **options)  # type: ignore[arg-type]
+        self._loads.append(load)
+        return load
+
+    def note_load(self, load: Injector) -> None:
+        """The load has ended: what it was promised is to be kept."""
+        self.evidence.offered |= load.offered
+        self.evidence.acknowledged |= load.acknowledged
+
+    def safe_until(self) -> float:
+        """The moment until which outcomes are on disk; of several partitions the earliest."""
+        found = [read_safe_until(marks.parent) for marks in self.spool.rglob("marks")]
+        return min((moment for moment in found if moment), default=0.0)
+
+    def note_kill(self, role: str) -> None:
+        """A worker has just died, and nobody has started another one yet."""
+        self.evidence.kills.append(Kill(time.time(), role, self.safe_until()))
+
+    async def until_settled(self, seconds: float) -> None:
+        """Wait until every acknowledged recipient has arrived or is known as bounced, and nothing waits."""
+        await self.until_empty(seconds)
+        wanted = {name for name in self.evidence.acknowledged if not self.evidence.is_refused(name)}
+        await self.until(lambda: wanted <= self.received.keys(), seconds)
+
+    def take_records(self) -> None:
+        """Read the accounting files into the evidence; call it after the service has ended."""
+        self.evidence.records = [
+            (row["type"], row["rcpt"], row["recordId"]) for row in self.records("d", "b", "r")
+        ]
+
+
+class Load(Injector):
+    """An injector that knows its own content again."""
+
+    def has_content(self, data: bytes) -> bool:
+        return data.endswith(b"\r\n\r\n" + self._body)

@@ -1,0 +1,233 @@
+"""Exact accounting: what was promised held against what happened. Pure.
+
+The service promises for every recipient whose message got 250: exactly one fate, delivered or bounced, and
+an accounting record of it. It doesn't promise to deliver once. A receiver's 250 that the service has not yet
+written down when it dies is forgotten, and the message is sent again. So a second copy is rightful in
+exactly these cases, each of them about the last kill of a worker between the two copies:
+
+    in flight   the service never read the receiver's 250: the kernel tells, because a socket that is
+                closed with unread bytes in it resets the connection instead of ending it
+    window      the receiver said 250 at most WINDOW seconds before the kill
+    stall       the receiver said 250 longer before, but no earlier than the moment until which, by the
+                service's own published word, outcomes were on disk: the disk was slower than the window
+
+In any other case a second copy is a breach, and so is one whose first delivery stands in the accounting
+(it was on disk, and the recipient was sent to again).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["WINDOW", "Arrival", "Cause", "Duplicate", "Evidence", "Kill", "Verdict", "judge", "percentile"]
+
+#: Seconds that an outcome may take from the receiver's 250 to the disk (p99, see docs/reliability.md).
+WINDOW = 0.050
+#: Two processes look at one clock, one of them a little later.
+_BLUR = 0.002
+
+
+class Arrival(NamedTuple):
+    """The receiver said 250 for a recipient. `at` is epoch seconds, `connection` the receiver's number."""
+
+    at: float
+    recipient: str
+    connection: int
+
+
+class Kill(NamedTuple):
+    """`at` is when the worker was gone; `safe_until` the moment until which its outcomes were on disk."""
+
+    at: float
+    role: str
+    safe_until: float
+
+
+class Cause(enum.Enum):
+    """Why a recipient was sent to again."""
+
+    IN_FLIGHT = "in flight"
+    WINDOW = "window"
+    STALL = "stall"
+    NO_KILL = "no kill between the copies"
+    RECORDED = "the first delivery was on record"
+    UNEXPLAINED = "unexplained"
+
+    @property
+    def is_rightful(self) -> bool:
+        return self in (Cause.IN_FLIGHT, Cause.WINDOW, Cause.STALL)
+
+
+class Duplicate(NamedTuple):
+    """`lead` is how long before the kill the first 250 was said, in seconds (negative: after it)."""
+
+    recipient: str
+    cause: Cause
+    lead: float
+    behind: float
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What was seen. Recipients are used once; `records` are (type, recipient, record id) as written."""
+
+    offered: set[str] = field(default_factory=set)
+    acknowledged: set[str] = field(default_factory=set)
+    arrivals: list[Arrival] = field(default_factory=list)
+    #: connections that the service closed without having read all replies
+    unread: set[int] = field(default_factory=set)
+    kills: list[Kill] = field(default_factory=list)
+    records: list[tuple[str, str, str]] = field(default_factory=list)
+    #: recipients that DSNs spoke of, one entry for each DSN
+    returned: list[str] = field(default_factory=list)
+    #: recipients whose message arrived with other content than it had
+    damaged: list[str] = field(default_factory=list)
+    is_refused: Callable[[str], bool] = lambda recipient: False
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts for the report; the lists hold names, for the searcher of a bug."""
+
+    acknowledged: int
+    delivered: int
+    bounced: int
+    lost: list[str]
+    invented: list[str]
+    damaged: list[str]
+    wrongly_bounced: list[str]
+    records_missing: list[str]
+    records_repeated: int
+    returns_missing: list[str]
+    returns_repeated: int
+    duplicates: list[Duplicate]
+    windows: list[float]
+
+    @property
+    def share(self) -> float:
+        """Duplicates by delivered recipients."""
+        return len(self.duplicates) / self.delivered if self.delivered else 0.0
+
+    def breaches(self) -> list[str]:
+        """Every broken promise as a sentence."""
+        found = []
+        for what, who in (
+            ("acknowledged and neither delivered nor bounced", self.lost),
+            ("delivered although never handed in, or refused", self.invented),
+            ("delivered with other content", self.damaged),
+            ("bounced although the receiver never refused", self.wrongly_bounced),
+            ("without a record", self.records_missing),
+            ("bounced without a DSN", self.returns_missing),
+        ):
+            if who:
+                found.append(f"{len(who)} {what}: {', '.join(who[:5])}")
+        for cause in Cause:
+            some = [one for one in self.duplicates if one.cause is cause]
+            if some and not cause.is_rightful:
+                leads = ", ".join(f"{one.recipient} {one.lead * 1000:.0f} ms" for one in some[:5])
+                found.append(f"{len(some)} delivered again, {cause.value}: {leads}")
+        return found
+
+    def figures(self) -> dict[str, object]:
+        """For the report."""
+        causes = Counter(one.cause for one in self.duplicates)
+        outside = [one for one in self.duplicates if one.cause not in (Cause.WINDOW, Cause.IN_FLIGHT)]
+        leads = sorted(one.lead for one in self.duplicates)
+        return {
+            "acknowledged": self.acknowledged,
+            "delivered": self.delivered,
+            "bounced": self.bounced,
+            "lost": len(self.lost),
+            "invented": len(self.invented),
+            "damaged": len(self.damaged),
+            "wrongly bounced": len(self.wrongly_bounced),
+            "records missing": len(self.records_missing),
+            "records repeated": self.records_repeated,
+            "DSNs missing": len(self.returns_missing),
+            "DSNs repeated": self.returns_repeated,
+            "duplicates": len(self.duplicates),
+            "duplicates, share": round(self.share, 6),
+            "duplicates in the window": causes[Cause.WINDOW],
+            "duplicates in flight": causes[Cause.IN_FLIGHT],
+            "duplicates outside": len(outside),
+            "outside, explained by a stalled disk": causes[Cause.STALL],
+            "outside, unexplained": len(outside) - causes[Cause.STALL],
+            "longest before the kill, ms": round(leads[-1] * 1000, 1) if leads else 0.0,
+            "behind at the kill p50, ms": round(percentile(self.windows, 0.50) * 1000, 1),
+            "behind at the kill p99, ms": round(percentile(self.windows, 0.99) * 1000, 1),
+        }
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Hold everything against everything."""
+    arrivals: dict[str, list[Arrival]] = defaultdict(list)
+    for arrival in sorted(evidence.arrivals):
+        arrivals[arrival.recipient].append(arrival)
+    ids: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for kind, recipient, record in evidence.records:
+        ids[kind, recipient].add(record)
+    delivered = arrivals.keys()
+    bounced = {recipient for kind, recipient in ids if kind == "b"} & evidence.offered
+    promised = evidence.acknowledged
+    returned = Counter(evidence.returned)
+    missing = [f"d {name}" for name in delivered & evidence.offered if not ids["d", name]]
+    missing += [f"r {name}" for name in promised if not ids["r", name]]
+    lines = sum(1 for _, recipient, _ in evidence.records if recipient in evidence.offered)
+    distinct = sum(len(found) for (_, recipient), found in ids.items() if recipient in evidence.offered)
+    return Verdict(
+        acknowledged=len(promised),
+        delivered=len(delivered),
+        bounced=len(bounced),
+        lost=sorted(promised - delivered - bounced),
+        invented=sorted(
+            name for name in delivered if name not in evidence.offered or evidence.is_refused(name)
+        ),
+        damaged=sorted(evidence.damaged),
+        wrongly_bounced=sorted(name for name in bounced if not evidence.is_refused(name)),
+        records_missing=sorted(missing),
+        records_repeated=lines - distinct,
+        returns_missing=sorted(name for name in bounced & promised if not returned[name]),
+        returns_repeated=sum(count - 1 for count in returned.values()),
+        duplicates=[
+            duplicate
+            for name, copies in arrivals.items()
+            if len(copies) > 1
+            for duplicate in _explain(copies, len(ids["d", name]), evidence)
+        ],
+        windows=[kill.at - kill.safe_until for kill in evidence.kills if kill.safe_until],
+    )
+
+
+def _explain(copies: list[Arrival], records: int, evidence: Evidence) -> Iterable[Duplicate]:
+    """One duplicate for every copy but the last."""
+    if records >= len(copies):
+        yield Duplicate(copies[0].recipient, Cause.RECORDED, 0.0, 0.0)
+        return
+    for copy, again in zip(copies, copies[1:], strict=False):
+        between = [kill for kill in evidence.kills if copy.at - _BLUR <= kill.at <= again.at]
+        if copy.connection in evidence.unread:
+            cause, lead, behind = Cause.IN_FLIGHT, 0.0, 0.0
+            if between:
+                lead, behind = between[0].at - copy.at, between[0].at - between[0].safe_until
+        elif not between:
+            cause, lead, behind = Cause.NO_KILL, 0.0, 0.0
+        else:
+            kill = between[0]
+            lead, behind = kill.at - copy.at, kill.at - kill.safe_until
+            if lead <= WINDOW:
+                cause = Cause.WINDOW
+            elif copy.at >= kill.safe_until - _BLUR:
+                cause = Cause.STALL
+            else:
+                cause = Cause.UNEXPLAINED
+        yield Duplicate(copy.recipient, cause, lead, behind)
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value that `share` of them stay at or under; 0 without any."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -1,0 +1,59 @@
+"""What an engine is told, and what it gives back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.reliability.progress import Progress
+
+__all__ = ["Engine", "Findings", "Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to do and with which dice. `rounds` 0 means as many as the engine thinks right."""
+
+    directory: Path
+    progress: Progress
+    seed: int = 1
+    rounds: int = 0
+    is_short: bool = False
+
+    def dice(self, purpose: str) -> random.Random:
+        """Dice that fall alike for one seed and purpose, whatever other engines did."""
+        return random.Random(f"{self.seed}/{purpose}")
+
+    def choose(self, full: int, short: int) -> int:
+        """How many rounds: as asked for, or by the form."""
+        return self.rounds or (short if self.is_short else full)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What an engine found: figures for the report, and every breach of a promise in words.
+
+    `skipped` says why nothing was done at all.
+    """
+
+    engine: str
+    figures: dict[str, Any] = field(default_factory=dict)
+    breaches: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    skipped: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.breaches
+
+
+class Engine(Protocol):
+    """One way to hold the service to its promises."""
+
+    name: str
+
+    async def run(self, plan: Plan) -> Findings:
+        """Do what the plan says; cleans up after itself, also when it is cancelled."""
+        ...
