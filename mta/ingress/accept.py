@@ -212,7 +212,8 @@ class Acceptance:
         captured: set[bytes] = set()
         with_receipts = False
         for file in snapshot.acct_files:
-            for line in file.settings.texts("record-fields"):
+            mappings = file.settings.texts("map-header-to-field")
+            for line in (*file.settings.texts("record-fields"), *mappings):
                 captured.update(name.lower().encode("ascii") for name in _CAPTURED.findall(line))
             kinds = {kind.lower() for kind in file.settings.texts("records")}
             with_receipts = with_receipts or not kinds.isdisjoint(("r", "receipt", "received"))

@@ -33,7 +33,6 @@ FULL_LIMIT = 512 * 1024
 #: Characters of a receiver's reply that are passed on.
 DIAGNOSTIC_LIMIT = 900
 
-_XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -192,7 +191,7 @@ def _status_part(report: Report) -> bytes:
 def _message_fields(report: Report) -> Iterator[tuple[str, str]]:
     yield "Reporting-MTA", f"dns;{report.host_name}"
     if report.envelope_id:
-        yield "Original-Envelope-Id", _decode_xtext(report.envelope_id)
+        yield "Original-Envelope-Id", report.envelope_id
     if report.vmta:
         yield "X-MTA-VirtualMTA", report.vmta
     yield "X-MTA-QueueId", report.queue_id
@@ -201,10 +200,8 @@ def _message_fields(report: Report) -> Iterator[tuple[str, str]]:
 
 def _recipient_fields(report: Report, recipient: ReportedRecipient) -> Iterator[tuple[str, str]]:
     if recipient.orcpt:
-        kind, _, text = recipient.orcpt.partition(";")
-        # utf-8 addresses have an encoding of their own, which stays (RFC 6533 3).
-        decoded = text if kind.lower() == "utf-8" else _decode_xtext(text)
-        yield "Original-Recipient", f"{kind};{decoded}"
+        # Envelopes hold it decoded already: `Bob+2BNews` may be somebody's name.
+        yield "Original-Recipient", recipient.orcpt
     yield "Final-Recipient", _typed_address(recipient.address, as_utf8=report.is_utf8)
     yield "Action", report.action.value
     yield "Status", recipient.status or _STATUS[report.action]
@@ -257,11 +254,6 @@ def _typed_address(address: str, *, as_utf8: bool) -> str:
         character if "!" <= character <= "~" and character not in "+=\\" else f"\\x{{{ord(character):X}}}"
         for character in address
     )
-
-
-def _decode_xtext(text: str) -> str:
-    """RFC 3461 4: +XX stands for an octet. Text that is no xtext stays as it is."""
-    return _XTEXT.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def _clean(text: str) -> str:

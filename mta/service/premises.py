@@ -35,6 +35,8 @@ def prepare_directories(snapshot: Snapshot, account: Account) -> None:
     for file in (*snapshot.acct_files, *snapshot.reject_files):
         if not file.target.startswith("|"):
             _make(Path(file.target).parent, 0o750, account, "acct-file")
+        if finished := file.settings.path("move-to"):
+            _make(finished, 0o750, account, "move-to")
     for directive in ("control-socket", "log-file"):
         if path := snapshot.top.text(directive):
             _make(Path(path).parent, 0o755, account, directive)

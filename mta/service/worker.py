@@ -227,6 +227,7 @@ class Worker:
         can't be used."""
         classifier = make_classifier(snapshot)
         layout = Layout.of(snapshot, count=len(self.crew.layout))
+        self.listener.reload(snapshot)
         self.signer.reload(snapshot)
         self._classifier = classifier
         self._book = PolicyBook(snapshot)

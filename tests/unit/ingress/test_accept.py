@@ -480,3 +480,14 @@ def test_malformed_headers_pass_unharmed(corrupt: bytes) -> None:
 
     assert desk.hand_in(corrupt, source=policy).refusal is None
     assert desk.body.endswith(corrupt)
+
+
+def test_a_header_that_accounting_maps_to_a_field_is_captured() -> None:
+    desk = Desk(
+        VMTAS
+        + "<acct-file /tmp/acct.csv>\nrecords b\nmap-header-to-field b header_X-Rcpt rcpt\n</acct-file>\n"
+    )
+
+    desk.hand_in(b"X-Rcpt: somebody@example.net\r\nSubject: s\r\n\r\ntext\r\n")
+
+    assert desk.envelope.captured == {"x-rcpt": "somebody@example.net"}

@@ -22,11 +22,11 @@ BOB = ReportedRecipient(
     "5.1.1",
     "smtp;550 5.1.1 <bob@example.net>: user unknown",
     "mx.example.net (192.0.2.1)",
-    "rfc822;Bob+2BNews@example.net",
+    "rfc822;Bob+News+41@example.net",
     NOW - 10,
 )
 REPORT = Report(
-    Action.FAILED, "mta.example.com", "alice@example.com", (BOB,), NOW - 60, "QID1", "vmta1", "env+20id"
+    Action.FAILED, "mta.example.com", "alice@example.com", (BOB,), NOW - 60, "QID1", "vmta1", "env id+41"
 )
 
 
@@ -83,10 +83,10 @@ def test_programs_read_every_field_of_rfc_3464() -> None:
     about, bob = status_groups(read(REPORT))
 
     assert about["Reporting-MTA"] == "dns;mta.example.com"
-    assert about["Original-Envelope-Id"] == "env id"
+    assert about["Original-Envelope-Id"] == "env id+41"
     assert about["X-MTA-VirtualMTA"] == "vmta1"
     assert about["Arrival-Date"] == "Fri, 20 Nov 2026 23:59:00 +0000"
-    assert bob["Original-Recipient"] == "rfc822;Bob+News@example.net"
+    assert bob["Original-Recipient"] == "rfc822;Bob+News+41@example.net"
     assert bob["Final-Recipient"] == "rfc822;bob@example.net"
     assert bob["Action"] == "failed"
     assert bob["Status"] == "5.1.1"
