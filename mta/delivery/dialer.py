@@ -8,11 +8,13 @@ forgotten at restart.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 
 from mta.clock import Clock
 from mta.delivery.connection import Connection, DialFailure, TargetLike
+from mta.delivery.dialogue import Dialogue
 from mta.delivery.handshake import Handshake, TlsBroken
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.tls import TlsContexts
@@ -42,8 +44,15 @@ class Dialer:
         self._bad: dict[tuple[str, int], float] = {}
         self._avoided: dict[tuple[str, int], float] = {}
         self._tls_broken: dict[tuple[str, int], float] = {}
+        self._dialogue: Dialogue | None = None
         self.attempts = 0
         self.failures = 0
+
+    def watched(self, dialogue: Dialogue) -> Dialer:
+        """The same dialer, with the same memories, that writes down what is said."""
+        watched = copy.copy(self)
+        watched._dialogue = dialogue
+        return watched
 
     async def dial(
         self, targets: Sequence[TargetLike], *, source_ip: str, host_name: str, policy: DeliveryPolicy
@@ -99,6 +108,8 @@ class Dialer:
                 raise DialFailure(internal_reply(451, "4.3.5", str(error))) from error
             tls = None
         handshake = Handshake(target, source_ip=source_ip, host_name=host_name, policy=policy, tls=tls)
+        if self._dialogue is not None:
+            handshake.watch(self._dialogue)
         try:
             return await handshake.perform()
         except DialFailure:

@@ -30,6 +30,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from mta.delivery.connection import Connection, DialFailure, TargetLike
+from mta.delivery.dialogue import Dialogue
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.tls import server_name
 from mta.smtp.extensions import PLAIN_SMTP, Extensions
@@ -68,6 +69,10 @@ class Handshake:
         self._client = _Client(target, source_ip, host_name, policy)
         self.mta_name = f"{target.host} ({target.ip})"
         self._extensions = PLAIN_SMTP
+
+    def watch(self, dialogue: Dialogue) -> None:
+        """Have everything that is said written down."""
+        self._client.dialogue = dialogue
 
     async def perform(self) -> Connection:
         """Raises DialFailure (TlsBroken for STARTTLS); leaves nothing open then."""
@@ -203,6 +208,20 @@ class _SetupProtocol(SMTPProtocol):
         super().write(data)
 
 
+class _WatchedSetup(_SetupProtocol):
+    """The same, overheard."""
+
+    dialogue: Dialogue
+
+    def write(self, data: bytes) -> None:
+        self.dialogue.sent(data)
+        super().write(data)
+
+    def data_received(self, data: bytes) -> None:
+        self.dialogue.received(data)
+        super().data_received(data)
+
+
 class _Client(SMTP):
     """aiosmtplib's client for one target, bound to a source address; it never asks DNS."""
 
@@ -213,10 +232,11 @@ class _Client(SMTP):
         self._target_host = target.host
         self._policy = policy
         self.source_ip = source_ip
+        self.dialogue: Dialogue | None = None
 
     async def _create_connection(self, timeout: float | None) -> SMTPResponse:
         loop = asyncio.get_running_loop()
-        protocol = _SetupProtocol(loop=loop, connection_lost_callback=self._on_connection_lost)
+        protocol = self._make_protocol(loop)
         try:
             async with asyncio.timeout(self._policy.connect_timeout):
                 sock = await self._open_socket(loop)
@@ -232,6 +252,17 @@ class _Client(SMTP):
         if response.code != 220:
             raise SMTPConnectResponseError(response.code, response.message)
         return response
+
+    def _make_protocol(self, loop: asyncio.AbstractEventLoop) -> _SetupProtocol:
+        if self.dialogue is None:
+            return _SetupProtocol(loop=loop, connection_lost_callback=self._on_connection_lost)
+        watched = _WatchedSetup(loop=loop, connection_lost_callback=self._on_connection_lost)
+        watched.dialogue = self.dialogue
+        self.dialogue.note(
+            f"connecting to {self._target_host} ({self.hostname}) port {self.port}"
+            f"{f' from {self.source_ip}' if self.source_ip else ''}"
+        )
+        return watched
 
     async def _open_socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
         assert self.hostname is not None

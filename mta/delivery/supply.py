@@ -17,7 +17,7 @@ from mta.queue.reaction import Reaction
 from mta.queue.scheduler import Settled
 from mta.queue.slot import Slot
 
-__all__ = ["Draws", "MessageSigner", "Store", "Stored", "take_stored"]
+__all__ = ["Draws", "MessageSigner", "Store", "Stored", "make_attempt", "take_stored"]
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +92,18 @@ def next_attempt(
     if drawn is None:
         return None
     refs, stored = drawn
-    envelope, body = stored.envelope, stored.body
     most = session.most_recipients
     if most and len(refs) > most:
         scheduler.put_back(session.slot, refs[most:])
         refs = refs[:most]
+    return make_attempt(refs, stored, signer, session, now)
+
+
+def make_attempt(
+    refs: list[int], stored: Stored, signer: MessageSigner, session: Session, now: float
+) -> Attempt:
+    """The message as it goes down `session`, with its signature made or under way."""
+    envelope, body = stored.envelope, stored.body
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
     domain = session.slot.key.domain
     head = signer.headers(envelope, body, attempt.message, domain)

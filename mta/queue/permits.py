@@ -35,8 +35,10 @@ class Permits:
     def acquire(self, queue: DeliveryQueue, vmta: VmtaState, now: float) -> Slot | None:
         """A slot for the queue, or None when no source address is free; the caller asked all other limits."""
         source = pick_source(queue, vmta, now)
-        if source is None:
-            return None
+        return None if source is None else self.grant(queue, vmta, source, now)
+
+    def grant(self, queue: DeliveryQueue, vmta: VmtaState, source: EgressSource, now: float) -> Slot:
+        """A slot from that source, whatever the limits say; it counts against all of them."""
         slot = Slot(queue, source, now)
         self.open += 1
         vmta.slots += 1

@@ -51,6 +51,7 @@ from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.queue import FRUITLESS_CONNECTIONS, DeliveryQueue, QueueMode
 from mta.queue.reaction import Measure, MeasureKind, Reaction
 from mta.queue.registry import Registry
+from mta.queue.seizure import Seized, seize
 from mta.queue.slot import Slot, SlotState
 from mta.queue.status import QueueStatus, status_of
 from mta.queue.timers import NEVER
@@ -316,6 +317,28 @@ class Scheduler:
         """Take these out of a queue, those in flight excepted; they are the caller's then."""
         queue = self._registry.by_key.get(key)
         return [] if queue is None else queue.remove(refs)
+
+    def seize(
+        self, key: QueueKey, now: float, *, with_deferred: bool = False, source_ip: str = ""
+    ) -> Seized | None:
+        """One message and a connection for it now, past every limit; ends in `release` or `surrender`."""
+        queue = self._registry.by_key.get(key)
+        if queue is None:
+            return None
+        self._registry.follow(queue)
+        return seize(queue, self._permits, now, with_deferred=with_deferred, source_ip=source_ip)
+
+    def surrender(self, seized: Seized, now: float) -> None:
+        """Nothing came of it: its recipients wait where they waited, uncounted, and nobody is to blame."""
+        slot = seized.slot
+        if seized.due > now:
+            for ref, word in slot.in_flight.items():
+                slot.queue.defer(ref, word & RECEIVED_MASK, word >> 32, seized.due)
+            slot.queue.in_flight -= len(slot.in_flight)
+            slot.in_flight.clear()
+        self.put_back(slot, list(slot.in_flight))
+        slot.returned = 0
+        self.release(slot, now)
 
     def recent(self, key: QueueKey) -> list[tuple[float, str, str]]:
         """Time, kind (`error`, `reply`) and text of the last things that went wrong, newest first."""
