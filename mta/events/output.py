@@ -205,7 +205,7 @@ class Output:
             elif self.file is not None and now >= max(self._retry_at, self._look_at):
                 self._look_at = now + LOOK_INTERVAL
                 self._look_after(now, wall)
-            if not self.is_settled and now >= self._commit_at:
+            if not self.is_settled and now >= max(self._commit_at, self._retry_at):
                 self.commit(now)
         except (OSError, PipeBroken) as error:
             self._block(error, now)
@@ -264,6 +264,11 @@ class Output:
         """Notice at once when the file was taken away or is due."""
         self._look_at = 0.0
         self.tick(now, wall)
+
+    def hurry(self) -> None:
+        """Don't wait before the next try if the disk had no room; a program has its `retry-interval`."""
+        if self.file is not None:
+            self._retry_at = 0.0
 
     def rotate(self, now: float, wall: float) -> Path | None:
         """Finish the present file; returns where it lies, None when there was none. OSError when it can't."""

@@ -93,8 +93,13 @@ class EventRunner:
         self._stop.set()
 
     async def catch_up(self) -> None:
-        """Return when every output that works has written all there is and knows it safe."""
+        """Return when every output that works has written all there is and knows it safe.
+
+        Those that did not work are tried once more: it may be the last chance for a while.
+        """
         self._look_for_partitions()
+        for output in self._outputs:
+            output.hurry()
         has_more = True
         while has_more:
             has_more = self._round()
