@@ -146,8 +146,9 @@ class WorkerCommands:
 
     async def _resume(self, pattern: str) -> dict[str, Any]:
         changed = self._worker.scheduler.resume(pattern, self._clock.now())
-        self._worker.save_state()
+        # In force whether or not the disk can keep it.
         self._worker.dispatcher.wake()
+        self._worker.save_state()
         return {"queues": changed}
 
     async def _schedule(self, pattern: str, retryRecipients: bool = True) -> dict[str, Any]:
