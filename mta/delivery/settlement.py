@@ -20,6 +20,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from mta.clock import Clock
@@ -75,9 +76,9 @@ class Categories(Protocol):
 
 
 #: Called for every final failure, for `relayed` where the sender asked for SUCCESS, and for each deferral
-#: where it asked for DELAY: envelope, index of the recipient, what happened, number of the message. It
-#: decides whether a DSN is due.
-Returns = Callable[[Envelope, int, Event, int], None]
+#: where it asked for DELAY: envelope, index of the recipient, what happened, number of the message, and what
+#: settles the outcome. It decides whether a DSN is due, and settles when there is none, or it is on disk.
+Returns = Callable[[Envelope, int, Event, int, Callable[[], None]], None]
 
 
 class SettlementStats(NamedTuple):
@@ -174,14 +175,14 @@ class Settlement:
             size=attempt.size,
             first_attempt=attempt.started_at if settled.attempts == 1 else 0.0,
         )
+        message, index = attempt.message, ref & RECIPIENT_MASK
+        encoded = encode_event(event) if "d" not in session.policy.disabled_records else b""
         if recipient.notify & _SUCCESS and not facts.has_dsn:
             # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
-            self._returns(attempt.envelope, ref & RECIPIENT_MASK, event, attempt.message)
-        self._store.settle(
-            attempt.message,
-            ref & RECIPIENT_MASK,
-            encode_event(event) if "d" not in session.policy.disabled_records else b"",
-        )
+            settle = partial(self._store.settle, message, index, encoded)
+            self._returns(attempt.envelope, index, event, message, settle)
+        else:
+            self._store.settle(message, index, encoded)
 
     def _refuse(self, session: Session, attempt: Attempt, index: int, outcome: Outcome, now: float) -> None:
         """Deferred or failed, as the queue's rules see it."""
@@ -322,7 +323,7 @@ class Settlement:
                 first_attempt=started_at if settled.attempts == 1 else 0.0,
             )
             if envelope.recipients[ref & RECIPIENT_MASK].notify & _DELAY and envelope.originator:
-                self._returns(envelope, ref & RECIPIENT_MASK, event, ref >> RECIPIENT_BITS)
+                self._returns(envelope, ref & RECIPIENT_MASK, event, ref >> RECIPIENT_BITS, _nothing)
             is_recorded = "t" not in self._policies(key).disabled_records
             self._store.defer(
                 ref >> RECIPIENT_BITS,
@@ -357,10 +358,12 @@ class Settlement:
             category=category or self._categories().category(status, str(reply)),
         )
         message = ref >> RECIPIENT_BITS
-        if wants_dsn and envelope.originator:
-            self._returns(envelope, index, event, message)
         is_recorded = "b" not in self._policies(key).disabled_records
-        self._store.settle(message, index, encode_event(event) if is_recorded else b"")
+        settle = partial(self._store.settle, message, index, encode_event(event) if is_recorded else b"")
+        if wants_dsn and envelope.originator:
+            self._returns(envelope, index, event, message, settle)
+        else:
+            settle()
 
     def _status(self, key: QueueKey, outcome: Outcome) -> str:
         reply = outcome.reply
@@ -419,6 +422,10 @@ class Settlement:
             first_attempt,
             captured=envelope.captured,
         )
+
+
+def _nothing() -> None:
+    """A deferral does not wait for the report about it."""
 
 
 def _temporary(status: str) -> str:

@@ -1,9 +1,11 @@
 """Back to the sender: outcomes that the sender has to hear of become DSNs, and come in again like other mail.
 
 Called for each recipient that has failed for good (and for `relayed` and `delayed` where NOTIFY asks for
-them), before the outcome is settled: the message can still be read then, and a crash in between makes two
-reports rather than none. Recipients of one message that share a fate in one turn of the event loop share a
-report. The report enters `ingress/accept` with a null return path through the virtual MTA of its message.
+them), before the outcome is settled: the message can still be read then. The outcome is settled only when
+the report is in the spool, so that a crash in between makes two reports rather than none; on a full disk it
+is the other way round, the report waits in memory and the outcome makes room. Recipients of one message that
+share a fate in one turn of the event loop share a report, which enters `ingress/accept` with a null return
+path through the virtual MTA of its message.
 
 Nobody is told when the return path is null, NOTIFY says so, the source has `suppress-local-dsn`, or the
 recipient's queue has `deliver-local-dsn no`.
@@ -57,6 +59,13 @@ _POLICY = SourcePolicy(allow_relaying=True, add_received=False, reject_invalid_v
 
 Accept = Callable[[Submission, Callable[[AcceptResult], None]], None]
 
+#: Settles an outcome.
+Settle = Callable[[], None]
+
+
+def _nothing() -> None:
+    return
+
 
 class ReturnsStats(NamedTuple):
     """Reports since start: accepted, not sent because too many waited, and those waiting now."""
@@ -74,6 +83,14 @@ class _Gathering:
     original: bytes
     retry_until: float = 0.0
     recipients: list[ReportedRecipient] = field(default_factory=list)
+    settles: list[Settle] = field(default_factory=list)
+
+
+class _Outgoing(NamedTuple):
+    """A report on its way to the spool, and the outcomes that wait for it."""
+
+    submission: Submission
+    settles: list[Settle]
 
 
 class Returns:
@@ -99,29 +116,35 @@ class Returns:
         self._loop = loop
         self._host_name = host_name
         self._gathering: dict[tuple[int, Action], _Gathering] = {}
-        self._outbox: deque[Submission] = deque()
+        self._outbox: deque[_Outgoing] = deque()
         self._open = 0
         self._is_leaving = False
         self._resume: asyncio.TimerHandle | None = None
         self._told: dict[tuple[int, int], None] = {}
         self._sent = self._dropped = 0
 
-    def __call__(self, envelope: Envelope, index: int, event: Event, message: int) -> None:
-        """Report what `event` says about a recipient, if anybody is to be told. Never raises."""
+    def __call__(
+        self, envelope: Envelope, index: int, event: Event, message: int, settle: Settle = _nothing
+    ) -> None:
+        """Report what `event` says about a recipient, if anybody is to be told; then call `settle`, at once
+        when there is no report, else when it is on disk. Never raises."""
         action = _ACTIONS.get(event.dsn_action)
         if action is None or not self._is_wanted(action, envelope, index, message):
+            settle()
             return
         place = (message, action)
         gathering = self._gathering.get(place)
         if gathering is None:
             if len(self._gathering) + len(self._outbox) >= OUTBOX_LIMIT:
                 self._drop(envelope)
+                settle()
                 return
             gathering = _Gathering(envelope, self._original(envelope, message))
             gathering.retry_until = self._retry_until(envelope, index)
             if not self._gathering:
                 self._loop.call_soon(self._gathered)
             self._gathering[place] = gathering
+        gathering.settles.append(settle)
         gathering.recipients.append(
             ReportedRecipient(
                 event.recipient,
@@ -146,7 +169,7 @@ class Returns:
         self._gathered()
 
     def close(self) -> None:
-        """Take nothing up any more; what waits is lost, as its outcomes are not settled twice."""
+        """Take nothing up any more; outcomes whose report was never tried stay open for the next start."""
         if self._resume is not None:
             self._resume.cancel()
         if self._outbox:
@@ -191,9 +214,9 @@ class Returns:
         for (_, action), gathering in gatherings.items():
             recipients = gathering.recipients
             for start in range(0, len(recipients), RECIPIENT_LIMIT):
-                self._outbox.append(
-                    self._submission(action, gathering, recipients[start : start + RECIPIENT_LIMIT])
-                )
+                stop = start + RECIPIENT_LIMIT
+                submission = self._submission(action, gathering, recipients[start:stop])
+                self._outbox.append(_Outgoing(submission, gathering.settles[start:stop]))
         self._submit()
 
     def _submission(
@@ -231,25 +254,28 @@ class Returns:
     def _submit(self) -> None:
         """Hand reports to the spool, not too many at once."""
         while self._outbox and self._resume is None and (self._open < OPEN_LIMIT or self._is_leaving):
-            submission = self._outbox.popleft()
+            outgoing = self._outbox.popleft()
             self._open += 1
-            self._accept(submission, partial(self._accepted, submission))
+            self._accept(outgoing.submission, partial(self._accepted, outgoing))
 
-    def _accepted(self, submission: Submission, result: AcceptResult) -> None:
+    def _accepted(self, outgoing: _Outgoing, result: AcceptResult) -> None:
         self._open -= 1
+        submission = outgoing.submission
         refusal = result.refusal
         if refusal is None:
             self._sent += 1
             log.info("queue_id=%s event=report to=%r", result.queue_id, submission.recipients[0][0])
         elif refusal.is_temporary:
-            self._outbox.append(submission)
+            # Settled all the same: on a full disk only outcomes make room, for this report too.
+            self._outbox.append(_Outgoing(submission, []))
             if self._resume is None:
                 log.warning("event=postponed reports=%d reason=%r", len(self._outbox), str(refusal))
                 self._resume = self._loop.call_later(SPOOL_PAUSE, self._go_on)
-            return
         else:
             log.error("event=refused report to=%r reason=%r", submission.recipients[0][0], str(refusal))
-        if self._outbox:
+        for settle in outgoing.settles:
+            settle()
+        if self._outbox and self._resume is None:
             self._loop.call_soon(self._submit)
 
     def _go_on(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mta.clock import SystemClock
@@ -158,9 +158,7 @@ class DeliveryRig:
             categories=PlainCategories,
             rules=lambda key: rules,
             policies=lambda key: self.policy,
-            returns=lambda envelope, recipient, event, message: self.returned.append(
-                Returned(recipient, event, message)
-            ),
+            returns=self.take_return,
             clock=self.clock,
         )
         self.dispatcher = Dispatcher(
@@ -220,6 +218,12 @@ class DeliveryRig:
             )
         self.dispatcher.wake()
         return message
+
+    def take_return(
+        self, envelope: Envelope, recipient: int, event: Event, message: int, settle: Callable[[], None]
+    ) -> None:
+        self.returned.append(Returned(recipient, event, message))
+        settle()
 
     @property
     def events(self) -> list[Event]:

@@ -264,6 +264,39 @@ async def test_a_full_spool_makes_reports_wait(desk: Desk, monkeypatch: pytest.M
     assert desk.returns.stats() == (3, 0, 0)
 
 
+async def test_an_outcome_is_settled_when_its_report_is_on_disk(desk: Desk) -> None:
+    settled: list[int] = []
+    desk.partition.is_held = True
+    several = envelope(*(Recipient(f"r{number}@example.net", "example.net") for number in range(2)))
+
+    for number in range(2):
+        desk.returns(several, number, event(), 7, lambda number=number: settled.append(number))
+    await desk.settle()
+    assert settled == []
+
+    desk.partition.commit()
+    assert settled == [0, 1]
+
+
+async def test_an_outcome_without_a_report_is_settled_at_once(desk: Desk) -> None:
+    settled: list[int] = []
+
+    desk.returns(envelope(originator=""), 0, event(), 7, lambda: settled.append(7))
+
+    assert settled == [7]
+
+
+async def test_on_a_full_disk_outcomes_are_settled_because_they_make_room(desk: Desk) -> None:
+    settled: list[int] = []
+    desk.partition.refuses = SpoolFull("no room")
+
+    desk.returns(envelope(), 0, event(), 7, lambda: settled.append(7))
+    await desk.settle()
+
+    assert settled == [7]
+    assert desk.returns.stats().waiting == 1
+
+
 async def test_a_flood_is_bounded_and_counted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OUTBOX_LIMIT", 10)
 
