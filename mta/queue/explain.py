@@ -1,63 +1,85 @@
-"""Why a queue is not sending, or that it is: one sentence with the limit's name and when it lifts."""
+"""Why a queue is not sending, or that it is: one sentence with the limit's name and when it lifts.
+
+A `Reason` also names the directive that sets the limit and the scope to look for it in, so that whoever has
+the configuration can say where it was written.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from mta.config.units import Rate, format_rate
 from mta.queue.permits import Permits, source_free_at, usable_sources
 from mta.queue.queue import DeliveryQueue, QueueMode
 from mta.queue.timers import NEVER
 
-__all__ = ["explain", "moment"]
+__all__ = ["QUEUE", "TOP", "VMTA", "Reason", "explain", "moment"]
+
+#: Where a directive is to be looked for: the queue's effective settings, its virtual MTA, the top level.
+QUEUE, VMTA, TOP = "queue", "virtual-mta", "top"
 
 
-def explain(queue: DeliveryQueue, permits: Permits, now: float) -> str:
+class Reason(NamedTuple):
+    """Why a queue waits; `directive` is "" when no directive makes it wait."""
+
+    text: str
+    directive: str = ""
+    scope: str = QUEUE
+
+
+def explain(queue: DeliveryQueue, permits: Permits, now: float) -> Reason:
     """One sentence about what holds the queue up, the strongest reason first."""
     if queue.is_paused:
-        return "Paused by the operator until it is resumed."
+        return Reason("Paused by the operator until it is resumed.")
     if not queue.waiting():
         if queue.in_flight:
-            return f"Sending: {queue.in_flight} recipients are in flight, no other waits."
-        return "Nothing waits."
+            return Reason(f"Sending: {queue.in_flight} recipients are in flight, no other waits.")
+        return Reason("Nothing waits.")
     if now < queue.retry_at:
-        return f"In retry{because(queue)}: {name(queue, 'retry-after')} ends {moment(queue.retry_at, now)}."
+        directive = name(queue, "retry-after")
+        text = f"In retry{because(queue)}: {directive} ends {moment(queue.retry_at, now)}."
+        return Reason(text, directive)
     if not len(queue.ready):
         due = queue.deferred.next_due() or now
-        return (
+        text = (
             f"All {len(queue.deferred)} recipients wait for their retry time, the first {moment(due, now)}."
         )
-    return limited(queue, permits, now) or sending(queue)
+        return Reason(text, "retry-recipients-after")
+    return limited(queue, permits, now) or Reason(sending(queue))
 
 
-def limited(queue: DeliveryQueue, permits: Permits, now: float) -> str:
-    """The limit that keeps the queue from sending (more) now; "" when none does."""
+def limited(queue: DeliveryQueue, permits: Permits, now: float) -> Reason | None:
+    """The limit that keeps the queue from sending (more) now; None when none does."""
     vmta, active = queue.vmta, queue.active
     if queue.message_window is not None and queue.message_window.available(now) <= 0:
-        return used_up(
-            name(queue, "max-msg-rate"), active.max_msg_rate, queue.message_window.lifts_at(now), now
-        )
+        directive = name(queue, "max-msg-rate")
+        return used_up(directive, active.max_msg_rate, queue.message_window.lifts_at(now), now)
     if vmta.rate_lifts_at(now) > now:
         rate, whose = vmta.policy.max_smtp_msg_rate, f" of virtual MTA {vmta.name}"
-        return used_up("max-smtp-msg-rate", rate, vmta.rate_lifts_at(now), now, whose)
+        text = used_up("max-smtp-msg-rate", rate, vmta.rate_lifts_at(now), now, whose).text
+        return Reason(text, "max-smtp-msg-rate", VMTA)
     if queue.slots >= active.max_smtp_out:
-        return f"{name(queue, 'max-smtp-out')} {active.max_smtp_out}: all its connections are in use."
+        directive = name(queue, "max-smtp-out")
+        return Reason(f"{directive} {active.max_smtp_out}: all its connections are in use.", directive)
     if now < queue.open_after:
-        return f"No further connection{because(queue)} until {moment(queue.open_after, now)}."
+        text = f"No further connection{because(queue)} until {moment(queue.open_after, now)}."
+        return Reason(text, name(queue, "retry-after"))
     if queue.connect_window is not None and queue.connect_window.available(now) <= 0:
         lifts_at = queue.connect_window.lifts_at(now)
         return used_up(name(queue, "max-connect-rate"), active.max_connect_rate, lifts_at, now)
     if not usable_sources(queue, vmta, now):
         free_at = source_free_at(queue, vmta, now)
         until = f"; the first comes back {moment(free_at, now)}" if free_at != NEVER else ""
-        return f"This queue may use no source address of virtual MTA {vmta.name}{until}."
+        return Reason(f"This queue may use no source address of virtual MTA {vmta.name}{until}.")
     if queue.slots:
-        return ""
+        return None
     if not vmta.has_permit():
-        return f"max-smtp-out {vmta.policy.max_smtp_out} of virtual MTA {vmta.name} is used up by its queues."
+        text = f"max-smtp-out {vmta.policy.max_smtp_out} of virtual MTA {vmta.name} is used up by its queues."
+        return Reason(text, "max-smtp-out", VMTA)
     if not permits.has_permit():
-        return f"total-max-smtp-out {permits.total_max} is used up."
-    return "Waits for its turn to open a connection."
+        return Reason(f"total-max-smtp-out {permits.total_max} is used up.", "total-max-smtp-out", TOP)
+    return Reason("Waits for its turn to open a connection.")
 
 
 def sending(queue: DeliveryQueue) -> str:
@@ -71,9 +93,9 @@ def name(queue: DeliveryQueue, directive: str) -> str:
     return f"backoff-{directive}" if queue.mode is QueueMode.BACKOFF else directive
 
 
-def used_up(limit: str, rate: Rate | None, lifts_at: float, now: float, whose: str = "") -> str:
+def used_up(limit: str, rate: Rate | None, lifts_at: float, now: float, whose: str = "") -> Reason:
     text = f" {format_rate(rate)}" if rate is not None else ""
-    return f"{limit}{text}{whose} is used up; it lifts {moment(lifts_at, now)}."
+    return Reason(f"{limit}{text}{whose} is used up; it lifts {moment(lifts_at, now)}.", limit)
 
 
 def because(queue: DeliveryQueue) -> str:

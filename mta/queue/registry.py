@@ -18,9 +18,9 @@ __all__ = ["Registry"]
 
 
 class Registry:
-    """The queues by key, the virtual MTAs by name, and the operator's pauses."""
+    """The queues by key, the virtual MTAs by name, the operator's pauses and disabled addresses."""
 
-    __slots__ = ("_policies", "_vmta_policies", "by_key", "epoch", "pauses", "vmtas")
+    __slots__ = ("_policies", "_vmta_policies", "bans", "by_key", "epoch", "pauses", "vmtas")
 
     def __init__(
         self, policies: Callable[[QueueKey], QueuePolicy], vmtas: Callable[[str], VmtaPolicy]
@@ -30,6 +30,8 @@ class Registry:
         self.by_key: dict[QueueKey, DeliveryQueue] = {}
         self.vmtas: dict[str, VmtaState] = {}
         self.pauses: set[QueuePattern] = set()
+        #: (which queues, source address) → until when, by the operator's word
+        self.bans: dict[tuple[QueuePattern, str], float] = {}
         self.epoch = 1
 
     def obtain(self, key: QueueKey, now: float) -> DeliveryQueue:
@@ -43,6 +45,9 @@ class Registry:
             queue = self.by_key[key] = DeliveryQueue(key, self._policies(key), vmta, self.epoch)
             queue.last_used_at = now
             queue.is_paused = any(pattern.matches(key) for pattern in self.pauses)
+            for (pattern, ip), until in self.bans.items():
+                if pattern.matches(key):
+                    queue.disabled_sources[ip] = until
         return queue
 
     def follow(self, queue: DeliveryQueue) -> None:
@@ -83,6 +88,38 @@ class Registry:
         for queue in freed:
             queue.is_paused = False
         return freed
+
+    def disable_source(self, pattern: str, ip: str, until: float) -> list[DeliveryQueue]:
+        """Take a source address out of use, also in queues yet to come; returns those there are."""
+        self.bans[QueuePattern.parse(pattern), ip] = until
+        queues = self.matching(pattern)
+        for queue in queues:
+            queue.disabled_sources[ip] = until
+        return queues
+
+    def enable_source(self, pattern: str, ip: str) -> list[DeliveryQueue]:
+        """Use an address again, whoever disabled it; returns the queues that may."""
+        wanted = QueuePattern.parse(pattern)
+        self.bans = {
+            (banned, address): until
+            for (banned, address), until in self.bans.items()
+            if address != ip or not wanted.covers(banned)
+        }
+        queues = [queue for queue in self.matching(pattern) if ip in queue.disabled_sources]
+        for queue in queues:
+            del queue.disabled_sources[ip]
+        return queues
+
+    def disabled_sources(self, now: float) -> list[tuple[str, str, float]]:
+        """Queue or pattern, address, and until when, sorted; each word of the operator stands there once."""
+        found = {(str(pattern), ip): until for (pattern, ip), until in self.bans.items() if until > now}
+        covering = list(self.bans)
+        for queue in self.by_key.values():
+            for ip, until in queue.disabled_sources.items():
+                is_said = any(address == ip and pattern.matches(queue.key) for pattern, address in covering)
+                if until > now and not is_said:
+                    found[str(queue.key), ip] = until
+        return sorted((name, ip, until) for (name, ip), until in found.items())
 
     def paused_names(self) -> list[str]:
         """What has to be paused again after a restart."""

@@ -44,7 +44,7 @@ from typing import Any, NamedTuple
 
 from mta.errors import Contradiction
 from mta.queue.entries import RECEIVED_MASK, Entry
-from mta.queue.explain import explain
+from mta.queue.explain import Reason, explain
 from mta.queue.key import QueueKey
 from mta.queue.permits import Permits, usable_sources
 from mta.queue.policy import QueuePolicy, VmtaPolicy
@@ -292,6 +292,20 @@ class Scheduler:
         """Let paused queues go on; returns how many."""
         return self._look_at(self._registry.resume(pattern), now)
 
+    def disable_source(self, pattern: str, ip: str, now: float, lasting: float | None) -> int:
+        """Let the matching queues, also those to come, not use a source address for `lasting` seconds (None:
+        until the operator says otherwise); returns how many there are."""
+        until = NEVER if lasting is None else now + lasting
+        return self._look_at(self._registry.disable_source(pattern, ip, until), now)
+
+    def enable_source(self, pattern: str, ip: str, now: float) -> int:
+        """Let them use it again, also where a rule had disabled it; returns how many could not until now."""
+        return self._look_at(self._registry.enable_source(pattern, ip), now)
+
+    def disabled_sources(self, now: float) -> list[tuple[str, str, float]]:
+        """Queue or pattern, source address, and until when (infinity: until it is enabled)."""
+        return self._registry.disabled_sources(now)
+
     def schedule_now(self, pattern: str, now: float) -> int:
         """Try everything that waits in the matching queues at once; returns how many queues."""
         queues = self._registry.matching(pattern)
@@ -340,6 +354,12 @@ class Scheduler:
         slot.returned = 0
         self.release(slot, now)
 
+    def let_go(self, slot: Slot, refs: Iterable[int]) -> list[Entry]:
+        """Forget these although they were drawn: nothing became of them, and the caller keeps them now."""
+        words = [(ref, slot.in_flight.pop(ref)) for ref in refs]
+        slot.queue.in_flight -= len(words)
+        return [Entry(ref, word & RECEIVED_MASK, word >> 32) for ref, word in words]
+
     def recent(self, key: QueueKey) -> list[tuple[float, str, str]]:
         """Time, kind (`error`, `reply`) and text of the last things that went wrong, newest first."""
         queue = self._registry.by_key.get(key)
@@ -356,8 +376,12 @@ class Scheduler:
 
     def explain(self, key: QueueKey, now: float) -> str:
         """Why a queue is not sending, or that it is, in one sentence."""
+        return self.reason(key, now).text
+
+    def reason(self, key: QueueKey, now: float) -> Reason:
+        """The same with the directive that makes it wait."""
         queue = self._registry.by_key.get(key)
-        return "Nothing waits." if queue is None else explain(queue, self._permits, now)
+        return Reason("Nothing waits.") if queue is None else explain(queue, self._permits, now)
 
     def queues(self, now: float, pattern: str = "*/*") -> Iterator[QueueStatus]:
         """One row per queue."""
@@ -377,11 +401,20 @@ class Scheduler:
 
     def snapshot_state(self) -> dict[str, Any]:
         """What an operator would hate to lose in a restart, as JSON."""
-        return {"paused": self._registry.paused_names()}
+        state: dict[str, Any] = {"paused": self._registry.paused_names()}
+        banned = self._registry.disabled_sources(0.0)
+        if banned:
+            # JSON has no infinity: 0 stands for it.
+            state["disabledSources"] = [
+                [name, ip, 0.0 if until == NEVER else until] for name, ip, until in banned
+            ]
+        return state
 
     def restore_state(self, state: dict[str, Any]) -> None:
         """Take over what `snapshot_state` gave."""
         self._registry.restore(state.get("paused", ()))
+        for name, ip, until in state.get("disabledSources", ()):
+            self._registry.disable_source(name, ip, until or NEVER)
 
     def __repr__(self) -> str:
         return f"<Scheduler {len(self._registry)} queues, {self._permits.open} connections>"

@@ -56,5 +56,5 @@ def status_of(queue: DeliveryQueue, permits: Permits, now: float) -> QueueStatus
         next_due=queue.deferred.next_due() or 0.0,
         last_error=queue.errors[-1][1] if queue.errors else "",
         last_reply=queue.replies[-1][1] if queue.replies else "",
-        explanation=explain(queue, permits, now),
+        explanation=explain(queue, permits, now).text,
     )
