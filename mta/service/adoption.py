@@ -64,6 +64,11 @@ class Adoption:
         """Recipients that still wait in it."""
         return self._partition.stats().recipients if self._partition is not None else 0
 
+    def rest(self) -> None:
+        """Offer nothing more, but hear the answers."""
+        if self._passage is not None:
+            self._passage.rest()
+
     async def run(self) -> None:
         """Empty the partition and remove it; cancelled, it stays as it is for the next start."""
         if not self.directory.is_dir():
@@ -74,16 +79,15 @@ class Adoption:
             while not is_read(self.directory):  # noqa: ASYNC110 - another process reads
                 await asyncio.sleep(PATIENCE)
             is_whole = not partition.stats().recipients and not has_quarantine(self.directory)
-            if is_whole:
-                # Under another name nobody takes it for a partition, even if we die on the way.
-                gone = self.directory.with_name(f"{self.directory.name}.emptied")
-                self.directory.rename(gone)
         finally:
             if self._passage is not None:
                 self._passage.close()
             partition.close()
             self._partition = None
         if is_whole:
+            # Under another name nobody takes it for a partition, even if we die on the way.
+            gone = self.directory.with_name(f"{self.directory.name}.emptied")
+            self.directory.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
             log.info("partition=%s event=removed", self.directory)
         else:

@@ -33,7 +33,7 @@ DEADLINE = 3.0
 #: Seconds between two looks at the deadline, and between two tries to connect.
 TICK = 0.5
 FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 1.0
+LONGEST_PAUSE = 0.25
 #: sun_path has 108 bytes.
 LONGEST_PATH = 100
 

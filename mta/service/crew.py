@@ -124,6 +124,12 @@ class Crew:
             for colleague in self.colleagues.values():
                 colleague.start()
 
+    def drain(self) -> None:
+        """Begin to end: what waits for others goes on waiting, but answers are still heard."""
+        self.passage.rest()
+        for adoption in self.adoptions:
+            adoption.rest()
+
     def close(self) -> None:
         """Take nothing more from anybody; what is on its way stays here."""
         if self._moving is not None:
@@ -141,6 +147,8 @@ class Crew:
     def recovered(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
         """This message was found on our disk: into our queues, or to its owner."""
         if self.is_alone:
+            if self.adoptions:
+                self.intake.remember(envelope)
             self._enter(envelope, message, waiting)
             return
         self.intake.remember(envelope)

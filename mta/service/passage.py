@@ -73,7 +73,7 @@ class Passage:
         self._tried: dict[int, tuple[int, float]] = {}
         self._on_the_way = 0
         self._is_woken = False
-        self._is_closed = False
+        self._is_closed = self._is_resting = False
         self._idle = asyncio.Event()
         self._idle.set()
         self.carried = 0
@@ -102,8 +102,12 @@ class Passage:
         """Wait until nothing is left."""
         await self._idle.wait()
 
+    def rest(self) -> None:
+        """Offer nothing more; answers to what is on its way still count."""
+        self._is_resting = True
+
     def close(self) -> None:
-        """Pass nothing on any more; the rest waits on disk."""
+        """Pass nothing on any more, and hear no more answers; the rest waits on disk."""
         self._is_closed = True
 
     def _backlog(self, owner: int) -> _Backlog:
@@ -119,7 +123,7 @@ class Passage:
 
     def _pump(self) -> None:
         self._is_woken = False
-        if self._is_closed:
+        if self._is_closed or self._is_resting:
             return
         now = self._loop.time()
         for backlog in tuple(self._backlogs.values()):

@@ -207,6 +207,7 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """Take nothing new, finish what is under way within `seconds`, make everything durable, and end."""
         deadline = self.clock.now() + seconds * DRAIN_SHARE
+        self.crew.drain()
         self.listener.close()
         async with asyncio.TaskGroup() as company:
             company.create_task(self.dispatcher.drain(deadline))

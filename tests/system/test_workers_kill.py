@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -49,7 +50,7 @@ async def kill_workers(tmp_path: Path, *, workers: int, kills: int, recipients: 
                     for moment, address in world.arrivals
                     if killed_at <= moment <= back_at and layout.owner(domain_of(address)) != victim
                 ]
-                gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+                gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
                 assert max(gaps, default=LONGEST_GAP) < LONGEST_GAP, "living workers had to wait"
             load.stop()
         account.add(load)
