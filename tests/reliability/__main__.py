@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.reliability.images import TornImages
 from tests.reliability.kills import KillLoop
 from tests.reliability.plan import Engine, Findings, Plan
 from tests.reliability.progress import Progress
@@ -27,7 +28,7 @@ __all__ = ["main"]
 
 def engines() -> dict[str, Engine]:
     """All of them, in the order in which they run."""
-    found: list[Engine] = [KillLoop()]
+    found: list[Engine] = [KillLoop(), TornImages()]
     return {engine.name: engine for engine in found}
 
 

@@ -28,10 +28,11 @@ _RETURNED = re.compile(rb"^Final-Recipient: *rfc822; *([^\r\n]+)", re.MULTILINE 
 
 
 class WatchedReceiver(Receiver):
-    """Notes the connections that were reset: their client went without having read every reply."""
+    """Notes when connections were opened, and which were reset: their client left replies unread."""
 
     def __init__(self, options: ReceiverOptions) -> None:
         super().__init__(options)
+        self.opened: dict[int, float] = {}
         self.unread: set[int] = set()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -47,6 +48,10 @@ class _WatchedSession(Session):
     def __init__(self, house: WatchedReceiver) -> None:
         super().__init__(house)
         self._house = house
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._house.opened[self._number] = time.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if isinstance(exc, ConnectionError):
@@ -78,7 +83,7 @@ class Arena(World):
         super().__init__(
             directory,
             extra=extra,
-            within=within,
+            within="retry-recipients-after 1s\n    " + within,
             domains=(*dict.fromkeys(DOMAINS), "example.org"),
             options=options,
             spool=spool,
@@ -88,7 +93,9 @@ class Arena(World):
         self.watched = WatchedReceiver(options)
         self.receiver = self.watched
         self.evidence = Evidence(
-            unread=self.watched.unread, is_refused=lambda name: name.endswith("@never.example")
+            opened=self.watched.opened,
+            unread=self.watched.unread,
+            is_refused=lambda name: name.endswith("@never.example"),
         )
         self._loads: list[Injector] = []
 

@@ -3,10 +3,10 @@
 The service promises for every recipient whose message got 250: exactly one fate, delivered or bounced, and
 an accounting record of it. It doesn't promise to deliver once. A receiver's 250 that the service has not yet
 written down when it dies is forgotten, and the message is sent again. So a second copy is rightful in
-exactly these cases, each of them about the last kill of a worker between the two copies:
+exactly these cases, each of them about the kill that ended the first copy's connection:
 
-    in flight   the service never read the receiver's 250: the kernel tells, because a socket that is
-                closed with unread bytes in it resets the connection instead of ending it
+    in flight   the service never read the receiver's 250, the last one said on its connection: the kernel
+                tells, because a socket closed with unread bytes in it resets the connection
     window      the receiver said 250 at most WINDOW seconds before the kill
     stall       the receiver said 250 longer before, but no earlier than the moment until which, by the
                 service's own published word, outcomes were on disk: the disk was slower than the window
@@ -18,6 +18,7 @@ In any other case a second copy is a breach, and so is one whose first delivery 
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -63,12 +64,13 @@ class Cause(enum.Enum):
 
 
 class Duplicate(NamedTuple):
-    """`lead` is how long before the kill the first 250 was said, in seconds (negative: after it)."""
+    """`lead` is how long before the kill the first 250 was said, in seconds (negative: after it); `role` is
+    what was killed, "" without a kill between the copies."""
 
     recipient: str
     cause: Cause
     lead: float
-    behind: float
+    role: str
 
 
 @dataclass(slots=True)
@@ -78,6 +80,8 @@ class Evidence:
     offered: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
     arrivals: list[Arrival] = field(default_factory=list)
+    #: when each of the receiver's connections was opened
+    opened: dict[int, float] = field(default_factory=dict)
     #: connections that the service closed without having read all replies
     unread: set[int] = field(default_factory=set)
     kills: list[Kill] = field(default_factory=list)
@@ -153,6 +157,7 @@ class Verdict:
             "duplicates, share": round(self.share, 6),
             "duplicates in the window": causes[Cause.WINDOW],
             "duplicates in flight": causes[Cause.IN_FLIGHT],
+            "duplicates by what was killed": dict(Counter(one.role for one in self.duplicates)),
             "duplicates outside": len(outside),
             "outside, explained by a stalled disk": causes[Cause.STALL],
             "outside, unexplained": len(outside) - causes[Cause.STALL],
@@ -165,8 +170,10 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """Hold everything against everything."""
     arrivals: dict[str, list[Arrival]] = defaultdict(list)
+    last: dict[int, float] = {}
     for arrival in sorted(evidence.arrivals):
         arrivals[arrival.recipient].append(arrival)
+        last[arrival.connection] = arrival.at
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     for kind, recipient, record in evidence.records:
         ids[kind, recipient].add(record)
@@ -196,35 +203,37 @@ def judge(evidence: Evidence) -> Verdict:
             duplicate
             for name, copies in arrivals.items()
             if len(copies) > 1
-            for duplicate in _explain(copies, len(ids["d", name]), evidence)
+            for duplicate in _explain(copies, len(ids["d", name]), last, evidence)
         ],
         windows=[kill.at - kill.safe_until for kill in evidence.kills if kill.safe_until],
     )
 
 
-def _explain(copies: list[Arrival], records: int, evidence: Evidence) -> Iterable[Duplicate]:
-    """One duplicate for every copy but the last."""
+def _explain(
+    copies: list[Arrival], records: int, last: dict[int, float], evidence: Evidence
+) -> Iterable[Duplicate]:
+    """One duplicate for every copy but the last; `last` is when each connection had its last 250."""
+    recipient = copies[0].recipient
     if records >= len(copies):
-        yield Duplicate(copies[0].recipient, Cause.RECORDED, 0.0, 0.0)
+        yield Duplicate(recipient, Cause.RECORDED, 0.0, "")
         return
-    for copy, again in zip(copies, copies[1:], strict=False):
-        between = [kill for kill in evidence.kills if copy.at - _BLUR <= kill.at <= again.at]
-        if copy.connection in evidence.unread:
-            cause, lead, behind = Cause.IN_FLIGHT, 0.0, 0.0
-            if between:
-                lead, behind = between[0].at - copy.at, between[0].at - between[0].safe_until
-        elif not between:
-            cause, lead, behind = Cause.NO_KILL, 0.0, 0.0
+    for copy, again in itertools.pairwise(copies):
+        # No connection outlives its worker, though the receiver may read what it sent a little later.
+        opened = evidence.opened.get(copy.connection, copy.at)
+        kill = next((kill for kill in evidence.kills if opened <= kill.at), None)
+        if kill is None or kill.at > again.at:
+            yield Duplicate(recipient, Cause.NO_KILL, 0.0, "")
+            continue
+        lead = kill.at - copy.at
+        if copy.connection in evidence.unread and copy.at == last[copy.connection]:
+            cause = Cause.IN_FLIGHT
+        elif lead <= WINDOW:
+            cause = Cause.WINDOW
+        elif copy.at >= kill.safe_until - _BLUR:
+            cause = Cause.STALL
         else:
-            kill = between[0]
-            lead, behind = kill.at - copy.at, kill.at - kill.safe_until
-            if lead <= WINDOW:
-                cause = Cause.WINDOW
-            elif copy.at >= kill.safe_until - _BLUR:
-                cause = Cause.STALL
-            else:
-                cause = Cause.UNEXPLAINED
-        yield Duplicate(copy.recipient, cause, lead, behind)
+            cause = Cause.UNEXPLAINED
+        yield Duplicate(recipient, cause, lead, kill.role)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
