@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from mta.config.problems import Problem, Severity
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError
 from mta.service.admin import AdminSocket
+from mta.service.borrower import SMTP_IN, SMTP_OUT, VMTA
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
 from mta.service.commands import Commands
 from mta.service.layout import Layout
+from mta.service.leases import LeaseBook
 from mta.service.logs import set_up_logging
 from mta.service.loop import run
 from mta.service.notify import Notifier
@@ -114,6 +117,7 @@ class Supervisor:
         self._code = 0
         self._was_ready = False
         self._reloading = asyncio.Lock()
+        self.leases = LeaseBook(lambda resource: limit_of(self.snapshot, resource))
         self._orphans = share_out(orphans(spool_directory(snapshot), len(layout)), layout)
         self.workers = tuple(self._worker(post.number) for post in layout.posts)
         self.events = self._child("events", lambda: ("events", str(config), "events"), [])
@@ -134,7 +138,7 @@ class Supervisor:
             name,
             lambda: (*arguments(), "--epoch", str(self.snapshot.epoch)),
             clock=self._clock,
-            handler=self._from_child,
+            handler=partial(self._from_child, name),
             sockets=lambda: sockets,
             on_exit=self._child_ended,
         )
@@ -286,6 +290,7 @@ class Supervisor:
         child.kill()
 
     def _child_ended(self, child: Child, code: int) -> None:
+        self.leases.give_back(child.name)
         # A first start that fails will fail again: say so and go, as every daemon does.
         if not self._was_ready and not child.was_ready and not self._stop.is_set():
             log.error("process=%s could not start code=%s", child.name, code)
@@ -303,8 +308,21 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RD)
 
-    async def _from_child(self, command: str, arguments: dict[str, Any]) -> Any:
+    async def _from_child(self, name: str, command: str, arguments: dict[str, Any]) -> Any:
+        if command == "lease":
+            demands = {resource: (demand[0], demand[1]) for resource, demand in arguments["demands"].items()}
+            return self.leases.renew(name, demands, len(self.workers), self._clock.now())
         raise CommandFailed(f"the supervisor knows no {command}")
+
+
+def limit_of(snapshot: Snapshot, resource: str) -> int | None:
+    """A limit that all workers share (`borrower.py` names them); None when there is none."""
+    if resource == SMTP_OUT:
+        return snapshot.top.integer("total-max-smtp-out") or None
+    if resource == SMTP_IN:
+        return snapshot.top.integer("total-max-smtp-in") or None
+    member = snapshot.vmtas.get(resource.removeprefix(VMTA))
+    return (member.settings.integer("max-smtp-out") or None) if member is not None else None
 
 
 def orphans(spool: Path, workers: int) -> list[int]:

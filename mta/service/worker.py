@@ -34,10 +34,13 @@ from mta.ingress.returns import Returns
 from mta.message.envelope import Envelope
 from mta.queue.classify import Classifier
 from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.policy import UNLIMITED
 from mta.queue.scheduler import Scheduler
 from mta.routing.router import Router
+from mta.service.borrower import Borrower, Doors, Lender
 from mta.service.crew import Crew
 from mta.service.layout import Layout
+from mta.service.leasedscheduler import LeasedScheduler
 from mta.service.operatorstate import OperatorState
 from mta.service.policybook import PolicyBook
 from mta.service.premises import spool_directory
@@ -70,10 +73,12 @@ class Worker:
         loop: asyncio.AbstractEventLoop,
         workers: int = 1,
         adopted: Iterable[int] = (),
+        lender: Lender | None = None,
     ) -> None:
         """Opens the spool, and reads keys. Raises SpoolError and ConfigError.
 
         `name` is the worker's number of `workers`; `adopted` are partitions without a worker to be emptied.
+        `lender` lends what limits of the whole service allow; one worker alone needs none.
         """
         layout = Layout.of(snapshot, count=workers)
         self.snapshot = snapshot
@@ -88,11 +93,20 @@ class Worker:
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
         self.partition = Partition.open(directory, options=options, loop=loop)
         self.state = OperatorState(directory / "operator.sqlite")
-        self.scheduler = Scheduler(
-            policies=lambda key: self._book.queue(key),
-            vmtas=lambda vmta: self._book.vmta(vmta),
-            total_max_smtp_out=snapshot.top.integer("total-max-smtp-out"),
-        )
+        self.borrower: Borrower | None = None
+        if lender is None:
+            self.scheduler = Scheduler(
+                policies=lambda key: self._book.queue(key),
+                vmtas=lambda vmta: self._book.vmta(vmta),
+                total_max_smtp_out=most_connections(snapshot),
+            )
+        else:
+            self.scheduler = leased = LeasedScheduler(
+                policies=lambda key: self._book.queue(key),
+                vmtas=lambda vmta: self._book.vmta(vmta),
+                wanting=self._want_more,
+                parts=sum(post.delivers for post in layout.posts),
+            )
         self.scheduler.restore_state(self.state.load("scheduler"))
         self.crew = Crew(
             int(name),
@@ -127,6 +141,14 @@ class Worker:
                 host_name=platform.node(),
             )
         )
+        if lender is not None:
+            self.borrower = Borrower(
+                lender,
+                scheduler=leased,
+                doors=Doors(self.listener.reception),
+                lent=lambda: self.dispatcher.wake(),
+                clock=clock,
+            )
         self.returns = Returns(
             accept=self.acceptance.accept,
             load=lambda message: self.partition.load(message).body,
@@ -185,6 +207,8 @@ class Worker:
         A worker that only delivers has none. Raises OSError when colleagues couldn't reach us.
         """
         await self.crew.open()
+        if self.borrower is not None:
+            await self.borrower.renew()
         if self.crew.post.listens:
             await self.listener.start(self.snapshot, sockets)
 
@@ -195,10 +219,12 @@ class Worker:
                 company.create_task(self.dispatcher.run())
                 recovery = company.create_task(self._recover())
                 adoption = company.create_task(self._adopt(recovery))
+                borrowing = company.create_task(self._borrow())
                 # Delivery may be through before the last client is: the spool stays open for both.
                 await self._stopped.wait()
                 recovery.cancel()
                 adoption.cancel()
+                borrowing.cancel()
         finally:
             self.signer.close()
             self.partition.close()
@@ -235,7 +261,10 @@ class Worker:
         self.snapshot = snapshot
         self.crew.follow(layout)
         self.router.flush()
-        self.scheduler.reconfigure(self.clock.now(), snapshot.top.integer("total-max-smtp-out"))
+        self.scheduler.reconfigure(self.clock.now(), most_connections(snapshot))
+        if self.borrower is not None:
+            self.borrower.doors.apply()
+            self.borrower.hurry()
         self.dispatcher.wake()
 
     def save_state(self) -> None:
@@ -286,6 +315,14 @@ class Worker:
         if count:
             log.info("recovered messages=%d", count)
 
+    async def _borrow(self) -> None:
+        if self.borrower is not None:
+            await self.borrower.run()
+
+    def _want_more(self) -> None:
+        if self.borrower is not None:
+            self.borrower.hurry()
+
     async def _adopt(self, recovery: asyncio.Task[None]) -> None:
         """Empty orphans; only who has read its own disk recognises what it already has of theirs."""
         await recovery
@@ -297,6 +334,11 @@ class Worker:
         failure = await done
         if failure is not None:
             log.error("spool: the last outcomes could not be written: %s", failure)
+
+
+def most_connections(snapshot: Snapshot) -> int:
+    """How many outbound connections the whole service may have."""
+    return snapshot.top.integer("total-max-smtp-out") or UNLIMITED
 
 
 def make_classifier(snapshot: Snapshot) -> Classifier:

@@ -12,7 +12,7 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError, SpoolError
 from mta.service.channel import Channel, CommandFailed
 from mta.service.layout import Layout
+from mta.service.leasedscheduler import Demand
 from mta.service.loop import settle_garbage
 from mta.service.worker import Worker
 from mta.service.workercommands import WorkerCommands
@@ -94,14 +95,20 @@ class WorkerProcess:
             loop=asyncio.get_running_loop(),
             workers=self._workers,
             adopted=self._adopted,
+            lender=self._borrow if self._workers > 1 else None,
         )
         keep_to_processors(self._worker.crew.post.cpus)
         self._commands = WorkerCommands(self._worker, clock=self._clock)
+        await self._channel.opened.wait()
         await self._worker.start(self._listeners)
         settle_garbage()
-        await self._channel.opened.wait()
         self._channel.tell("ready")
         await self._worker.run()
+
+    async def _borrow(self, demands: Mapping[str, Demand]) -> dict[str, int | None]:
+        """Ask the supervisor for our parts of limits that hold for all workers together."""
+        parts: dict[str, int | None] = await self._channel.ask("lease", timeout=5.0, demands=demands)
+        return parts
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,123 @@
+"""A worker's side of the leases: says what it has and needs, and passes on what it gets.
+
+It asks twice a second, and at once (but no more often than PROMPTLY) when connections are wanted that the
+lease does not allow. While the supervisor doesn't answer, the old lease holds until it ends; then nothing new
+is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from mta.clock import Clock
+from mta.errors import MtaError
+from mta.ingress.reception import Reception
+from mta.queue.policy import UNLIMITED
+from mta.service.leasedscheduler import Demand, LeasedScheduler
+from mta.service.leases import LEASE_SECONDS
+
+__all__ = ["SMTP_IN", "SMTP_OUT", "VMTA", "Borrower", "Doors", "Lender"]
+
+log = logging.getLogger(__name__)
+
+SMTP_OUT = "smtp-out"
+SMTP_IN = "smtp-in"
+#: Before the name of a virtual MTA.
+VMTA = "vmta:"
+
+INTERVAL = 0.5
+PROMPTLY = 0.05
+#: Seconds without an answer after which a lease counts as ended, so that it does before the book says so.
+PATIENCE = LEASE_SECONDS * 0.8
+#: Clients that may come before the next lease.
+HEADROOM = 8
+
+Lender = Callable[[Mapping[str, Demand]], Awaitable[dict[str, int | None]]]
+
+
+class Doors:
+    """How many clients a reception lets in: none before the first lease."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+        self.slots = 0
+        self.apply()
+
+    @property
+    def guests(self) -> int:
+        return len(self._reception.guests)
+
+    def open(self, slots: int) -> None:
+        """Let so many in."""
+        self.slots = slots
+        self.apply()
+
+    def apply(self) -> None:
+        """Tell the reception (again: its rules are made anew by a reload)."""
+        self._reception.rules().slots = self.slots
+
+
+class Borrower:
+    """Keeps one worker's leases; `run()` is its life."""
+
+    def __init__(
+        self,
+        lender: Lender,
+        *,
+        scheduler: LeasedScheduler,
+        doors: Doors,
+        lent: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        """`lent()` is called when there may be something new to open."""
+        self._lender = lender
+        self._scheduler = scheduler
+        self.doors = doors
+        self._lent = lent
+        self._clock = clock
+        self._hurry = asyncio.Event()
+        self._answered_at = clock.now()
+
+    def __repr__(self) -> str:
+        return f"<Borrower {self._scheduler.demand()} doors={self.doors.slots}>"
+
+    def hurry(self) -> None:
+        """Connections are wanted that the lease doesn't allow."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(PROMPTLY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._hurry.wait()
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Ask once, and follow the answer."""
+        self._hurry.clear()
+        scheduler, doors = self._scheduler, self.doors
+        demands = {
+            SMTP_OUT: scheduler.demand(),
+            SMTP_IN: Demand(max(doors.slots, doors.guests), doors.guests * 5 // 4 + HEADROOM),
+            **{VMTA + name: demand for name, demand in scheduler.vmta_demands().items()},
+        }
+        try:
+            parts = await self._lender(demands)
+        except MtaError as failure:
+            if self._clock.now() - self._answered_at > PATIENCE:
+                log.error("event=no-lease error=%s", failure)
+                self._follow(dict.fromkeys(demands, 0))
+            return
+        self._answered_at = self._clock.now()
+        self._follow(parts)
+
+    def _follow(self, parts: Mapping[str, int | None]) -> None:
+        sizes = {name: UNLIMITED if part is None else part for name, part in parts.items()}
+        self.doors.open(sizes.pop(SMTP_IN))
+        total = sizes.pop(SMTP_OUT)
+        self._scheduler.lend(total, {name.removeprefix(VMTA): size for name, size in sizes.items()})
+        self._lent()
