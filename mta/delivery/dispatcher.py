@@ -26,7 +26,7 @@ from mta.delivery.opener import Opener, Permits
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.delivery.settlement import EXPIRED, Settlement
-from mta.delivery.supply import MessageSigner, Store, next_attempt
+from mta.delivery.supply import MessageSigner, Store, Withheld, next_attempt
 from mta.errors import Contradiction, SpoolCorrupt, SpoolError
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.slot import Slot
@@ -212,6 +212,8 @@ class Dispatcher:
     def _expire(self, key: QueueKey, ref: int, reply: Reply) -> None:
         try:
             stored = self._store.load(ref >> RECIPIENT_BITS)
+        except Withheld as withheld:
+            stored = withheld.stored  # time goes on for what is held back
         except SpoolError as error:
             # Nothing is known of it any more, or nothing now; what is on disk comes back at a restart.
             kind = "damaged" if isinstance(error, SpoolCorrupt) else "unreadable"

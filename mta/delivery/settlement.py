@@ -106,8 +106,10 @@ class Settlement:
         clock: Clock,
         name: str = "",
         sent: Callable[[int, int], None] | None = None,
+        ended: Callable[[Envelope, bool], None] | None = None,
     ) -> None:
-        """`name` makes event ids unique among workers; `sent(recipients, octets)` is told of deliveries."""
+        """`name` makes event ids unique among workers; `sent(recipients, octets)` is told of deliveries,
+        `ended` of each recipient of a job that is delivered (True) or has failed for good."""
         self._scheduler = scheduler
         self._store = store
         self._categories = categories
@@ -116,6 +118,7 @@ class Settlement:
         self._returns = returns
         self._clock = clock
         self._sent = sent
+        self._ended = ended
         # The start time makes ids unique over restarts: steady time never goes back.
         self._prefix = f"{name}{int(clock.now() * 1e6):x}-"
         self._numbers = itertools.count(1)
@@ -162,6 +165,8 @@ class Settlement:
         settled = self._scheduler.settle(slot, now, ref, Reaction.DELIVERED)
         if outcome.uncertain:
             self._uncertain += 1
+        if self._ended is not None and attempt.envelope.job_id:
+            self._ended(attempt.envelope, True)
         event = self._event(
             "d",
             attempt.envelope,
@@ -357,6 +362,8 @@ class Settlement:
             reply=reply,
             category=category or self._categories().category(status, str(reply)),
         )
+        if self._ended is not None and envelope.job_id:
+            self._ended(envelope, False)
         message = ref >> RECIPIENT_BITS
         is_recorded = "b" not in self._policies(key).disabled_records
         settle = partial(self._store.settle, message, index, encode_event(event) if is_recorded else b"")

@@ -10,14 +10,15 @@ from typing import Protocol
 from mta.clock import Clock
 from mta.delivery.attempt import Attempt
 from mta.delivery.session import Session
-from mta.errors import SpoolCorrupt, SpoolError
+from mta.errors import MtaError, SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope
-from mta.queue.key import RECIPIENT_BITS
+from mta.queue.entries import Entry
+from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.reaction import Reaction
 from mta.queue.scheduler import Settled
 from mta.queue.slot import Slot
 
-__all__ = ["Draws", "MessageSigner", "Store", "Stored", "make_attempt", "take_stored"]
+__all__ = ["Draws", "MessageSigner", "Store", "Stored", "Withheld", "make_attempt", "take_stored"]
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,17 @@ class Stored(Protocol):
     def body(self) -> bytes: ...
 
 
+class Withheld(MtaError):
+    """This message is not to be delivered now; `keep` takes its recipients until it is."""
+
+    def __init__(self, stored: Stored, keep: Callable[[QueueKey, list[Entry]], None]) -> None:
+        super().__init__("withheld")
+        self.stored = stored
+        self.keep = keep
+
+
 class Store(Protocol):
-    """The part of a spool partition that gives messages back."""
+    """The part of a spool partition that gives messages back; `load` may raise Withheld."""
 
     def load(self, message: int) -> Stored: ...
 
@@ -43,6 +53,7 @@ class Draws(Protocol):
     def draw(self, slot: Slot, now: float) -> list[int]: ...
     def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction) -> Settled: ...
     def put_back(self, slot: Slot, refs: Iterable[int]) -> None: ...
+    def let_go(self, slot: Slot, refs: Iterable[int]) -> list[Entry]: ...
 
 
 class MessageSigner(Protocol):
@@ -72,6 +83,9 @@ def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> tuple
         message = refs[0] >> RECIPIENT_BITS
         try:
             return refs, store.load(message)
+        except Withheld as error:
+            error.keep(slot.key, scheduler.let_go(slot, refs))
+            continue
         except SpoolCorrupt as error:
             log.error("message=%d event=damaged error=%r", message, str(error))
             reaction = Reaction.FAILED

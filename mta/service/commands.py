@@ -42,6 +42,7 @@ QUESTIONS: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
         "show.queues": merging.merge_queues,
         "show.topqueues": merging.merge_queues,
         "show.domains": merging.merge_domains,
+        "show.disabledsources": merging.merge_disabled_sources,
         "show.vmtas": merging.merge_vmtas,
         "show.jobs": merging.merge_jobs,
         "list": merging.merge_list,
@@ -54,13 +55,19 @@ ORDERS = frozenset(
         "queue.resume",
         "queue.schedule",
         "queue.mode",
+        "job.pause",
+        "job.resume",
+        "source.disable",
+        "source.enable",
         "delete",
         "clear.dnscache",
         "reset.counters",
     }
 )
 #: For the worker that owns the queue.
-OWNERS = frozenset({"why", "trace"})
+OWNERS = frozenset({"why", "trace", "resolve"})
+#: A trace waits for a remote server; longer than its own limit.
+TRACE_SECONDS = 240.0
 
 
 class Commands:
@@ -125,9 +132,10 @@ class Commands:
         return merging.add(answers)
 
     async def _ask_owner(self, command: str, **arguments: Any) -> Any:
-        domain = str(arguments.get("queue", "")).partition("/")[0].lower()
+        domain = str(arguments.get("queue") or arguments.get("domain", "")).partition("/")[0].lower()
         owner = self._supervisor.workers[self._supervisor.layout.owner(domain)]
-        return await owner.channel.ask(command, timeout=WORKER_SECONDS, **arguments)
+        seconds = WORKER_SECONDS if command == "why" else TRACE_SECONDS
+        return await owner.channel.ask(command, timeout=seconds, **arguments)
 
     async def _status(self) -> dict[str, Any]:
         supervisor = self._supervisor

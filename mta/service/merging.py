@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["add", "merge_domains", "merge_jobs", "merge_list", "merge_queues", "merge_vmtas"]
+__all__ = [
+    "add",
+    "merge_disabled_sources",
+    "merge_domains",
+    "merge_jobs",
+    "merge_list",
+    "merge_queues",
+    "merge_vmtas",
+]
 
 Answer = dict[str, Any]
 
@@ -80,6 +88,12 @@ def merge_jobs(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = "rc
     rows = [{"name": row["id"], **row} for row in merged.values()]
     jobs = [{name: row[name] for name in row if name != "name"} for row in _cut(rows, sort, maxitems)]
     return {**add(answers), "job": jobs, "totalJobs": len(merged)}
+
+
+def merge_disabled_sources(answers: Sequence[Answer], **_: Any) -> Answer:
+    """An order for many queues was given to every worker; each stands there once."""
+    rows = {(row["queue"], row["ip"]): row for answer in answers for row in answer["source"]}
+    return {"source": [rows[place] for place in sorted(rows)]}
 
 
 def merge_list(answers: Sequence[Answer], *, maxitems: int = 100, **_: Any) -> Answer:

@@ -1,8 +1,10 @@
-"""The rows of `show queues` and `show vmtas`."""
+"""The rows of `show queues`, `show domains` and `show vmtas`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mta.queue.key import RECIPIENT_BITS, QueueKey
@@ -11,7 +13,7 @@ from mta.queue.status import QueueStatus
 if TYPE_CHECKING:
     from mta.service.worker import Worker
 
-__all__ = ["queue_rows", "vmta_rows"]
+__all__ = ["domain_rows", "queue_rows", "vmta_rows"]
 
 #: Sizes of so many waiting recipients are summed; a longer queue's are estimated from them.
 SIZE_SAMPLE = 2000
@@ -21,6 +23,14 @@ SORTS = {
     "rcpt": lambda status: (-status.waiting, status.key),
     "size": lambda status: (-status.waiting, status.key),
 }
+
+DOMAIN_SORTS: Mapping[str, Callable[[dict[str, Any]], Any]] = MappingProxyType(
+    {
+        "name": lambda row: row["name"],
+        "rcpt": lambda row: (-row["rcp"], row["name"]),
+        "size": lambda row: (-row["kb"], row["name"]),
+    }
+)
 
 
 def queue_rows(
@@ -76,6 +86,45 @@ def queue_row(worker: Worker, status: QueueStatus, now: float) -> dict[str, Any]
             {"type": kind, "time": when, "text": text}
             for when, kind, text in worker.scheduler.recent(status.key)
         ],
+    }
+
+
+def domain_rows(
+    worker: Worker,
+    now: float,
+    *,
+    domain: str = "*",
+    vmta: str = "*",
+    connected: bool | None = None,
+    errors: bool = False,
+    maxitems: int = 20,
+    sort: str = "rcpt",
+) -> dict[str, Any]:
+    """Recipient domains, each with all its queues; 0 `maxitems` means all."""
+    found: dict[str, list[QueueStatus]] = {}
+    for status in worker.scheduler.queues(now):
+        if fnmatchcase(status.key.domain, domain.lower()) and fnmatchcase(status.key.vmta, vmta):
+            found.setdefault(status.key.domain, []).append(status)
+    rows = [
+        {
+            "name": name,
+            "rcp": sum(status.waiting for status in queues),
+            "kb": sum(waiting_bytes(worker, status.key) for status in queues) // 1024,
+            "conn": sum(status.connections for status in queues),
+            "lastError": next((status.last_error for status in queues if status.last_error), ""),
+        }
+        for name, queues in found.items()
+    ]
+    wanted = [
+        row
+        for row in rows
+        if (connected is None or bool(row["conn"]) == connected) and not (errors and not row["lastError"])
+    ]
+    wanted.sort(key=DOMAIN_SORTS.get(sort, DOMAIN_SORTS["rcpt"]))
+    return {
+        "domain": wanted[: maxitems or None],
+        "totalRcp": sum(row["rcp"] for row in wanted),
+        "totalDomains": len(wanted),
     }
 
 

@@ -22,8 +22,10 @@ from mta.config.snapshot import Snapshot
 from mta.delivery.dialer import Dialer
 from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.opener import Opener
+from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.settlement import Settlement
 from mta.delivery.signing import Signer
+from mta.delivery.trace import Tracer
 from mta.errors import SpoolError
 from mta.ingress.accept import Acceptance
 from mta.ingress.listener import Listener
@@ -33,12 +35,14 @@ from mta.ingress.reject import Rejects
 from mta.ingress.returns import Returns
 from mta.message.envelope import Envelope
 from mta.queue.classify import Classifier
+from mta.queue.entries import Entry
 from mta.queue.key import RECIPIENT_BITS, QueueKey
-from mta.queue.policy import UNLIMITED
+from mta.queue.policy import UNLIMITED, VmtaPolicy
 from mta.queue.scheduler import Scheduler
 from mta.routing.router import Router
 from mta.service.borrower import Borrower, Doors, Lender
 from mta.service.crew import Crew
+from mta.service.jobs import JobBook, JobStore
 from mta.service.layout import Layout
 from mta.service.leasedscheduler import LeasedScheduler
 from mta.service.operatorstate import OperatorState
@@ -108,6 +112,8 @@ class Worker:
                 parts=sum(post.delivers for post in layout.posts),
             )
         self.scheduler.restore_state(self.state.load("scheduler"))
+        self.jobs = JobBook()
+        self.jobs.restore_state(self.state.load("jobs"))
         self.crew = Crew(
             int(name),
             layout,
@@ -168,6 +174,7 @@ class Worker:
             clock=clock,
             name=name,
             sent=self._count_sent,
+            ended=self.jobs.ended,
         )
         self.resolver = make_resolver(snapshot, clock)
         self.router = Router(
@@ -177,24 +184,39 @@ class Worker:
             own_addresses=[(listener.host, listener.port) for listener in snapshot.listeners],
         )
         self.signer = Signer(snapshot, clock, loop)
+        store = JobStore(self.partition, self.jobs)
+        self.routes = QueueRoutes(self.router, lambda key: self._book.route(key))
+        self.dialer = Dialer(clock=clock)
         opener = Opener(
             scheduler=self.scheduler,
-            store=self.partition,
-            routes=QueueRoutes(self.router, lambda key: self._book.route(key)),
-            dialer=Dialer(clock=clock),
+            store=store,
+            routes=self.routes,
+            dialer=self.dialer,
             settlement=self.settlement,
             rules=lambda key: self._book.rules(key),
             policies=lambda key: self._book.delivery(key),
-            host_name=lambda: self.snapshot.host_name() or platform.node(),
+            host_name=self.host_name,
             clock=clock,
         )
         self.dispatcher = Dispatcher(
             scheduler=self.scheduler,
-            store=self.partition,
+            store=store,
             opener=opener,
             settlement=self.settlement,
             signer=self.signer,
             policies=lambda key: self._book.delivery(key),
+            clock=clock,
+        )
+        self.tracer = Tracer(
+            scheduler=self.scheduler,
+            store=self.partition,
+            routes=self.routes,
+            dialer=self.dialer,
+            settlement=self.settlement,
+            signer=self.signer,
+            policies=lambda key: self._book.delivery(key),
+            host_name=self.host_name,
+            fatal=self.dispatcher.contradiction,
             clock=clock,
         )
 
@@ -237,6 +259,7 @@ class Worker:
         self.listener.close()
         async with asyncio.TaskGroup() as company:
             company.create_task(self.dispatcher.drain(deadline))
+            company.create_task(self.tracer.stop())
             company.create_task(self.listener.drained(seconds * DRAIN_SHARE))
         # Reports that still wait for the spool belong to outcomes that are about to be settled.
         self.returns.flush()
@@ -270,21 +293,45 @@ class Worker:
     def save_state(self) -> None:
         """Keep what the operator did, for the next start."""
         self.state.save("scheduler", self.scheduler.snapshot_state())
+        self.state.save("jobs", self.jobs.snapshot_state())
+
+    def host_name(self) -> str:
+        """What we call ourselves where nothing else is configured."""
+        return self.snapshot.host_name() or platform.node()
+
+    def delivery_policy(self, key: QueueKey) -> DeliveryPolicy:
+        """How to speak to the receivers of a queue."""
+        return self._book.delivery(key)
+
+    def vmta_policy(self, vmta: str) -> VmtaPolicy:
+        """The sources and limits of a virtual MTA."""
+        return self._book.vmta(vmta)
 
     def _admit(self, envelope: Envelope, message: int, size: int) -> None:
         """A message is on disk: its recipients enter their queues. Hot path."""
         now = self.clock.now()
+        self.traffic.into.add(now, len(envelope.recipients), 1, size)
+        if envelope.job_id:
+            self.jobs.enter(envelope.job_id, len(envelope.recipients), size)
+            if self.jobs.is_paused(envelope.job_id):
+                self._hold(envelope, message, [Waiting(i, 0, 0.0) for i in range(len(envelope.recipients))])
+                return
         admit, vmta, received = self.scheduler.admit, envelope.vmta, envelope.received
         reference = message << RECIPIENT_BITS
         for index, recipient in enumerate(envelope.recipients):
             admit(QueueKey(recipient.queue_domain, vmta), reference | index, now, received=received)
-        self.traffic.into.add(now, len(envelope.recipients), 1, size)
         self.dispatcher.wake()
 
     def _enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
         """These recipients of a stored message, and no others, enter their queues."""
         now = self.clock.now()
         reference = message << RECIPIENT_BITS
+        if envelope.job_id:
+            waiting = list(waiting)
+            self.jobs.enter(envelope.job_id, len(waiting), self.partition.size(message))
+            if self.jobs.is_paused(envelope.job_id):
+                self._hold(envelope, message, waiting)
+                return
         for recipient, attempts, due in waiting:
             self.scheduler.admit(
                 QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta),
@@ -295,6 +342,13 @@ class Worker:
                 due=due or None,
             )
         self.dispatcher.wake()
+
+    def _hold(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
+        """Keep the recipients of a paused job back."""
+        for recipient, attempts, due in waiting:
+            key = QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta)
+            ref = message << RECIPIENT_BITS | recipient
+            self.jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
 
     def _count_taken(self, envelope: Envelope, message: int, size: int) -> None:
         self.traffic.into.add(self.clock.now(), len(envelope.recipients), 1, size)

@@ -7,7 +7,7 @@ of the loop; what walks over messages does so in slices, so that mail goes on me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,11 +15,14 @@ from typing import Any
 from mta.clock import Clock
 from mta.errors import MtaError, SpoolError
 from mta.message.envelope import Envelope, Recipient
+from mta.queue.entries import Entry
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
+from mta.queue.pattern import QueuePattern
 from mta.queue.queue import QueueMode
-from mta.queue.status import QueueStatus
 from mta.service.channel import CommandFailed
-from mta.service.queuepages import queue_rows, vmta_rows
+from mta.service.deliverycommands import DeliveryCommands
+from mta.service.jobcommands import JobCommands
+from mta.service.queuepages import domain_rows, queue_rows, vmta_rows
 from mta.service.worker import Worker
 
 __all__ = ["WorkerCommands"]
@@ -40,15 +43,17 @@ class WorkerCommands:
             "show.queues": self._queues,
             "show.topqueues": self._queues,
             "show.vmtas": self._vmtas,
+            "show.domains": self._domains,
             "list": self._list,
             "queue.pause": self._pause,
             "queue.resume": self._resume,
             "queue.schedule": self._schedule,
             "queue.mode": self._mode,
             "delete": self._delete,
-            "why": self._why,
             "reset.counters": self._reset,
             "clear.dnscache": self._clear_dns,
+            **DeliveryCommands(worker, clock=clock).commands,
+            **JobCommands(worker, clock=clock).commands,
         }
 
     async def run(self, command: str, arguments: dict[str, Any]) -> Any:
@@ -134,10 +139,8 @@ class WorkerCommands:
     async def _vmtas(self, maxitems: int = 0) -> dict[str, Any]:
         return vmta_rows(self._worker, self._clock.now(), maxitems)
 
-    async def _why(self, queue: str) -> dict[str, Any]:
-        domain, _, vmta = queue.partition("/")
-        key = QueueKey(domain.lower(), vmta or "{default}")
-        return {"queue": str(key), "text": self._worker.scheduler.explain(key, self._clock.now())}
+    async def _domains(self, **filters: Any) -> dict[str, Any]:
+        return domain_rows(self._worker, self._clock.now(), **filters)
 
     async def _pause(self, pattern: str) -> dict[str, Any]:
         changed = self._worker.scheduler.pause(pattern, self._clock.now())
@@ -180,7 +183,7 @@ class WorkerCommands:
     ) -> dict[str, Any]:
         rows: list[dict[str, Any]] = []
         total = 0
-        async for status, ref, envelope, attempts, due in self._matching(queue, filters):
+        async for key, ref, envelope, attempts, due in self._matching(queue, filters):
             total += 1
             if len(rows) < maxitems:
                 recipient = envelope.recipients[ref & RECIPIENT_MASK]
@@ -189,7 +192,7 @@ class WorkerCommands:
                         "queueId": envelope.queue_id,
                         "orig": envelope.originator,
                         "rcpt": recipient.address,
-                        "queue": str(status.key),
+                        "queue": str(key),
                         "jobId": envelope.job_id,
                         "envId": envelope.envelope_id,
                         "timeQueued": envelope.received,
@@ -212,15 +215,16 @@ class WorkerCommands:
         recipients = 0
         messages = set()
         found: dict[QueueKey, list[tuple[int, Envelope]]] = {}
-        async for status, ref, envelope, _attempts, _due in self._matching(queue or "*/*", filters):
+        async for key, ref, envelope, _attempts, _due in self._matching(queue or "*/*", filters):
             recipients += 1
             messages.add(ref >> RECIPIENT_BITS)
-            found.setdefault(status.key, []).append((ref, envelope))
+            found.setdefault(key, []).append((ref, envelope))
         if not dryRun:
             recipients = 0
             for key, entries in found.items():
                 # Those that were taken for delivery meanwhile are past deleting.
-                removed = set(self._worker.scheduler.remove(key, {ref for ref, _ in entries}))
+                refs = {ref for ref, _ in entries}
+                removed = {*self._worker.scheduler.remove(key, refs), *self._worker.jobs.remove(key, refs)}
                 for ref, envelope in entries:
                     if ref in removed:
                         recipients += 1
@@ -230,15 +234,15 @@ class WorkerCommands:
 
     async def _matching(
         self, queue: str, filters: dict[str, str]
-    ) -> AsyncIterator[tuple[QueueStatus, int, Envelope, int, float]]:
+    ) -> AsyncIterator[tuple[QueueKey, int, Envelope, int, float]]:
         """Waiting recipients that match; those whose message can't be read are left out."""
         unknown = set(filters) - {"rcpt", "orig", "jobId", "envId"}
         if unknown:
             raise CommandFailed(f"unknown filter {', '.join(sorted(unknown))}")
         worker = self._worker
         seen = 0
-        for status in list(worker.scheduler.queues(self._clock.now(), queue)):
-            for entry in worker.scheduler.entries(status.key):
+        for key, entries in self._waiting(queue):
+            for entry in entries:
                 seen += 1
                 if seen % SLICE == 0:
                     await asyncio.sleep(0)
@@ -247,7 +251,17 @@ class WorkerCommands:
                 except (SpoolError, MtaError):
                     continue
                 if is_match(envelope, envelope.recipients[entry.ref & RECIPIENT_MASK], filters):
-                    yield status, entry.ref, envelope, entry.attempts, entry.due
+                    yield key, entry.ref, envelope, entry.attempts, entry.due
+
+    def _waiting(self, queue: str) -> Iterator[tuple[QueueKey, list[Entry]]]:
+        """What waits in the matching queues, and what is kept back from them."""
+        scheduler = self._worker.scheduler
+        for status in list(scheduler.queues(self._clock.now(), queue)):
+            yield status.key, scheduler.entries(status.key)
+        pattern = QueuePattern.parse(queue)
+        for key, entries in self._worker.jobs.held():
+            if pattern.matches(key):
+                yield key, entries
 
 
 def is_match(envelope: Envelope, recipient: Recipient, filters: dict[str, str]) -> bool:
