@@ -1,0 +1,121 @@
+"""Shares: nobody is lost or doubled by dividing, and frames survive any cutting of the stream."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.errors import RemoteProtocolError
+from mta.message.envelope import Envelope, Recipient, decode_envelope, encode_envelope
+from mta.service.share import (
+    Frame,
+    FrameReader,
+    Kind,
+    Share,
+    decode_head,
+    divide,
+    encode_answer,
+    encode_head,
+    encode_header,
+    name_of,
+    share_of,
+)
+from mta.spool.stored import Waiting
+
+DOMAINS = ("a.example", "b.example", "c.example")
+
+
+def envelope(*domains: str, queue_id: str = "Q1") -> Envelope:
+    recipients = tuple(Recipient(f"r{index}@{domain}", domain) for index, domain in enumerate(domains))
+    return Envelope(queue_id, 1.0, "s@example.org", "v1", recipients, job_id="j", captured={"x": "y"})
+
+
+def owner(domain: str) -> int:
+    return DOMAINS.index(domain)
+
+
+@given(st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=30))
+def test_dividing_gives_every_recipient_to_its_owner_and_to_nobody_else(domains: list[str]) -> None:
+    whole = envelope(*domains)
+    encoded = encode_envelope(whole)
+    parts = divide(whole, owner)
+
+    shares = {number: share_of(whole, encoded, [b"body"], indices) for number, indices in parts.items()}
+    assert sorted(r.address for share in shares.values() for r in share.envelope.recipients) == sorted(
+        r.address for r in whole.recipients
+    )
+    for number, share in shares.items():
+        assert {owner(recipient.queue_domain) for recipient in share.envelope.recipients} == {number}
+        assert decode_envelope(share.encoded) == share.envelope
+        assert (share.envelope.queue_id, share.envelope.job_id) == ("Q1", "j")
+
+
+def test_a_message_of_one_owner_is_not_encoded_again() -> None:
+    whole = envelope("a.example", "a.example")
+    encoded = encode_envelope(whole)
+
+    share = share_of(whole, encoded, [b"x"], [0, 1])
+
+    assert share.encoded is encoded
+    assert share.envelope is whole
+
+
+def test_waiting_recipients_keep_their_attempts_under_their_new_indices() -> None:
+    whole = envelope("a.example", "b.example", "a.example", "b.example")
+
+    share = share_of(whole, encode_envelope(whole), [], [1, 3], [Waiting(3, 4, 99.0)])
+
+    assert share.waiting == (Waiting(1, 4, 99.0),)
+    assert share.envelope.recipients[1].address == "r3@b.example"
+
+
+@given(st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=20), st.data())
+def test_the_name_is_that_of_these_recipients_of_this_message(
+    domains: list[str], data: st.DataObject
+) -> None:
+    whole = envelope(*domains)
+    encoded = encode_envelope(whole)
+    some = sorted(data.draw(st.sets(st.integers(0, len(domains) - 1), min_size=1)))
+    others = sorted(data.draw(st.sets(st.integers(0, len(domains) - 1), min_size=1)))
+    one, other = share_of(whole, encoded, [], some), share_of(whole, encoded, [], others)
+
+    assert (one.name == other.name) == (some == others)
+    assert name_of(decode_envelope(one.encoded)) == one.name
+    assert name_of(envelope(*domains, queue_id="Q2")) != name_of(whole)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(max_size=200)), max_size=8), st.data())
+def test_frames_survive_any_cutting(contents: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    whole = envelope("a.example")
+    stream = b""
+    expected = []
+    for number, body in contents:
+        head = encode_head(Share(whole, encode_envelope(whole), [body], (Waiting(0, 1, 2.0),)))
+        stream += encode_header(Kind.FRESH, number, len(head), len(body)) + head + body
+        stream += encode_answer(Kind.REFUSED, number, "fúll")
+        expected += [Frame(Kind.FRESH, number, head, body), Frame(Kind.REFUSED, number, "fúll".encode(), b"")]
+    reader = FrameReader()
+    found = []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        found += reader.feed(stream[:cut])
+        stream = stream[cut:]
+
+    assert found == expected
+    for frame in found[::2]:
+        assert decode_head(frame.head) == (encode_envelope(whole), (Waiting(0, 1, 2.0),))
+
+
+@given(st.binary(min_size=17, max_size=200))
+def test_anything_else_is_refused_or_understood_but_never_crashes(stream: bytes) -> None:
+    try:
+        for frame in FrameReader().feed(stream):
+            assert frame.kind in Kind
+    except RemoteProtocolError:
+        pass
+
+
+def test_a_frame_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError):
+        list(FrameReader().feed(bytes([9]) + bytes(16)))
