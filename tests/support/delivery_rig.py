@@ -146,7 +146,10 @@ class DeliveryRig:
         self.signer = PlainSigner()
         self.returned: list[Returned] = []
         self.scheduler = Scheduler(
-            policies=lambda key: self.queue, vmtas=lambda name: self.vmta, total_max_smtp_out=100
+            policies=lambda key: self.queue,
+            vmtas=lambda name: self.vmta,
+            total_max_smtp_out=100,
+            sizes=lambda message: len(self.store.messages[message].body),
         )
         targets = [Target(self.host, "127.0.0.1", port, place) for place, port in enumerate(self.ports)]
         self.routes = FixedRoutes(targets)
@@ -233,7 +236,7 @@ class DeliveryRig:
         """The types of the events so far, sorted."""
         return sorted(event.type for event in self.events)
 
-    async def until(self, count: int, limit: float = 10.0) -> list[Event]:
+    async def until(self, count: int, limit: float = 30.0) -> list[Event]:
         """Wait until there are that many events; returns them in the order of message and recipient."""
         async with asyncio.timeout(limit):
             while len(self.events) < count:
@@ -245,7 +248,7 @@ class DeliveryRig:
         """Connections that the scheduler thinks are open."""
         return sum(row.connections for row in self.scheduler.queues(self.clock.now()))
 
-    async def until_idle(self, limit: float = 10.0) -> None:
+    async def until_idle(self, limit: float = 30.0) -> None:
         """Wait until no connection is open or being opened."""
         async with asyncio.timeout(limit):
             while self.open():
