@@ -29,30 +29,44 @@ Commands, their arguments (optional in brackets) and their data:
                                     "reason": one sentence why nothing is sent, or "",
                                     "event": [{"type": "...", "time", "text"}]}],          newest first
                          "totalRcp", "totalQueues", "totalQueuesWithRcp"}
-    show.domains        [domain] (glob), [connected: bool], [errors: bool], [maxitems: 20], [sort]
+    show.domains        [domain] [vmta] (globs), [connected: bool], [errors: bool], [maxitems: 20], [sort]
                         {"domain": [{"name", "rcp", "kb", "conn", "lastError"}], "totalRcp", "totalDomains"}
     show.jobs           [maxitems: 20], [sort]
-                        {"job": [{"id", "rcp", "kb"}], "totalRcp", "totalJobs"}
-    show.vmtas          [maxitems]
+                        {"job": [{"id", "rcp", "kb", "paused": bool, "delivered", "failed"}],    since start
+                         "totalRcp", "totalJobs"}
+    show.vmtas          [maxitems], [sort]
                         {"vmta": [{"name", "dom", "rcp", "kb", "conn", "sources": ["127.0.0.2"]}], "totalRcp"}
     show.workers        {"worker": [{"id", "pid", "state", "startupTime", "cpus": [0], "rcp",
                                      "connIn", "connOut"}]}
+    show.disabledsources [queue: "domain[/vmta]"]
+                        {"source": [{"queue": queue or pattern, "ip", "until": epoch, 0 = by hand}]}
     show.version        {"name", "version", "python", "revision"}
     list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [maxitems: 100]
                         {"rcpt": [{"queueId", "orig", "rcpt", "queue", "jobId", "envId", "timeQueued",
                                    "attempts", "nextTry": epoch or 0, "size"}], "total": matches in all}
-    why                 queue                   {"text": one sentence}
+    why                 queue                   {"queue", "text": one sentence, "directive": "" or what sets
+                                                 the limit, "place": "FILE:LINE" or "its default"}
     queue.pause         pattern                 {"queues": number that changed}
     queue.resume        pattern                 {"queues": number that changed}
     queue.mode          pattern, mode: "normal" | "backoff"
                                                 {"queues": number that changed}
     queue.schedule      pattern, [retryRecipients: bool]
                                                 {"queues": scheduled, "total": that matched}
+    job.pause           job                     {"jobs": 1 when it is new, "rcp": recipients kept back}
+    job.resume          job                     {"jobs": 1 when it was paused, "rcp": let go}
+    source.disable      ip, [pattern: "*/*"], [reenableAfter: "1h30m"]
+                                                {"queues": that there are; those to come follow as well}
+    source.enable       ip, [pattern: "*/*"]    {"queues": that may use it again}
     delete              [queue] [jobId] [orig] [rcpt] [envId], [dryRun: bool], [dsn: bool]
                         (at least one of queue, jobId, orig, rcpt)
                                                 {"rcp": number, "msg": number}
-    trace               queue, [retryRecipients: bool]
+    trace               queue, [retryRecipients: bool], [logData: bool], [logResolution: bool], [sourceIp]
                                                 {"lines": [{"time", "text"}], "result", "delivered": bool}
+    resolve             domain, [connect: bool], [vmta: "{default}"], [sourceIp]
+                        {"status": of the MX question, "host": [{"pref", "name", "ip": [...]}],
+                         "route": [{"host", "ip", "port", "pref"}], where mail really goes,
+                         "routeError": "" or why it goes nowhere,
+                         "connect": [{"host", "ip", "port", "result", "lines": [{"time", "text"}]}]}
     clear.dnscache      domain ("*" = all)      {"names": number}
     reload              {"epoch", "problems": [{"file", "line", "severity", "text", "hint"}]}; with errors the
                         old configuration stays, ok is false, and the reply carries "problems" beside "error"

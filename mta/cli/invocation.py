@@ -1,6 +1,7 @@
 """What every command shares: the configuration it is about, the server it talks to, and how it prints.
 
-The options `--config`, `--socket` and `--json` may stand before or behind the name of a command.
+The options `--config`, `--socket`, `--json`, `--xml` and `--dom` may stand before or behind the name of a
+command.
 """
 
 from __future__ import annotations
@@ -45,11 +46,16 @@ class Invocation:
 
     config: Path | None = None
     socket: Path | None = None
-    as_json: bool = False
+    form: str = ""  #: json, xml or dom; "" for people
+
+    @property
+    def as_json(self) -> bool:
+        """Whether a program reads the answer."""
+        return bool(self.form)
 
     @property
     def output(self) -> Output:
-        return Output(as_json=self.as_json)
+        return Output(as_json=self.as_json, form=self.form or "json")
 
     def config_file(self, given: Path | None = None) -> Path:
         """The main file: given, `--config`, $MTA_CONFIG or /etc/mta/mta.conf; ConfigError without one."""
@@ -94,11 +100,11 @@ def invocation(context: click.Context) -> Invocation:
 
 
 def common_options(function: Command) -> Command:
-    """Add `--config`, `--socket` and `--json`; what is given nearest to the command's own name wins."""
+    """Add `--config`, `--socket` and the forms; what is given nearest to the command's own name wins."""
     for option in (
-        click.option(
-            "--json", is_flag=True, expose_value=False, callback=_keep("as_json"), help="Answer in JSON."
-        ),
+        _form("dom", 'Answer in lines of path="value".'),
+        _form("xml", "Answer in XML."),
+        _form("json", "Answer in JSON."),
         click.option(
             "--socket",
             type=click.Path(path_type=Path),
@@ -117,6 +123,15 @@ def common_options(function: Command) -> Command:
     ):
         function = option(function)
     return function
+
+
+def _form(name: str, words: str) -> Callable[[Command], Command]:
+    def chosen(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+        if value:
+            invocation(context).form = name
+        return value
+
+    return click.option(f"--{name}", is_flag=True, expose_value=False, callback=chosen, help=words)
 
 
 def _keep(attribute: str) -> Callable[[click.Context, click.Parameter, Any], Any]:

@@ -18,7 +18,6 @@ import click
 
 from mta.cli.control import ControlFailure, Unreachable
 from mta.cli.invocation import Exit, Invocation, common_options
-from mta.cli.output import Output
 from mta.errors import ConfigError, MtaError
 
 __all__ = ["COMMANDS", "Entry", "ShortenedGroup", "cli", "main"]
@@ -40,12 +39,15 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "show": Entry("mta.cli.show", "show", "Show status, queues, virtual MTAs, settings, ..."),
         "list": Entry("mta.cli.queues", "list_recipients", "List queued recipients."),
         "why": Entry("mta.cli.queues", "why", "Say why a queue is not sending."),
-        "pause": Entry("mta.cli.queues", "pause", "Stop sending from queues."),
-        "resume": Entry("mta.cli.queues", "resume", "Send from paused queues again."),
+        "pause": Entry("mta.cli.queues", "pause", "Stop sending from queues, or a job."),
+        "resume": Entry("mta.cli.queues", "resume", "Send from paused queues, or a job, again."),
         "schedule": Entry("mta.cli.queues", "schedule", "Try queues now instead of at their retry time."),
         "delete": Entry("mta.cli.queues", "delete", "Delete queued recipients."),
         "set": Entry("mta.cli.queues", "set_group", "Set the mode of queues."),
         "trace": Entry("mta.cli.queues", "trace", "Deliver one message and print the dialogue."),
+        "resolve": Entry("mta.cli.ways", "resolve", "Show where a domain's mail goes."),
+        "disable": Entry("mta.cli.ways", "disable", "Take a source address out of use."),
+        "enable": Entry("mta.cli.ways", "enable", "Use a source address again."),
         "rotate": Entry("mta.cli.server", "rotate", "Close accounting files and open new ones."),
         "reset": Entry("mta.cli.server", "reset", "Reset traffic counters."),
         "clear": Entry("mta.cli.server", "clear", "Forget cached DNS answers."),
@@ -137,7 +139,7 @@ def _failed(
     problems = (reply or {}).get("problems")
     if call.as_json:
         data = {"problems": problems} if problems else {}
-        Output(as_json=True).json(data, message=text, is_success=False)
+        call.output.json(data, message=text, is_success=False)
     else:
         click.echo(f"mta: {text}", err=True)
         for problem in problems if isinstance(problems, list) else ():

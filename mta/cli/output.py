@@ -1,4 +1,4 @@
-"""How commands speak: tables on a terminal, plain columns in a pipe, PowerMTA's JSON envelope with `--json`.
+"""How commands speak: tables on a terminal, plain columns in a pipe, PowerMTA's envelopes for programs.
 
 Plain tables have two header lines (names and a rule) and two footer lines (a rule and a sentence), because
 monitors of PowerMTA skip exactly those.
@@ -7,7 +7,6 @@ monitors of PowerMTA skip exactly those.
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from typing import Any
 
 import click
 
-__all__ = ["Column", "Output", "ago", "bytes_in_words", "counted", "in_future", "moment"]
+from mta.cli.machine import render
+
+__all__ = ["Column", "Output", "ago", "bytes_in_words", "counted", "in_future", "moment", "print_dialogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +28,19 @@ class Column:
 
 
 class Output:
-    """Where a command's results go; `as_json` suppresses everything but one JSON object."""
+    """Where a command's results go; `as_json` suppresses everything but one answer for programs.
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    `form` is that answer's: json, xml or dom (`machine.py`).
+    """
+
+    def __init__(self, *, as_json: bool = False, form: str = "json") -> None:
         self.as_json = as_json
+        self.form = form
 
     def json(self, data: Any, *, message: str = "", is_success: bool = True) -> None:
-        """The whole answer as one object: {"data": ..., "status": "success", "message": ""}."""
-        status = "success" if is_success else "failure"
-        text = json.dumps(
-            {"data": data, "status": status, "message": message},
-            ensure_ascii=False,
-            indent=2 if sys.stdout.isatty() else None,
-        )
-        click.echo(text)
+        """The whole answer: {"data": ..., "status": "success", "message": ""}, or the same in XML or DOM."""
+        indent = 2 if sys.stdout.isatty() else None
+        click.echo(render(self.form, data, message=message, is_success=is_success, indent=indent))
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, footer: str = "") -> None:
         """Rows below headings; the last column may be as wide as it likes."""
@@ -118,6 +118,12 @@ def moment(epoch: float) -> str:
     if not epoch:
         return "-"
     return datetime.datetime.fromtimestamp(epoch).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def print_dialogue(lines: Iterable[Mapping[str, Any]]) -> None:
+    """What was said on a connection, each line with its time."""
+    for line in lines:
+        click.echo(f"{moment(line['time'])[11:]}  {line['text']}")
 
 
 def ago(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Commands about queues and what waits in them: list, why, pause, resume, schedule, delete, set, trace."""
+"""Commands about queues, jobs and what waits: list, why, pause, resume, schedule, delete, set, trace."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from mta.cli.invocation import common_options, invocation
+from mta.cli.invocation import Exit, common_options, invocation
 from mta.cli.main import ShortenedGroup
-from mta.cli.output import Column, counted, in_future, moment
+from mta.cli.output import Column, counted, in_future, moment, print_dialogue
 from mta.clock import SystemClock
 
 __all__ = ["delete", "list_recipients", "pause", "resume", "schedule", "set_group", "trace", "why"]
@@ -110,6 +110,20 @@ def pause_queue(context: click.Context, pattern: str) -> None:
     _change(context, "queue.pause", "paused", pattern=pattern)
 
 
+@pause.command("job")
+@common_options
+@click.argument("job")
+@click.pass_context
+def pause_job(context: click.Context, job: str) -> None:
+    """Keep back everything that bears the job id JOB, also what is yet to come."""
+    call = invocation(context)
+    data = call.ask("job.pause", job=job)
+    if call.as_json:
+        call.output.json(data)
+    else:
+        click.echo(f"Job paused: {counted(data['rcp'], 'recipient')} kept back.")
+
+
 @click.group(cls=ShortenedGroup)
 def resume() -> None:
     """Send again."""
@@ -122,6 +136,22 @@ def resume() -> None:
 def resume_queue(context: click.Context, pattern: str) -> None:
     """Send again from the paused queues that match PATTERN."""
     _change(context, "queue.resume", "resumed", pattern=pattern)
+
+
+@resume.command("job")
+@common_options
+@click.argument("job")
+@click.pass_context
+def resume_job(context: click.Context, job: str) -> None:
+    """Send what bears the job id JOB again."""
+    call = invocation(context)
+    data = call.ask("job.resume", job=job)
+    if call.as_json:
+        call.output.json(data)
+    elif data["jobs"]:
+        click.echo(f"Job resumed: {counted(data['rcp'], 'recipient')} may go.")
+    else:
+        click.echo("This job was not paused.")
 
 
 @click.group("set", cls=ShortenedGroup)
@@ -197,19 +227,35 @@ def delete(
 @click.command()
 @common_options
 @click.option("--retry-recipients", is_flag=True, help="Take a recipient that waits for its retry time.")
+@click.option("--log-data", is_flag=True, help="Show the message itself as well.")
+@click.option("--log-resolution", is_flag=True, help="Show the hosts that mail may go to.")
+@click.option("--source-ip", help="Connect from this address.")
 @click.argument("queue")
 @click.pass_context
-def trace(context: click.Context, queue: str, retry_recipients: bool) -> int:
-    """Deliver one message of QUEUE (domain/vmta) now and print the dialogue."""
+def trace(
+    context: click.Context,
+    queue: str,
+    retry_recipients: bool,
+    log_data: bool,
+    log_resolution: bool,
+    source_ip: str | None,
+) -> int:
+    """Deliver one message of QUEUE (domain/vmta) now, past every limit, and print the dialogue."""
     call = invocation(context)
-    data = call.ask("trace", queue=queue, retryRecipients=retry_recipients or None)
+    data = call.ask(
+        "trace",
+        queue=queue,
+        retryRecipients=retry_recipients or None,
+        logData=log_data or None,
+        logResolution=log_resolution or None,
+        sourceIp=source_ip,
+    )
     if call.as_json:
         call.output.json(data)
     else:
-        for line in data.get("lines", ()):
-            click.echo(f"{moment(line['time'])[11:]}  {line['text']}")
+        print_dialogue(data.get("lines", ()))
         click.echo(data.get("result", ""))
-    return 0 if data.get("delivered", True) else 75
+    return 0 if data.get("delivered", True) else Exit.TEMPORARY
 
 
 def _change(context: click.Context, command: str, done: str, **arguments: str) -> None:

@@ -10,7 +10,8 @@ from mta.cli.invocation import common_options, invocation
 from mta.cli.main import ShortenedGroup
 from mta.cli.output import Column, ago, counted, in_future, moment
 from mta.cli.settings import show_settings
-from mta.cli.status import print_status
+from mta.cli.status import print_status, this_machine
+from mta.cli.trees import domains_tree, jobs_tree, queues_tree, status_tree, vmtas_tree
 from mta.clock import SystemClock
 
 __all__ = ["show"]
@@ -21,6 +22,11 @@ _MAXITEMS = click.option(
 _CONNECTED = click.option("--connected", type=click.BOOL, help="Only those with (or without) connections.")
 _ERRORS = click.option("--errors", is_flag=True, help="Only those with errors, and print their last ones.")
 _SORT = click.option("--sort", type=click.Choice(["name", "rcpt", "size"]), help="Order of the rows.")
+_PAUSED = click.option("--paused", type=click.BOOL, help="Only paused ones (or only others).")
+_MODE = click.option("--mode", type=click.Choice(["normal", "backoff"]), help="Only those in this mode.")
+_NO_REPLIES = click.option("--no-rcpt-events", is_flag=True, help="Leave what was said to recipients out.")
+_MODE_EVENTS = click.option("--mode-events", is_flag=True, help="Accepted; changes of mode are always there.")
+_VMTA = click.option("--vmta", help="Only what this virtual MTA sends; * stands for anything.")
 
 
 @click.group(cls=ShortenedGroup)
@@ -39,7 +45,7 @@ def show_status(context: click.Context) -> None:
     call = invocation(context)
     data = call.ask("show.status")
     if call.as_json:
-        call.output.json(data)
+        call.output.json(status_tree(data, this_machine()))
     else:
         print_status(call.output, data)
 
@@ -50,13 +56,16 @@ def show_status(context: click.Context) -> None:
 @_CONNECTED
 @_ERRORS
 @_SORT
-@click.option("--paused", type=click.BOOL, help="Only paused ones (or only others).")
-@click.option("--mode", type=click.Choice(["normal", "backoff"]), help="Only those in this mode.")
+@_PAUSED
+@_MODE
+@_NO_REPLIES
+@_MODE_EVENTS
 @click.argument("queue", required=False)
 @click.pass_context
 def show_queues(context: click.Context, /, queue: str | None, **chosen: Any) -> None:
     """Queues by name; QUEUE is DOMAIN[/VMTA], * stands for anything."""
-    _queues(context, "show.queues", queue, chosen)
+    # By name, as PowerMTA does: the workers' own order is by size.
+    _queues(context, "show.queues", queue, {**chosen, "sort": chosen["sort"] or "name"}, "Queues")
 
 
 @show.command("topqueues")
@@ -64,21 +73,27 @@ def show_queues(context: click.Context, /, queue: str | None, **chosen: Any) -> 
 @_MAXITEMS
 @_CONNECTED
 @_ERRORS
-@click.option("--paused", type=click.BOOL, help="Only paused ones (or only others).")
-@click.option("--mode", type=click.Choice(["normal", "backoff"]), help="Only those in this mode.")
+@_PAUSED
+@_MODE
+@_NO_REPLIES
+@_MODE_EVENTS
 @click.argument("queue", required=False)
 @click.pass_context
 def show_topqueues(context: click.Context, /, queue: str | None, **chosen: Any) -> None:
     """Queues with the most recipients."""
-    _queues(context, "show.topqueues", queue, chosen)
+    _queues(context, "show.topqueues", queue, chosen, "Top queues")
 
 
-def _queues(context: click.Context, command: str, queue: str | None, chosen: dict[str, Any]) -> None:
+def _queues(
+    context: click.Context, command: str, queue: str | None, chosen: dict[str, Any], title: str
+) -> None:
     call = invocation(context)
+    with_replies = not chosen.pop("no_rcpt_events")
+    del chosen["mode_events"]
     domain, _, vmta = (queue or "").partition("/")
     data = call.ask(command, domain=domain or None, vmta=vmta or None, **_given(chosen))
     if call.as_json:
-        call.output.json(data)
+        call.output.json(queues_tree(data, title, with_replies=with_replies))
         return
     now = SystemClock().wall()
     columns = (
@@ -107,7 +122,7 @@ def _queues(context: click.Context, command: str, queue: str | None, chosen: dic
     call.output.table(columns, rows, footer=footer)
     if chosen.get("errors") or queue:
         for row in data["queue"]:
-            _print_events(row)
+            _print_events(row, with_replies=with_replies)
 
 
 def _state(row: dict[str, Any]) -> str:
@@ -121,10 +136,11 @@ def _last_error(row: dict[str, Any]) -> str:
     return str(events[0]["text"]) if events else str(row.get("reason", ""))
 
 
-def _print_events(row: dict[str, Any]) -> None:
+def _print_events(row: dict[str, Any], *, with_replies: bool) -> None:
     click.echo(f"\n{row['name']}: {row.get('reason') or 'sending'}")
     for event in row.get("event") or ():
-        click.echo(f"  {moment(event['time'])}  {event['type']}  {event['text']}")
+        if with_replies or event["type"] != "reply":
+            click.echo(f"  {moment(event['time'])}  {event['type']}  {event['text']}")
 
 
 @show.command("domains")
@@ -133,14 +149,32 @@ def _print_events(row: dict[str, Any]) -> None:
 @_CONNECTED
 @_ERRORS
 @_SORT
+@_VMTA
 @click.argument("domain", required=False)
 @click.pass_context
 def show_domains(context: click.Context, /, domain: str | None, **chosen: Any) -> None:
-    """Recipient domains."""
+    """Recipient domains by name; DOMAIN may contain *."""
+    _domains(context, domain, {**chosen, "sort": chosen["sort"] or "name"}, "Domains")
+
+
+@show.command("topdomains")
+@common_options
+@_MAXITEMS
+@_CONNECTED
+@_ERRORS
+@_VMTA
+@click.argument("domain", required=False)
+@click.pass_context
+def show_topdomains(context: click.Context, /, domain: str | None, **chosen: Any) -> None:
+    """Recipient domains with the most recipients."""
+    _domains(context, domain, chosen, "Top domains")
+
+
+def _domains(context: click.Context, domain: str | None, chosen: dict[str, Any], title: str) -> None:
     call = invocation(context)
     data = call.ask("show.domains", domain=domain, **_given(chosen))
     if call.as_json:
-        call.output.json(data)
+        call.output.json(domains_tree(data, title))
         return
     columns = (
         Column("domain"),
@@ -163,27 +197,70 @@ def show_domains(context: click.Context, /, domain: str | None, **chosen: Any) -
 @_SORT
 @click.pass_context
 def show_jobs(context: click.Context, /, **chosen: Any) -> None:
-    """Jobs with queued recipients."""
+    """Jobs with queued recipients, and paused ones."""
     call = invocation(context)
     data = call.ask("show.jobs", **_given(chosen))
     if call.as_json:
+        call.output.json(jobs_tree(data, "Jobs"))
+        return
+    columns = (
+        Column("job-id"),
+        Column("#rcpt", is_number=True),
+        Column("kbytes", is_number=True),
+        Column("st"),
+        Column("delivered", is_number=True),
+        Column("failed", is_number=True),
+    )
+    rows = [
+        (
+            row["id"],
+            row["rcp"],
+            row["kb"],
+            "P" if row.get("paused") else "-",
+            row.get("delivered", 0),
+            row.get("failed", 0),
+        )
+        for row in data["job"]
+    ]
+    call.output.table(columns, rows, footer=f"{len(rows)} of {data.get('totalJobs', len(rows))} jobs shown.")
+
+
+@show.group("disabled", cls=ShortenedGroup)
+def show_disabled() -> None:
+    """What was taken out of use."""
+
+
+@show_disabled.command("sources")
+@common_options
+@click.argument("queue", required=False)
+@click.pass_context
+def show_disabled_sources(context: click.Context, queue: str | None) -> None:
+    """Source addresses that queues may not use; QUEUE is DOMAIN[/VMTA]."""
+    call = invocation(context)
+    data = call.ask("show.disabledsources", queue=queue)
+    if call.as_json:
         call.output.json(data)
         return
-    columns = (Column("job-id"), Column("#rcpt", is_number=True), Column("kbytes", is_number=True))
-    rows = [(row["id"], row["rcp"], row["kb"]) for row in data["job"]]
-    call.output.table(columns, rows, footer=f"{len(rows)} of {data.get('totalJobs', len(rows))} jobs shown.")
+    now = SystemClock().wall()
+    columns = (Column("source"), Column("queue"), Column("enabled again"))
+    rows = [
+        (row["ip"], row["queue"], in_future(row["until"], now) if row["until"] else "by hand")
+        for row in data["source"]
+    ]
+    call.output.table(columns, rows, footer=f"{counted(len(rows), 'disabled source')}.")
 
 
 @show.command("vmtas")
 @common_options
 @click.option("--maxitems", type=click.IntRange(min=1), help="At most so many.")
+@_SORT
 @click.pass_context
-def show_vmtas(context: click.Context, maxitems: int | None) -> None:
+def show_vmtas(context: click.Context, maxitems: int | None, sort: str | None) -> None:
     """Virtual MTAs and what waits for them."""
     call = invocation(context)
-    data = call.ask("show.vmtas", maxitems=maxitems)
+    data = call.ask("show.vmtas", maxitems=maxitems, sort=sort)
     if call.as_json:
-        call.output.json(data)
+        call.output.json(vmtas_tree(data, "Virtual MTAs"))
         return
     total = data.get("totalRcp", 0)
     # Monitors take the name from the first column and the recipients from the third.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from mta.cli.output import Column, Output, ago, bytes_in_words, counted, moment
+from mta.cli.trees import Machine
 
-__all__ = ["print_status"]
+__all__ = ["print_status", "this_machine"]
 
 _TRAFFIC = (
     ("total", "Total"),
@@ -107,4 +110,18 @@ def _server(output: Output, data: Mapping[str, Any]) -> None:
             ("Started", moment(started)),
             ("Uptime", ago(now - started) if started else "-"),
         )
+    )
+
+
+def this_machine() -> Machine:
+    """The machine we run on, which is the server's: its control socket is a file here."""
+    ram = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20)
+    return Machine(
+        os_name=platform.system(),
+        os_version=platform.release(),
+        os_build=platform.version(),
+        cpu=platform.machine(),
+        cpus=os.cpu_count() or 1,
+        ram=ram,
+        bits=64 if platform.architecture()[0] == "64bit" else 32,
     )

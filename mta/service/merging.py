@@ -67,7 +67,7 @@ def merge_domains(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = 
     return _merge(answers, "domain", sort, maxitems)
 
 
-def merge_vmtas(answers: Sequence[Answer], *, maxitems: int = 0, **_: Any) -> Answer:
+def merge_vmtas(answers: Sequence[Answer], *, maxitems: int = 0, sort: str = "rcpt", **_: Any) -> Answer:
     """Rows of `show.vmtas`: the same virtual MTAs at every worker."""
     merged: dict[str, Answer] = {}
     for answer in answers:
@@ -75,7 +75,7 @@ def merge_vmtas(answers: Sequence[Answer], *, maxitems: int = 0, **_: Any) -> An
             known = merged.setdefault(row["name"], {**row, "dom": 0, "rcp": 0, "kb": 0, "conn": 0})
             for name in ("dom", "rcp", "kb", "conn"):
                 known[name] += row[name]
-    return {**add(answers), "vmta": _cut(merged.values(), "rcpt", maxitems)}
+    return {**add(answers), "vmta": _cut(merged.values(), sort, maxitems)}
 
 
 def merge_jobs(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = "rcpt", **_: Any) -> Answer:

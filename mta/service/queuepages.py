@@ -138,7 +138,7 @@ def waiting_bytes(worker: Worker, key: QueueKey) -> int:
     return size * len(entries) // len(sample)
 
 
-def vmta_rows(worker: Worker, now: float, maxitems: int = 0) -> dict[str, Any]:
+def vmta_rows(worker: Worker, now: float) -> dict[str, Any]:
     """Every configured virtual MTA and those that still have mail."""
     rows: dict[str, dict[str, Any]] = {
         name: {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": [s.ip for s in vmta.sources]}
@@ -152,5 +152,4 @@ def vmta_rows(worker: Worker, now: float, maxitems: int = 0) -> dict[str, Any]:
         if status.waiting:
             row["dom"] += 1
             row["kb"] += waiting_bytes(worker, status.key) // 1024
-    ordered = sorted(rows.values(), key=lambda row: (-row["rcp"], row["name"]))
-    return {"vmta": ordered[: maxitems or None], "totalRcp": sum(row["rcp"] for row in ordered)}
+    return {"vmta": list(rows.values()), "totalRcp": sum(row["rcp"] for row in rows.values())}

@@ -136,8 +136,8 @@ class WorkerCommands:
     async def _queues(self, **filters: Any) -> dict[str, Any]:
         return queue_rows(self._worker, self._clock.now(), **filters)
 
-    async def _vmtas(self, maxitems: int = 0) -> dict[str, Any]:
-        return vmta_rows(self._worker, self._clock.now(), maxitems)
+    async def _vmtas(self, maxitems: int = 0, sort: str = "rcpt") -> dict[str, Any]:
+        return vmta_rows(self._worker, self._clock.now())  # sorted and cut where the workers' are merged
 
     async def _domains(self, **filters: Any) -> dict[str, Any]:
         return domain_rows(self._worker, self._clock.now(), **filters)

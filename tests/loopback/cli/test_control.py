@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ import pytest
 
 from mta.cli.control import ControlFailure, Unreachable, ask
 from mta.cli.main import main
+from mta.cli.trees import Machine
 from tests.support.control_server import ControlServer
+from tests.support.golden import assert_golden
+
+MACHINE = Machine("Linux", "6.1", "#1", "x86_64", 2, 4096)
 
 QUEUE = {
     "name": "example.com/v1",
@@ -62,6 +68,20 @@ ANSWERS: dict[str, Any] = {
         "rcpt": [{"queueId": "q1", "orig": "", "rcpt": "a@example.com", "queue": "example.com/v1"}],
         "total": 3,
     },
+    "show.disabledsources": {"source": [{"ip": "192.0.2.1", "queue": "*/v1", "until": 0}]},
+    "source.disable": {"queues": 2},
+    "source.enable": {"queues": 1},
+    "job.pause": {"jobs": 1, "rcp": 12},
+    "job.resume": {"jobs": 1, "rcp": 12},
+    "resolve": {
+        "status": "success",
+        "host": [{"pref": 10, "name": "mx.example.com", "ip": ["192.0.2.9", "2001:db8::9"]}],
+        "route": [{"host": "mx.example.com", "ip": "192.0.2.9", "port": 25, "pref": 0}],
+        "routeError": "",
+        "connect": [
+            {"host": "mx.example.com", "ip": "192.0.2.9", "port": 25, "result": "ready for mail", "lines": []}
+        ],
+    },
     "why": {"text": "Nothing waits."},
     "queue.pause": {"queues": 2},
     "queue.resume": {"queues": 1},
@@ -100,6 +120,7 @@ def run(
                 "domain": "*.com",
                 "vmta": "v1",
                 "maxitems": 20,
+                "sort": "name",
                 "paused": False,
                 "mode": "backoff",
                 "errors": True,
@@ -109,8 +130,59 @@ def run(
         (["show", "vmtas"], {"command": "show.vmtas"}, "1 virtual MTA, 24 recipients."),
         (
             ["show", "domains", "example.com"],
-            {"command": "show.domains", "domain": "example.com", "maxitems": 20},
+            {"command": "show.domains", "domain": "example.com", "maxitems": 20, "sort": "name"},
             "1 of",
+        ),
+        (
+            ["show", "topdomains", "--vmta=v1"],
+            {"command": "show.domains", "maxitems": 20, "vmta": "v1"},
+            "1 of 1 domains shown.",
+        ),
+        (
+            ["show", "disabled", "sources", "example.com"],
+            {"command": "show.disabledsources", "queue": "example.com"},
+            "192.0.2.1  */v1   by hand",
+        ),
+        (
+            ["disable", "source", "--reenable-after=1h", "192.0.2.1", "example.com"],
+            {
+                "command": "source.disable",
+                "ip": "192.0.2.1",
+                "pattern": "example.com/*",
+                "reenableAfter": "1h",
+            },
+            "Source 192.0.2.1 disabled for 2 queues and those to come.",
+        ),
+        (
+            ["enable", "source", "192.0.2.1"],
+            {"command": "source.enable", "ip": "192.0.2.1", "pattern": "*/*"},
+            "Source 192.0.2.1 enabled for 1 queue.",
+        ),
+        (
+            ["pause", "job", "j1"],
+            {"command": "job.pause", "job": "j1"},
+            "Job paused: 12 recipients kept back.",
+        ),
+        (
+            ["resume", "job", "j1"],
+            {"command": "job.resume", "job": "j1"},
+            "Job resumed: 12 recipients may go.",
+        ),
+        (
+            ["resolve", "--connect", "example.com"],
+            {"command": "resolve", "domain": "example.com", "connect": True},
+            "10  mx.example.com  192.0.2.9, 2001:db8::9",
+        ),
+        (
+            ["trace", "--log-data", "--log-resolution", "--source-ip=192.0.2.1", "a/b"],
+            {
+                "command": "trace",
+                "queue": "a/b",
+                "logData": True,
+                "logResolution": True,
+                "sourceIp": "192.0.2.1",
+            },
+            "250 ok",
         ),
         (["show", "jobs"], {"command": "show.jobs", "maxitems": 20}, "j1"),
         (["show", "workers"], {"command": "show.workers"}, "1 running."),
@@ -203,13 +275,101 @@ def test_a_queue_shows_its_letters_and_its_reason(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("arguments", [["--json", "show", "queues"], ["show", "queues", "--json"]])
-def test_json_is_the_servers_data_in_powermtas_envelope(
+def test_json_is_powermtas_tree_in_its_envelope(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     code, printed, _ = run(tmp_path, capsys, *arguments)
 
     assert code == 0
-    assert json.loads(printed) == {"data": ANSWERS["show.queues"], "status": "success", "message": ""}
+    answer = json.loads(printed)
+    assert (answer["status"], answer["message"]) == ("success", "")
+    assert answer["data"]["title"] == "Queues"
+    assert answer["data"]["queue"] == [QUEUE]
+    assert answer["data"]["totalQueuesWithRcp"] == 1
+
+
+@pytest.mark.parametrize("form", ["json", "xml", "dom"])
+@pytest.mark.parametrize("page", ["status", "topqueues", "queues", "vmtas", "domains", "topdomains", "jobs"])
+def test_every_page_keeps_its_shape_for_programs(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    page: str,
+) -> None:
+    monkeypatch.setattr("mta.cli.show.this_machine", lambda: MACHINE)
+    answers = {"show.topqueues": ANSWERS["show.queues"]}
+    code, printed, _ = run(tmp_path, capsys, f"--{form}", "show", page, answers=answers)
+
+    assert code == 0
+    assert_golden(f"show-{page}.{form}", printed)
+
+
+@pytest.mark.parametrize("page", ["status", "topqueues", "queues", "vmtas", "domains", "jobs"])
+def test_every_page_keeps_its_shape_for_those_who_parse_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    answers = {"show.topqueues": ANSWERS["show.queues"]}
+    _, printed, _ = run(tmp_path, capsys, "show", page, answers=answers)
+
+    assert_golden(f"show-{page}.txt", printed)
+
+
+def test_a_monitor_of_queues_finds_its_fields_in_dom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The expression of a public monitor for `--dom show topqueues --maxitems=100000 --errors`."""
+    answers = {"show.topqueues": ANSWERS["show.queues"]}
+    _, printed, requests = run(
+        tmp_path, capsys, "--dom", "show", "topqueues", "--maxitems=100000", "--errors", answers=answers
+    )
+
+    fields = re.compile(r"queue\[([0-9]+)\]\.([a-zA-Z]+)[\[]?([0-9]{0,})[\]]?[\.]?([a-z]{0,})=\"(.*)\"")
+    found = {match.groups()[:4]: match[5] for match in map(fields.match, printed.splitlines()) if match}
+    assert requests == [{"command": "show.topqueues", "maxitems": 100000, "errors": True}]
+    assert found["0", "name", "", ""] == "example.com/v1"
+    assert found["0", "rcp", "", ""] == "12"
+    assert found["0", "retryTime", "", ""] == "0"
+    assert found["0", "event", "0", "text"] == "421 too many connections"
+
+
+def test_a_monitor_of_traffic_finds_its_leaves_in_dom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines are cut at `=`, the first and last character of the rest taken away."""
+    _, printed, _ = run(tmp_path, capsys, "--dom", "show", "status")
+
+    status = {line.split("=")[0]: line.split("=")[1][1:-1] for line in printed.splitlines()}
+    assert status["status.conn.smtpIn.cur"] == "1"
+    assert status["status.traffic.lastMin.out.rcp"] == "0"
+    assert status["status.traffic.total.out.rcp"] == "6"
+    assert status["status.queue.smtp.rcp"] == "12"
+
+
+def test_a_failure_keeps_its_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = {"ok": False, "error": "no <queue> matches"}
+    code, printed, _ = run(tmp_path, capsys, "--xml", "pause", "queue", "x", answers={"queue.pause": refused})
+
+    assert code == 65
+    assert "<rsp><data></data><fail>no &lt;queue&gt; matches</fail></rsp>" in printed
+
+
+def test_what_was_said_to_recipients_can_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {**QUEUE, "event": [*QUEUE["event"], {"type": "reply", "time": 1, "text": "550 nobody"}]}  # type: ignore[misc]
+    answers = {"show.queues": {"queue": [row], "totalRcp": 12}}
+    arguments = ["show", "queues", "--errors", "--no-rcpt-events"]
+
+    def said(place: str, *wanted: str) -> bool:
+        (tmp_path / place).mkdir()
+        return "550 nobody" in run(tmp_path / place, capsys, *wanted, answers=answers)[1]
+
+    assert not said("a", *arguments)
+    assert not said("b", "--xml", *arguments)
+    assert said("c", *arguments[:-1])
 
 
 def test_a_reload_with_errors_says_why_and_exits_with_78(

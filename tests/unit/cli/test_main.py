@@ -39,7 +39,7 @@ def test_names_may_be_shortened_while_they_are_unique(capsys: pytest.CaptureFixt
     assert main(["rel", "--help"]) == 0
     assert "mta reload" in capsys.readouterr().out
     assert main(["re", "--help"]) == 64
-    assert "'re' is short for reload, resume, reset" in capsys.readouterr().err
+    assert "'re' is short for reload, resume, resolve, reset" in capsys.readouterr().err
 
 
 def test_sub_commands_may_be_shortened_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,4 +97,4 @@ def test_every_leaf_knows_json_config_and_socket() -> None:
     for path, leaf in leaves(cli, "mta"):
         if path.split()[1] in ours | {"check"}:
             options = {option for parameter in leaf.params for option in parameter.opts}
-            assert {"--json", "--config", "--socket"} <= options, path
+            assert {"--json", "--xml", "--dom", "--config", "--socket"} <= options, path

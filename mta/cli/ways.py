@@ -1,0 +1,89 @@
+"""Commands about the ways of mail: resolve, and source addresses to use or not."""
+
+from __future__ import annotations
+
+import click
+
+from mta.cli.invocation import Exit, common_options, invocation
+from mta.cli.main import ShortenedGroup
+from mta.cli.output import counted, print_dialogue
+
+__all__ = ["disable", "enable", "resolve"]
+
+
+@click.command()
+@common_options
+@click.option("--connect", is_flag=True, help="Greet every host and show what was said.")
+@click.option("--vmta", help="The virtual MTA whose settings hold.")
+@click.option("--source", "source_ip", help="Connect from this address.")
+@click.argument("domain")
+@click.pass_context
+def resolve(
+    context: click.Context, domain: str, connect: bool, vmta: str | None, source_ip: str | None
+) -> int:
+    """Show where mail for DOMAIN goes, as the server's own resolver sees it."""
+    call = invocation(context)
+    data = call.ask("resolve", domain=domain, connect=connect or None, vmta=vmta, sourceIp=source_ip)
+    found = bool(data["host"]) and all(row["result"] == "ready for mail" for row in data.get("connect", ()))
+    if call.as_json:
+        call.output.json(data)
+        return 0 if found else Exit.UNAVAILABLE
+    click.echo(f"MX of {domain}: {data['status']}")
+    for host in data["host"]:
+        click.echo(f"  {host['pref']:>5}  {host['name']}  {', '.join(host['ip']) or '(no address)'}")
+    if data["routeError"]:
+        click.echo(f"No mail can be sent: {data['routeError']}")
+    elif data["route"]:
+        click.echo("Mail goes to:")
+        for target in data["route"]:
+            click.echo(f"  {target['host']} ({target['ip']}) port {target['port']}")
+    for row in data.get("connect", ()):
+        click.echo(f"\n{row['host']} ({row['ip']}) port {row['port']}: {row['result']}")
+        print_dialogue(row["lines"])
+    return 0 if found else Exit.UNAVAILABLE
+
+
+@click.group(cls=ShortenedGroup)
+def disable() -> None:
+    """Take something out of use."""
+
+
+@disable.command("source")
+@common_options
+@click.option("--reenable-after", help="Use it again after this time, as 1h30m (default: by hand).")
+@click.argument("ip")
+@click.argument("queue", default="*/*")
+@click.pass_context
+def disable_source(context: click.Context, ip: str, queue: str, reenable_after: str | None) -> None:
+    """Don't send from the local address IP, in the queues that match QUEUE (domain/vmta; default: all)."""
+    call = invocation(context)
+    data = call.ask("source.disable", ip=ip, pattern=_pattern(queue), reenableAfter=reenable_after)
+    if call.as_json:
+        call.output.json(data)
+    else:
+        click.echo(f"Source {ip} disabled for {counted(data['queues'], 'queue')} and those to come.")
+
+
+@click.group(cls=ShortenedGroup)
+def enable() -> None:
+    """Use something again."""
+
+
+@enable.command("source")
+@common_options
+@click.argument("ip")
+@click.argument("queue", default="*/*")
+@click.pass_context
+def enable_source(context: click.Context, ip: str, queue: str) -> None:
+    """Send from the local address IP again, whoever disabled it."""
+    call = invocation(context)
+    data = call.ask("source.enable", ip=ip, pattern=_pattern(queue))
+    if call.as_json:
+        call.output.json(data)
+    else:
+        click.echo(f"Source {ip} enabled for {counted(data['queues'], 'queue')}.")
+
+
+def _pattern(queue: str) -> str:
+    """A domain alone means its queues of all virtual MTAs: an address belongs to one anyway."""
+    return queue if "/" in queue else f"{queue}/*"
