@@ -94,6 +94,10 @@ class ReadyEntries:
             self._words.insert(0, word)
         self.taken -= 1
 
+    def first(self) -> int:
+        """The reference at the front; there must be one."""
+        return self._refs[self._head]
+
     def received_first(self) -> int:
         """When the entry at the front was received."""
         return self._words[self._head] & RECEIVED_MASK

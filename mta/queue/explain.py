@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from mta.config.units import Rate, format_rate
+from mta.config.units import Rate, format_interval, format_rate, format_size
 from mta.queue.permits import Permits, source_free_at, usable_sources
 from mta.queue.queue import DeliveryQueue, QueueMode
 from mta.queue.timers import NEVER
@@ -55,10 +55,18 @@ def limited(queue: DeliveryQueue, permits: Permits, now: float) -> Reason | None
     if queue.message_window is not None and queue.message_window.available(now) <= 0:
         directive = name(queue, "max-msg-rate")
         return used_up(directive, active.max_msg_rate, queue.message_window.lifts_at(now), now)
-    if vmta.rate_lifts_at(now) > now:
+    if queue.volume_lifts_at(now) > now:
+        directive = name(queue, "max-data-volume-rate")
+        text = volume_used_up(directive, active.max_data_volume_rate, queue.volume_lifts_at(now), now)
+        return Reason(text, directive)
+    if vmta.message_window is not None and vmta.message_window.available(now) <= 0:
         rate, whose = vmta.policy.max_smtp_msg_rate, f" of virtual MTA {vmta.name}"
-        text = used_up("max-smtp-msg-rate", rate, vmta.rate_lifts_at(now), now, whose).text
+        text = used_up("max-smtp-msg-rate", rate, vmta.message_window.lifts_at(now), now, whose).text
         return Reason(text, "max-smtp-msg-rate", VMTA)
+    if queue.shared_lifts_at(now) > now:
+        rate, directive = vmta.policy.max_smtp_data_volume_rate, "max-smtp-data-volume-rate"
+        text = volume_used_up(f"{directive} of {vmta.name}", rate, queue.shared_lifts_at(now), now)
+        return Reason(text, directive, VMTA)
     if queue.slots >= active.max_smtp_out:
         directive = name(queue, "max-smtp-out")
         return Reason(f"{directive} {active.max_smtp_out}: all its connections are in use.", directive)
@@ -70,6 +78,11 @@ def limited(queue: DeliveryQueue, permits: Permits, now: float) -> Reason | None
         return used_up(name(queue, "max-connect-rate"), active.max_connect_rate, lifts_at, now)
     if not usable_sources(queue, vmta, now):
         free_at = source_free_at(queue, vmta, now)
+        if queue.limits_addresses and not queue.disabled_sources:
+            lifts = f"; the first lifts {moment(free_at, now)}" if free_at != NEVER else ""
+            return Reason(
+                f"The source-ip-* rates of all source addresses are used up{lifts}.", address_rate(queue)
+            )
         until = f"; the first comes back {moment(free_at, now)}" if free_at != NEVER else ""
         return Reason(f"This queue may use no source address of virtual MTA {vmta.name}{until}.")
     if queue.slots:
@@ -96,6 +109,25 @@ def name(queue: DeliveryQueue, directive: str) -> str:
 def used_up(limit: str, rate: Rate | None, lifts_at: float, now: float, whose: str = "") -> Reason:
     text = f" {format_rate(rate)}" if rate is not None else ""
     return Reason(f"{limit}{text}{whose} is used up; it lifts {moment(lifts_at, now)}.", limit)
+
+
+def volume_used_up(limit: str, rate: Rate | None, lifts_at: float, now: float) -> str:
+    text = f"{format_size(rate.count)}/{format_interval(rate.per)}" if rate is not None else ""
+    if lifts_at == NEVER:
+        return f"{limit} {text} is taken up by messages on their way; it lifts when they have arrived."
+    return f"{limit} {text} is used up; it lifts {moment(lifts_at, now)}."
+
+
+def address_rate(queue: DeliveryQueue) -> str:
+    """The directive with rates of single addresses that the queue has."""
+    active = queue.active
+    if active.source_ip_max_msg_rate:
+        return "source-ip-max-msg-rate"
+    return (
+        "source-ip-max-connect-rate"
+        if active.source_ip_max_connect_rate
+        else "source-ip-max-data-volume-rate"
+    )
 
 
 def because(queue: DeliveryQueue) -> str:

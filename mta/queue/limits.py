@@ -48,14 +48,14 @@ class SlidingWindow:
                 return
         self._events.append([now, now, events])
 
-    def lifts_at(self, now: float) -> float:
-        """When `available` will be positive; `now` if it is."""
-        if self.available(now) > 0 or not self._events:
+    def lifts_at(self, now: float, wanted: int = 1) -> float:
+        """When so many events are allowed, or (when the limit is less than that) the window is empty."""
+        if self.available(now) >= wanted or not self._events:
             return now
-        excess = self._used - self.count
+        excess = self._used + wanted - self.count
         for _, last, how_many in self._events:
             excess -= int(how_many)
-            if excess < 0:
+            if excess <= 0:
                 return last + self.per
         return self._events[-1][1] + self.per
 

@@ -6,10 +6,9 @@ and each queue against its own. A connection counts from the moment it is grante
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from mta.config.snapshot import EgressSource
 from mta.config.values import NetworkLimit
+from mta.queue.address import limit_of
 from mta.queue.queue import DeliveryQueue
 from mta.queue.slot import Slot, SlotState
 from mta.queue.timers import NEVER
@@ -48,6 +47,10 @@ class Permits:
         queue.last_grant_at = now
         if queue.connect_window is not None:
             queue.connect_window.add(1, now)
+        if queue.limits_addresses:
+            window = queue.rates_of(source.ip).connect_window
+            if window is not None:
+                window.add(1, now)
         return slot
 
     def retire(self, slot: Slot) -> None:
@@ -99,27 +102,28 @@ def pick_source(queue: DeliveryQueue, vmta: VmtaState, now: float) -> EgressSour
 
 def may_use(queue: DeliveryQueue, source: EgressSource, now: float) -> bool:
     """Whether an address is neither disabled for the queue nor used up."""
+    return opens_at(queue, source, now) <= now
+
+
+def opens_at(queue: DeliveryQueue, source: EgressSource, now: float) -> float:
+    """When the queue may open a connection from an address; NEVER when another one has to end first."""
+    at = now
     if queue.disabled_sources:
-        until = queue.disabled_sources.get(source.ip)
-        if until is not None and now < until:
-            return False
-        queue.disabled_sources.pop(source.ip, None)
+        at = max(at, queue.disabled_sources.get(source.ip, 0.0))
+        if at == now:
+            queue.disabled_sources.pop(source.ip, None)
     caps = queue.active.source_ip_max_smtp_out
-    return not caps or queue.sources_open.get(source.ip, 0) < cap_of(source.ip, caps)
+    if caps and queue.sources_open.get(source.ip, 0) >= cap_of(source.ip, caps):
+        return NEVER
+    if queue.limits_addresses:
+        at = max(at, queue.rates_of(source.ip).opens_at(now, queue.next_size()))
+    return at
 
 
 def cap_of(ip: str, caps: tuple[NetworkLimit, ...]) -> float:
     """The connections an address may have: the number of the longest network around it."""
-    if not ip:
-        return NEVER
-    address = ip_address(ip)
-    around = [
-        (network.prefixlen, limit)
-        for networks, limit in caps
-        for network in networks
-        if address in network and isinstance(limit, int)
-    ]
-    return max(around)[1] if around else NEVER
+    limit = limit_of(ip, caps)
+    return limit if isinstance(limit, int) else NEVER
 
 
 def usable_sources(queue: DeliveryQueue, vmta: VmtaState, now: float) -> list[EgressSource]:
@@ -128,7 +132,5 @@ def usable_sources(queue: DeliveryQueue, vmta: VmtaState, now: float) -> list[Eg
 
 
 def source_free_at(queue: DeliveryQueue, vmta: VmtaState, now: float) -> float:
-    """When a disabled address of the virtual MTA comes back; NEVER when a connection has to close first."""
-    disabled = queue.disabled_sources
-    times = [disabled[source.ip] for source in vmta.policy.sources if source.ip in disabled]
-    return min(times, default=NEVER)
+    """When the first address may be used; NEVER when a connection has to close, or mail to arrive, first."""
+    return min((opens_at(queue, source, now) for source in vmta.policy.sources), default=NEVER)

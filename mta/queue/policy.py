@@ -44,6 +44,7 @@ class QueuePolicy:
     max_smtp_out: int = 20
     max_msg_rate: Rate | None = None
     max_connect_rate: Rate | None = None
+    max_data_volume_rate: Rate | None = None
     max_rcpt_per_message: int = 1000
     max_msg_per_connection: int = 0
     max_errors_per_connection: int = 0
@@ -59,6 +60,7 @@ class QueuePolicy:
     backoff_max_smtp_out: int = 20
     backoff_max_msg_rate: Rate | None = None
     backoff_max_connect_rate: Rate | None = None
+    backoff_max_data_volume_rate: Rate | None = None
     backoff_retry_after: tuple[float, ...] = (HOUR,)
     backoff_to_normal_after: float | None = None
     backoff_to_normal_after_delivery: bool = False
@@ -67,6 +69,9 @@ class QueuePolicy:
     smtp_pattern_list: str = ""
     bounce_upon_5xx_greeting: bool = True
     source_ip_max_smtp_out: tuple[NetworkLimit, ...] = ()
+    source_ip_max_msg_rate: tuple[NetworkLimit, ...] = ()
+    source_ip_max_connect_rate: tuple[NetworkLimit, ...] = ()
+    source_ip_max_data_volume_rate: tuple[NetworkLimit, ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> QueuePolicy:
@@ -76,15 +81,19 @@ class QueuePolicy:
         initial = float(settings.integer("initial-pts"))
         most = max(initial, float(settings.integer("max-pts") or HOUR))
         retry_after = settings.intervals("retry-after") or (10 * MINUTE,)
-        backoff_rate, backoff_connects = message_rate, connect_rate
+        volume_rate = settings.rate("max-data-volume-rate")
+        backoff_rate, backoff_connects, backoff_volume = message_rate, connect_rate, volume_rate
         if settings.is_set("backoff-max-msg-rate"):
             backoff_rate = settings.rate("backoff-max-msg-rate")
         if settings.is_set("backoff-max-connect-rate"):
             backoff_connects = settings.rate("backoff-max-connect-rate")
+        if settings.is_set("backoff-max-data-volume-rate"):
+            backoff_volume = settings.rate("backoff-max-data-volume-rate")
         return cls(
             max_smtp_out=settings.integer("max-smtp-out") or UNLIMITED,
             max_msg_rate=message_rate,
             max_connect_rate=connect_rate,
+            max_data_volume_rate=volume_rate,
             max_rcpt_per_message=settings.integer("max-rcpt-per-message") or UNLIMITED,
             max_msg_per_connection=settings.integer("max-msg-per-connection"),
             max_errors_per_connection=settings.integer("max-errors-per-connection"),
@@ -100,6 +109,7 @@ class QueuePolicy:
             backoff_max_smtp_out=settings.integer("backoff-max-smtp-out") or UNLIMITED,
             backoff_max_msg_rate=backoff_rate,
             backoff_max_connect_rate=backoff_connects,
+            backoff_max_data_volume_rate=backoff_volume,
             backoff_retry_after=settings.intervals("backoff-retry-after") or (HOUR,),
             backoff_to_normal_after=optional_seconds(settings, "backoff-to-normal-after"),
             backoff_to_normal_after_delivery=settings.boolean("backoff-to-normal-after-delivery"),
@@ -109,7 +119,19 @@ class QueuePolicy:
             if settings.is_set("smtp-pattern-list")
             else "",
             bounce_upon_5xx_greeting=settings.boolean("bounce-upon-5xx-greeting"),
-            source_ip_max_smtp_out=network_limits(settings),
+            source_ip_max_smtp_out=network_limits(settings, "source-ip-max-smtp-out"),
+            source_ip_max_msg_rate=network_limits(settings, "source-ip-max-msg-rate"),
+            source_ip_max_connect_rate=network_limits(settings, "source-ip-max-connect-rate"),
+            source_ip_max_data_volume_rate=network_limits(settings, "source-ip-max-data-volume-rate"),
+        )
+
+    @property
+    def limits_addresses(self) -> bool:
+        """Whether local addresses have rates of their own."""
+        return bool(
+            self.source_ip_max_msg_rate
+            or self.source_ip_max_connect_rate
+            or self.source_ip_max_data_volume_rate
         )
 
     def in_backoff(self) -> QueuePolicy:
@@ -119,6 +141,7 @@ class QueuePolicy:
             max_smtp_out=self.backoff_max_smtp_out,
             max_msg_rate=self.backoff_max_msg_rate,
             max_connect_rate=self.backoff_max_connect_rate,
+            max_data_volume_rate=self.backoff_max_data_volume_rate,
             retry_after=self.backoff_retry_after,
         )
 
@@ -130,6 +153,7 @@ class VmtaPolicy:
     sources: tuple[EgressSource, ...] = field(default=(ANY_SOURCE,))
     max_smtp_out: int = UNLIMITED
     max_smtp_msg_rate: Rate | None = None
+    max_smtp_data_volume_rate: Rate | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, sources: tuple[EgressSource, ...] = ()) -> VmtaPolicy:
@@ -138,6 +162,7 @@ class VmtaPolicy:
             sources=sources or (ANY_SOURCE,),
             max_smtp_out=settings.integer("max-smtp-out") or UNLIMITED,
             max_smtp_msg_rate=settings.rate("max-smtp-msg-rate"),
+            max_smtp_data_volume_rate=settings.rate("max-smtp-data-volume-rate"),
         )
 
     @classmethod
@@ -158,7 +183,7 @@ def optional_seconds(settings: Settings, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def network_limits(settings: Settings) -> tuple[NetworkLimit, ...]:
-    """The lines of `source-ip-max-smtp-out`."""
-    lines = settings.limits("source-ip-max-smtp-out")
+def network_limits(settings: Settings, name: str) -> tuple[NetworkLimit, ...]:
+    """The lines of a `source-ip-*` directive."""
+    lines = settings.limits(name)
     return tuple(line for line in lines if isinstance(line, NetworkLimit))

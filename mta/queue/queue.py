@@ -15,14 +15,16 @@ from collections import deque
 from collections.abc import Set
 from math import ceil
 
+from mta.queue.address import AddressRates
 from mta.queue.entries import MOST_ATTEMPTS, DeferredEntries, Entry, ReadyEntries
-from mta.queue.key import QueueKey
+from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.limits import has_memory, window_for
 from mta.queue.policy import QueuePolicy
 from mta.queue.retry import ladder_wait, penalty
 from mta.queue.slot import Slot
 from mta.queue.timers import NEVER
 from mta.queue.vmta import VmtaState
+from mta.queue.volume import volume_window_for
 
 __all__ = ["CONNECTION_PATIENCE", "MESSAGES_PER_CONNECTION", "DeliveryQueue", "QueueMode", "QueueState"]
 
@@ -71,6 +73,7 @@ class DeliveryQueue:
 
     __slots__ = (
         "active",
+        "address_rates",
         "backoff_until",
         "connect_window",
         "deferred",
@@ -89,6 +92,7 @@ class DeliveryQueue:
         "key",
         "last_grant_at",
         "last_used_at",
+        "limits_addresses",
         "message_window",
         "mode",
         "mode_since",
@@ -107,6 +111,7 @@ class DeliveryQueue:
         "sources_open",
         "temporary",
         "vmta",
+        "volume_window",
         "wake_at",
     )
 
@@ -123,6 +128,9 @@ class DeliveryQueue:
         self.deferred = DeferredEntries()
         self.message_window = window_for(policy.max_msg_rate, None)
         self.connect_window = window_for(policy.max_connect_rate, None)
+        self.volume_window = volume_window_for(policy.max_data_volume_rate, None)
+        self.limits_addresses = policy.limits_addresses
+        self.address_rates: dict[str, AddressRates] = {}
         self.slots = 0
         self.opening = 0
         self.idle: dict[Slot, None] = {}
@@ -175,6 +183,8 @@ class DeliveryQueue:
             or self.disabled_sources
             or has_memory(self.message_window, now)
             or has_memory(self.connect_window, now)
+            or (self.volume_window is not None and self.volume_window.has_memory(now))
+            or any(rates.has_memory(now) for rates in self.address_rates.values())
         )
 
     def note_error(self, now: float, text: str) -> None:
@@ -229,6 +239,17 @@ class DeliveryQueue:
         self.active = active
         self.message_window = window_for(active.max_msg_rate, self.message_window)
         self.connect_window = window_for(active.max_connect_rate, self.connect_window)
+        self.volume_window = volume_window_for(active.max_data_volume_rate, self.volume_window)
+        self.limits_addresses = active.limits_addresses
+        for rates in self.address_rates.values():
+            rates.configure(active)
+
+    def rates_of(self, ip: str) -> AddressRates:
+        """The rates of one local address in this queue."""
+        rates = self.address_rates.get(ip)
+        if rates is None:
+            rates = self.address_rates[ip] = AddressRates(ip, self.active)
+        return rates
 
     # -- entries ----------------------------------------------------------------------------------------
 
@@ -369,6 +390,8 @@ class DeliveryQueue:
             at = max(at, self.message_window.lifts_at(now))
         if self.connect_window is not None:
             at = max(at, self.connect_window.lifts_at(now))
+        if self.volume_window is not None or self.vmta.volume_window is not None:
+            at = max(at, self.volume_lifts_at(now), self.shared_lifts_at(now))
         return at
 
     def unblocks_at(self, now: float) -> float:
@@ -376,7 +399,37 @@ class DeliveryQueue:
         if self.is_paused:
             return NEVER
         lift = self.message_window.lifts_at(now) if self.message_window is not None else now
-        return max(lift, self.retry_at)
+        lift = max(lift, self.retry_at, self.volume_lifts_at(now))
+        if self.limits_addresses and self.idle:
+            size = self.next_size()
+            lift = max(lift, min(self.rates_of(slot.source.ip).sends_at(now, size) for slot in self.idle))
+        return lift
+
+    def next_idle(self, now: float) -> Slot | None:
+        """The idle connection to call back first: the one that was last in use, of those that may send."""
+        if not self.limits_addresses:
+            return next(reversed(self.idle))
+        size = self.next_size()
+        for slot in reversed(self.idle):
+            if self.rates_of(slot.source.ip).sends_at(now, size) <= now:
+                return slot
+        return None
+
+    def next_size(self) -> int:
+        """Octets of the message at the front; 0 when nothing is ready."""
+        return self.vmta.sizes(self.ready.first() >> RECIPIENT_BITS) if self.ready.runs else 0
+
+    def volume_lifts_at(self, now: float) -> float:
+        """When the queue's volume rate allows the message at the front."""
+        return now if self.volume_window is None else self.volume_window.lifts_at(now, self.next_size())
+
+    def shared_lifts_at(self, now: float) -> float:
+        """When the rates of the whole virtual MTA allow the message at the front."""
+        vmta = self.vmta
+        at = vmta.rate_lifts_at(now)
+        if vmta.volume_window is not None:
+            at = max(at, vmta.volume_window.lifts_at(now, self.next_size()))
+        return at
 
     def restart_patience(self, now: float) -> None:
         """Give the connections a moment to take what waits now."""

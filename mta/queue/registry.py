@@ -20,13 +20,17 @@ __all__ = ["Registry"]
 class Registry:
     """The queues by key, the virtual MTAs by name, the operator's pauses and disabled addresses."""
 
-    __slots__ = ("_policies", "_vmta_policies", "bans", "by_key", "epoch", "pauses", "vmtas")
+    __slots__ = ("_policies", "_vmta_policies", "bans", "by_key", "epoch", "pauses", "sizes", "vmtas")
 
     def __init__(
-        self, policies: Callable[[QueueKey], QueuePolicy], vmtas: Callable[[str], VmtaPolicy]
+        self,
+        policies: Callable[[QueueKey], QueuePolicy],
+        vmtas: Callable[[str], VmtaPolicy],
+        sizes: Callable[[int], int] = lambda message: 0,
     ) -> None:
         self._policies = policies
         self._vmta_policies = vmtas
+        self.sizes = sizes
         self.by_key: dict[QueueKey, DeliveryQueue] = {}
         self.vmtas: dict[str, VmtaState] = {}
         self.pauses: set[QueuePattern] = set()
@@ -41,7 +45,7 @@ class Registry:
             vmta = self.vmtas.get(key.vmta)
             if vmta is None:
                 policy = self._vmta_policies(key.vmta)
-                vmta = self.vmtas[key.vmta] = VmtaState(key.vmta, policy, self.epoch)
+                vmta = self.vmtas[key.vmta] = VmtaState(key.vmta, policy, self.epoch, self.sizes)
             queue = self.by_key[key] = DeliveryQueue(key, self._policies(key), vmta, self.epoch)
             queue.last_used_at = now
             queue.is_paused = any(pattern.matches(key) for pattern in self.pauses)

@@ -43,6 +43,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from mta.errors import Contradiction
+from mta.queue.charges import allowance, charge, conclude, give_all_back
 from mta.queue.entries import RECEIVED_MASK, Entry
 from mta.queue.explain import Reason, explain
 from mta.queue.key import QueueKey
@@ -80,8 +81,10 @@ class Scheduler:
         policies: Callable[[QueueKey], QueuePolicy],
         vmtas: Callable[[str], VmtaPolicy],
         total_max_smtp_out: int,
+        sizes: Callable[[int], int] = lambda message: 0,
     ) -> None:
-        self._registry = Registry(policies, vmtas)
+        """`sizes` gives the octets of a message; asked only where a volume rate is configured."""
+        self._registry = Registry(policies, vmtas, sizes)
         self._permits = Permits(total_max_smtp_out)
         self._turns = Turns(self._registry, self._permits)
 
@@ -195,6 +198,10 @@ class Scheduler:
             limit = min(limit, window.available(now))
         if shared is not None:
             limit = min(limit, shared.available(now))
+        is_charged = queue.limits_addresses or queue.volume_window is not None
+        if is_charged or vmta.volume_window is not None:
+            limit = min(limit, allowance(slot, now))
+            is_charged = True
         if limit <= 0:
             return self._rest(slot, now)
         refs = ready.take_message(limit, slot.in_flight)
@@ -203,6 +210,8 @@ class Scheduler:
             window.add(count, now)
         if shared is not None:
             shared.add(count, now)
+        if is_charged:
+            charge(slot, refs, now)
         if slot.state is not SlotState.BUSY:
             self._begin(slot)
         queue.in_flight += count
@@ -221,6 +230,8 @@ class Scheduler:
         queue = slot.queue
         queue.in_flight -= 1
         slot.has_settled = True
+        if slot.loads and conclude(slot, ref, now, is_delivered=reaction is Reaction.DELIVERED):
+            self._turns.octets_freed(queue, now)
         attempts = (word >> 32) + 1
         if reaction is Reaction.DELIVERED:
             queue.delivered += 1
@@ -248,6 +259,8 @@ class Scheduler:
                 raise Contradiction(f"reference {ref:#x} of {slot.key} was put back but is not in flight")
             queue.in_flight -= 1
             slot.returned += 1
+            if slot.loads and conclude(slot, ref, queue.last_used_at, is_delivered=False):
+                self._turns.octets_freed(queue, queue.last_used_at)
             queue.return_ready(ref, word & RECEIVED_MASK, word >> 32)
 
     def expired(self, now: float, limit: int = 256) -> list[tuple[QueueKey, int]]:
@@ -452,6 +465,7 @@ class Scheduler:
     def _give_back(self, slot: Slot, now: float) -> None:
         if slot.in_flight:
             self.put_back(slot, list(slot.in_flight))
+        give_all_back(slot)
         self._permits.give_back(slot, slot.queue.vmta)
         slot.queue.last_used_at = now
         self._turns.activate(slot.queue.vmta)

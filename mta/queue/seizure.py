@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mta.config.snapshot import EgressSource
+from mta.queue.charges import charge
 from mta.queue.permits import Permits, pick_source
 from mta.queue.queue import DeliveryQueue
 from mta.queue.slot import Slot, SlotState
@@ -48,6 +49,7 @@ def seize(
     for window in (queue.message_window, queue.vmta.message_window):
         if window is not None:
             window.add(len(refs), now)
+    charge(slot, refs, now)
     queue.in_flight += len(refs)
     queue.last_used_at = now
     slot.messages = 1

@@ -12,7 +12,7 @@ from mta.queue.policy import QueuePolicy
 if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
 
-__all__ = ["Slot", "SlotState"]
+__all__ = ["Load", "Slot", "SlotState"]
 
 
 class SlotState(enum.Enum):
@@ -22,6 +22,16 @@ class SlotState(enum.Enum):
     BUSY = "busy"  # has drawn a message
     IDLE = "idle"  # open, but there was nothing to draw
     CLOSED = "closed"  # given back
+
+
+class Load:
+    """Octets that one transaction took out of volume windows (0: settled), and its recipients in flight."""
+
+    __slots__ = ("recipients", "size")
+
+    def __init__(self, size: int, recipients: int) -> None:
+        self.size = size
+        self.recipients = recipients
 
 
 class Slot:
@@ -38,6 +48,7 @@ class Slot:
         "in_flight",
         "is_retired",
         "key",
+        "loads",
         "messages",
         "opened_at",
         "policy",
@@ -63,6 +74,8 @@ class Slot:
         self.in_flight: dict[int, int] = {}
         self.has_settled = False
         self.returned = 0
+        #: reference → octets that volume windows keep for its transaction; empty where there are none
+        self.loads: dict[int, Load] = {}
 
     def __repr__(self) -> str:
         source = self.source.ip or "any source"

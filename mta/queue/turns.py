@@ -75,7 +75,9 @@ class Turns:
                 queue.is_recalled = False
                 self.consider(queue, now)
                 continue
-            slot, _ = queue.idle.popitem()
+            slot = queue.next_idle(now)
+            assert slot is not None, "a queue that may send has no connection that may"
+            del queue.idle[slot]
             del queue.vmta.idle[slot]
             slot.state = SlotState.OPENING
             queue.opening += 1
@@ -143,7 +145,8 @@ class Turns:
             return None
         slot = self.permits.acquire(queue, vmta, now)
         if slot is None:
-            queue.note_error(now, "no source address may be used")
+            if queue.disabled_sources:
+                queue.note_error(now, "no source address may be used")
             self._deadlines.sooner(queue, source_free_at(queue, vmta, now))
             return None
         queue.restart_patience(now)
@@ -168,10 +171,18 @@ class Turns:
             self.activate(queue.vmta)
         elif when < queue.wake_at:
             self._deadlines.set(queue, when)
+        elif when == NEVER and queue.vmta.volume_window is not None:
+            queue.vmta.throttled[queue] = None
+
+    def octets_freed(self, queue: DeliveryQueue, now: float) -> None:
+        """A message is off its way: what waited for its octets may go on."""
+        self.consider(queue, now)
+        if queue.vmta.throttled or queue.vmta.ring:
+            self._deadlines.sooner(queue.vmta, now)
 
     def _call(self, queue: DeliveryQueue, now: float) -> None:
         """Have the queue's idle connections called back, now or as soon as they may draw."""
-        lifts_at = queue.vmta.rate_lifts_at(now)
+        lifts_at = queue.shared_lifts_at(now)
         when = queue.unblocks_at(now)
         if lifts_at > now:
             queue.vmta.throttled[queue] = None

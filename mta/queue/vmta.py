@@ -7,11 +7,13 @@ permits costs nothing however many queues it has.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mta.queue.limits import window_for
 from mta.queue.policy import VmtaPolicy
 from mta.queue.timers import NEVER
+from mta.queue.volume import volume_window_for
 
 if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
@@ -34,17 +36,23 @@ class VmtaState:
         "policy",
         "retired",
         "ring",
+        "sizes",
         "slots",
         "throttled",
+        "volume_window",
         "wake_at",
     )
 
-    def __init__(self, name: str, policy: VmtaPolicy, epoch: int) -> None:
+    def __init__(
+        self, name: str, policy: VmtaPolicy, epoch: int, sizes: Callable[[int], int] = lambda message: 0
+    ) -> None:
         self.name = name
         self.policy = policy
         self.epoch = epoch
+        self.sizes = sizes  # octets of a message
         self.slots = 0
         self.message_window = window_for(policy.max_smtp_msg_rate, None)
+        self.volume_window = volume_window_for(policy.max_smtp_data_volume_rate, None)
         self.ring: deque[DeliveryQueue] = deque()
         self.is_active = False  # the scheduler goes round it
         self.retired = 0  # connections that have been told to close
@@ -58,13 +66,15 @@ class VmtaState:
         """Follow another policy; what was counted stays counted."""
         self.policy, self.epoch = policy, epoch
         self.message_window = window_for(policy.max_smtp_msg_rate, self.message_window)
+        self.volume_window = volume_window_for(policy.max_smtp_data_volume_rate, self.volume_window)
 
     def has_permit(self) -> bool:
         return self.slots < self.policy.max_smtp_out
 
     def rate_lifts_at(self, now: float) -> float:
-        """When the rate of the whole virtual MTA allows a message."""
-        return now if self.message_window is None else self.message_window.lifts_at(now)
+        """When the rates of the whole virtual MTA allow some message."""
+        at = now if self.message_window is None else self.message_window.lifts_at(now)
+        return at if self.volume_window is None else max(at, self.volume_window.lifts_at(now))
 
     def __repr__(self) -> str:
         return f"<VmtaState {self.name}: {self.slots} connections, {len(self.ring)} queues want one>"

@@ -3,8 +3,8 @@
 When a lease has become smaller than what is open, connections are retired like those that are in the way of
 another queue: idle ones at once, busy ones after their fair turn.
 
-A rate that spans workers (max-smtp-msg-rate of a virtual MTA) is not borrowed: each worker has an equal part,
-so that it holds in sum, and a worker with little mail leaves some of it unused.
+A rate that spans workers (max-smtp-msg-rate, max-smtp-data-volume-rate of a virtual MTA) is not borrowed: each
+worker has an equal part, so that it holds in sum, and a worker with little mail leaves some of it unused.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class LeasedScheduler(Scheduler):
         vmtas: Callable[[str], VmtaPolicy],
         wanting: Callable[[], None],
         parts: int,
+        sizes: Callable[[int], int] = lambda message: 0,
     ) -> None:
-        """`parts` is the number of workers that deliver."""
-        super().__init__(policies=policies, vmtas=self._leased, total_max_smtp_out=0)
+        """`parts` is the number of workers that deliver, `sizes` gives the octets of a message."""
+        super().__init__(policies=policies, vmtas=self._leased, total_max_smtp_out=0, sizes=sizes)
         self._unleased = vmtas
         self._wanting = wanting
         self._parts = parts
@@ -51,6 +52,9 @@ class LeasedScheduler(Scheduler):
         policy = self._unleased(name)
         if policy.max_smtp_msg_rate is not None:
             policy = replace(policy, max_smtp_msg_rate=part_of(policy.max_smtp_msg_rate, self._parts))
+        if policy.max_smtp_data_volume_rate is not None:
+            part = part_of(policy.max_smtp_data_volume_rate, self._parts)
+            policy = replace(policy, max_smtp_data_volume_rate=part)
         if policy.max_smtp_out >= UNLIMITED:
             self._lent.pop(name, None)
             return policy

@@ -53,7 +53,6 @@ _CONNECTIONS = (
         Kind.NETWORK_RATE,
         None,
         "New connections per local address in a network.",
-        NO,
         repeatable=True,
     ),
     Directive(
@@ -97,7 +96,6 @@ _RATES = (
         Kind.NETWORK_RATE,
         None,
         "Recipients tried per local address in a network.",
-        NO,
         repeatable=True,
     ),
     Directive(
@@ -126,16 +124,14 @@ _RATES = (
         Kind.VOLUME_RATE,
         "unlimited",
         "Bytes that a queue delivers in a time.",
-        NO,
     ),
-    Directive("backoff-max-data-volume-rate", DOMAIN, Kind.VOLUME_RATE, None, "The same in backoff.", NO),
+    Directive("backoff-max-data-volume-rate", DOMAIN, Kind.VOLUME_RATE, None, "The same in backoff."),
     Directive(
         "source-ip-max-data-volume-rate",
         DOMAIN,
         Kind.NETWORK_VOLUME_RATE,
         None,
         "Bytes per local address in a network.",
-        NO,
         repeatable=True,
     ),
     Directive(
@@ -375,7 +371,6 @@ _VIRTUAL_MTA = (
         Kind.VOLUME_RATE,
         "unlimited",
         "Bytes that the whole virtual MTA delivers in a time.",
-        NO,
     ),
     Directive(
         "virtual-mta",

@@ -8,8 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from mta.config.networks import parse_network
 from mta.config.snapshot import EgressSource
 from mta.config.units import Rate
+from mta.config.values import NetworkLimit
+from mta.queue.address import rate_of
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.queue import QueueMode
@@ -21,6 +24,19 @@ KEYS = [QueueKey(f"d{number}.example", vmta) for number in range(4) for vmta in 
 SOURCES = (EgressSource("192.0.2.1", "a"), EgressSource("192.0.2.2", "b"))
 
 rates = st.none() | st.builds(Rate, st.integers(1, 5), st.sampled_from([1.0, 10.0, 60.0]))
+volume_rates = st.none() | st.builds(Rate, st.integers(1, 3000), st.sampled_from([1.0, 10.0, 60.0]))
+
+
+def by_address(rate: Rate | None) -> tuple[NetworkLimit, ...]:
+    """The same rate for every local address."""
+    return (NetworkLimit(parse_network("0/0"), rate),)
+
+
+def size_of(message: int) -> int:
+    return 100 * (message % 7)
+
+
+address_rates = st.just(()) | rates.map(by_address)
 queue_policies = st.builds(
     QueuePolicy,
     max_smtp_out=st.integers(1, 4),
@@ -37,12 +53,18 @@ queue_policies = st.builds(
     backoff_max_smtp_out=st.integers(1, 2),
     backoff_max_msg_rate=rates,
     backoff_to_normal_after=st.none() | st.just(30.0),
+    max_data_volume_rate=volume_rates,
+    backoff_max_data_volume_rate=volume_rates,
+    source_ip_max_msg_rate=address_rates,
+    source_ip_max_connect_rate=address_rates,
+    source_ip_max_data_volume_rate=st.just(()) | volume_rates.map(lambda rate: by_address(rate)),
 )
 vmta_policies = st.builds(
     VmtaPolicy,
     sources=st.sampled_from([SOURCES, SOURCES[:1]]),
     max_smtp_out=st.sampled_from([1, 3, UNLIMITED]),
     max_smtp_msg_rate=rates,
+    max_smtp_data_volume_rate=volume_rates,
 )
 
 
@@ -58,13 +80,16 @@ class SchedulerMachine(RuleBasedStateMachine):
             policies=lambda key: self.policy,
             vmtas=lambda name: self.vmta_policy,
             total_max_smtp_out=total,
+            sizes=size_of,
         )
         self.slots: list[Slot] = []
         self.waiting: dict[int, QueueKey] = {}
         self.in_flight: dict[int, Slot] = {}
         self.messages = 0
         self.attempts: dict[object, list[float]] = defaultdict(list)
-        self.openings: dict[QueueKey, list[float]] = defaultdict(list)
+        self.openings: dict[object, list[float]] = defaultdict(list)
+        self.octets: dict[object, list[tuple[float, int]]] = defaultdict(list)
+        self.transactions: dict[tuple[Slot, int], list[bool]] = {}
         self.rates_changed_at = now
 
     # -- what happens ---------------------------------------------------------------------------------
@@ -84,9 +109,13 @@ class SchedulerMachine(RuleBasedStateMachine):
     def take(self, limit: int) -> None:
         slots = self.scheduler.take(self.now, limit)
         assert len(slots) <= limit
+        self.slots += slots
+        self.note_openings(slots)
+
+    def note_openings(self, slots: list[Slot]) -> None:
         for slot in slots:
             self.openings[slot.key].append(self.now)
-        self.slots += slots
+            self.openings[slot.key, slot.source.ip].append(self.now)
 
     @rule()
     def recall(self) -> None:
@@ -107,6 +136,19 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.in_flight[ref] = slot
             self.attempts[slot.key].append(self.now)
             self.attempts[slot.key.vmta].append(self.now)
+            self.attempts[slot.key, slot.source.ip].append(self.now)
+        transaction = [False]
+        for ref in refs:
+            self.transactions[slot, ref] = transaction
+
+    def note_delivery(self, slot: Slot, ref: int) -> None:
+        """A transaction counts once in the volume, with its first delivery."""
+        transaction = self.transactions[slot, ref]
+        if not transaction[0]:
+            transaction[0] = True
+            event = (self.now, size_of(ref >> RECIPIENT_BITS))
+            for name in (slot.key, slot.key.vmta, (slot.key, slot.source.ip)):
+                self.octets[name].append(event)
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data(), reaction=st.sampled_from(list(Reaction)))
@@ -115,6 +157,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         slot = self.in_flight.pop(ref)
         settled = self.scheduler.settle(slot, self.now, ref, reaction, "450 busy")
         is_final = reaction in (Reaction.DELIVERED, Reaction.FAILED) or settled.is_expired
+        if reaction is Reaction.DELIVERED:
+            self.note_delivery(slot, ref)
         if not is_final:
             assert settled.due >= self.now
             self.waiting[ref] = slot.key
@@ -192,6 +236,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def change_rates(self) -> None:
         self.attempts.clear()
         self.openings.clear()
+        self.octets.clear()
 
     # -- what always holds ----------------------------------------------------------------------------
 
@@ -212,8 +257,17 @@ class SchedulerMachine(RuleBasedStateMachine):
                 within(normal, self.attempts[key])
             if self.policy.backoff_max_connect_rate == self.policy.max_connect_rate:
                 within(self.policy.max_connect_rate, self.openings[key])
+            if self.policy.backoff_max_data_volume_rate == self.policy.max_data_volume_rate:
+                octets_within(self.policy.max_data_volume_rate, self.octets[key])
+            for source in SOURCES:
+                name = (key, source.ip)
+                within(rate_of(source.ip, self.policy.source_ip_max_msg_rate), self.attempts[name])
+                within(rate_of(source.ip, self.policy.source_ip_max_connect_rate), self.openings[name])
+                octets = rate_of(source.ip, self.policy.source_ip_max_data_volume_rate)
+                octets_within(octets, self.octets[name])
         for vmta in ("v1", "v2"):
             within(self.vmta_policy.max_smtp_msg_rate, self.attempts[vmta])
+            octets_within(self.vmta_policy.max_smtp_data_volume_rate, self.octets[vmta])
 
     @invariant()
     def nobody_is_lost_and_nobody_is_twice(self) -> None:
@@ -226,9 +280,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def the_deadline_lies_ahead_when_nothing_can_be_had(self) -> None:
         for _ in range(3):
-            for slot in self.scheduler.take(self.now, 1000):
-                self.openings[slot.key].append(self.now)
-                self.slots.append(slot)
+            slots = self.scheduler.take(self.now, 1000)
+            self.slots += slots
+            self.note_openings(slots)
             for slot in self.scheduler.recall(self.now, 1000):
                 self.draw_on(slot)
             for key, ref in self.scheduler.expired(self.now, 1000):
@@ -265,6 +319,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def serve(self, slot: Slot) -> None:
         for ref in list(slot.in_flight):
             self.scheduler.settle(slot, self.now, ref, Reaction.DELIVERED)
+            self.note_delivery(slot, ref)
             del self.in_flight[ref]
         self.draw_on(slot)
         if slot.is_retired and slot in self.slots:
@@ -279,6 +334,15 @@ def within(rate: Rate | None, times: list[float]) -> None:
     for first, start in enumerate(times):
         inside = [time for time in times[first:] if time < start + rate.per]
         assert len(inside) <= rate.count
+
+
+def octets_within(rate: Rate | None, deliveries: list[tuple[float, int]]) -> None:
+    """No window holds more octets than allowed, unless a single message does."""
+    if rate is None:
+        return
+    for first, (start, _) in enumerate(deliveries):
+        inside = [size for time, size in deliveries[first:] if time < start + rate.per and size]
+        assert sum(inside) <= rate.count or len(inside) == 1
 
 
 SchedulerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,75 @@
+"""What a drawn message takes out of windows beside the plain message rates: octets, and rates of addresses.
+
+Called from the hot path only where such a limit is configured.
+"""
+
+from __future__ import annotations
+
+from mta.queue.key import RECIPIENT_BITS
+from mta.queue.policy import UNLIMITED
+from mta.queue.slot import Load, Slot
+from mta.queue.volume import VolumeWindow
+
+__all__ = ["allowance", "charge", "conclude", "give_all_back"]
+
+
+def allowance(slot: Slot, now: float) -> int:
+    """How many recipients of the message at the front these limits let `slot` draw; 0 for none now."""
+    queue = slot.queue
+    most = UNLIMITED
+    if queue.limits_addresses:
+        window = queue.rates_of(slot.source.ip).message_window
+        if window is not None:
+            most = window.available(now)
+    size = queue.next_size()
+    if any(volume.lifts_at(now, size) > now for volume in volumes_of(slot)):
+        return 0
+    return most
+
+
+def charge(slot: Slot, refs: list[int], now: float) -> None:
+    """The slot has drawn a message."""
+    queue = slot.queue
+    if queue.limits_addresses:
+        window = queue.rates_of(slot.source.ip).message_window
+        if window is not None:
+            window.add(len(refs), now)
+    volumes = volumes_of(slot)
+    if volumes:
+        load = Load(queue.vmta.sizes(refs[0] >> RECIPIENT_BITS), len(refs))
+        for ref in refs:
+            slot.loads[ref] = load
+        for volume in volumes:
+            volume.reserve(load.size)
+
+
+def conclude(slot: Slot, ref: int, now: float, *, is_delivered: bool) -> bool:
+    """One recipient of a message has its result; returns whether the message's octets were paid or freed."""
+    load = slot.loads.pop(ref, None)
+    if load is None:
+        return False
+    load.recipients -= 1
+    if not load.size or (load.recipients and not is_delivered):
+        return False  # settled before, or another recipient may still be delivered
+    for volume in volumes_of(slot):
+        if is_delivered:
+            volume.pay(load.size, now)
+        else:
+            volume.give_back(load.size)
+    load.size = 0
+    return True
+
+
+def give_all_back(slot: Slot) -> None:
+    """The connection is gone."""
+    for ref in list(slot.loads):
+        conclude(slot, ref, 0.0, is_delivered=False)
+
+
+def volumes_of(slot: Slot) -> list[VolumeWindow]:
+    """The volume windows that a message on this connection counts in."""
+    queue = slot.queue
+    found = [queue.volume_window, queue.vmta.volume_window]
+    if queue.limits_addresses:
+        found.append(queue.rates_of(slot.source.ip).volume_window)
+    return [window for window in found if window is not None]

@@ -1,0 +1,95 @@
+"""Rates and limits of queues, virtual MTAs and local addresses as a receiver on a socket sees them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mta.config.networks import parse_network
+from mta.config.units import Rate
+from mta.config.values import NetworkLimit
+from mta.queue.key import QueueKey
+from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
+from tests.support.delivery_rig import BODY, DeliveryRig
+from tests.support.scripted_server import Script, ScriptedServer
+
+pytestmark = pytest.mark.both_loops
+
+EVERYBODY = parse_network("0/0")
+TWO_SOURCES = VmtaPolicy(sources=(EgressSource("127.0.0.2", "a"), EgressSource("127.0.0.3", "b")))
+
+
+async def test_a_volume_rate_stops_a_queue_until_the_window_has_moved_on() -> None:
+    queue = QueuePolicy(max_smtp_out=1, max_data_volume_rate=Rate(2 * len(BODY), 0.6))
+    async with ScriptedServer() as server, DeliveryRig([server.port], queue=queue) as rig:
+        for _ in range(5):
+            rig.admit()
+        started = rig.clock.now()
+        await rig.until(2)
+        await rig.turn()
+        assert len(server.accepted) == 2
+        await rig.until(5)
+
+        assert rig.clock.now() - started >= 1.2
+    assert server.connections == 1
+
+
+async def test_what_a_receiver_refuses_does_not_count_as_volume() -> None:
+    queue = QueuePolicy(max_smtp_out=1, max_data_volume_rate=Rate(len(BODY), 3600.0))
+    script = Script(dot=["554 5.7.1 no", "554 5.7.1 no", "250 2.0.0 ok"])
+    async with ScriptedServer(script) as server, DeliveryRig([server.port], queue=queue) as rig:
+        for _ in range(4):
+            rig.admit()
+        await rig.until(3)
+        await rig.turn()
+
+        assert rig.kinds() == ["b", "b", "d"]
+        assert "max-data-volume-rate" in rig.scheduler.explain(QueueKey("example.net", "v1"), rig.clock.now())
+
+
+async def test_the_volume_of_a_virtual_mta_is_shared_by_its_queues() -> None:
+    vmta = VmtaPolicy(
+        sources=(EgressSource("127.0.0.1", "a"),), max_smtp_data_volume_rate=Rate(len(BODY), 3600.0)
+    )
+    async with ScriptedServer() as server, DeliveryRig([server.port], vmta=vmta) as rig:
+        rig.admit()
+        rig.admit(domain="other.example")
+        await rig.until(1)
+        await rig.turn()
+
+        assert len(server.accepted) == 1
+
+
+async def test_each_local_address_has_its_own_message_rate() -> None:
+    queue = QueuePolicy(source_ip_max_msg_rate=(NetworkLimit(EVERYBODY, Rate(3, 3600.0)),))
+    async with ScriptedServer() as server, DeliveryRig([server.port], queue=queue, vmta=TWO_SOURCES) as rig:
+        for _ in range(10):
+            rig.admit()
+        await rig.until(6)
+        await rig.turn()
+
+        peers = [attempt.peer for attempt in server.accepted]
+        assert sorted(peers) == ["127.0.0.2"] * 3 + ["127.0.0.3"] * 3
+
+
+async def test_each_local_address_has_its_own_connect_rate() -> None:
+    queue = QueuePolicy(
+        max_msg_per_connection=1, source_ip_max_connect_rate=(NetworkLimit(EVERYBODY, Rate(2, 3600.0)),)
+    )
+    async with ScriptedServer() as server, DeliveryRig([server.port], queue=queue, vmta=TWO_SOURCES) as rig:
+        for _ in range(10):
+            rig.admit()
+        await rig.until(4)
+        await rig.until_idle()
+
+        assert server.connections == 4
+
+
+async def test_each_local_address_has_its_own_volume_rate() -> None:
+    queue = QueuePolicy(source_ip_max_data_volume_rate=(NetworkLimit(EVERYBODY, Rate(len(BODY), 3600.0)),))
+    async with ScriptedServer() as server, DeliveryRig([server.port], queue=queue, vmta=TWO_SOURCES) as rig:
+        for _ in range(10):
+            rig.admit()
+        await rig.until(2)
+        await rig.turn()
+
+        assert sorted(attempt.peer for attempt in server.accepted) == ["127.0.0.2", "127.0.0.3"]
