@@ -105,7 +105,7 @@ class AdminSocket:
         try:
             request = msgspec.json.decode(line)
             command = request.pop("command")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"ok": False, "error": 'not a request: one JSON object a line with a "command"'}
         try:
             return {"ok": True, "data": await self._answer(str(command), request)}

@@ -7,6 +7,7 @@ the channel; every question still open then fails with StreamError.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +17,8 @@ import msgspec
 from mta.errors import MtaError, StreamError
 
 __all__ = ["Channel", "CommandFailed", "Handler"]
+
+log = logging.getLogger(__name__)
 
 #: A page of a queue listing is the largest thing that travels; more is a peer out of its mind.
 MAX_LINE = 64 * 1024 * 1024
@@ -29,6 +32,20 @@ class CommandFailed(MtaError):
     def __init__(self, text: str, **details: Any) -> None:
         super().__init__(text)
         self.details = details
+
+
+class _Message(msgspec.Struct):
+    """What travels: a command with arguments, or the answer to one."""
+
+    id: int | None = None
+    command: str | None = None
+    arguments: dict[str, Any] = {}
+    ok: bool = False
+    data: Any = None
+    error: str = ""
+
+
+_decoder = msgspec.json.Decoder(_Message)
 
 
 class Channel:
@@ -101,29 +118,37 @@ class Channel:
                 return
             if not line.endswith(b"\n"):
                 return
-            message = msgspec.json.decode(line)
-            if "command" in message:
+            try:
+                message = _decoder.decode(line)
+            except (ValueError, RecursionError) as failure:
+                log.error("channel ends: the other side sends rubbish: %s", failure)
+                return
+            if message.command is not None:
                 answers.create_task(self._answer(message))
             else:
                 self._take_answer(message)
 
-    async def _answer(self, message: dict[str, Any]) -> None:
+    async def _answer(self, message: _Message) -> None:
+        command = str(message.command)
+        answer: dict[str, Any] = {"id": message.id}
         try:
-            data = await self._handler(message["command"], message["arguments"])
-            answer = {"id": message.get("id"), "ok": True, "data": data}
+            answer |= {"ok": True, "data": await self._handler(command, message.arguments)}
         except MtaError as failure:
-            answer = {"id": message.get("id"), "ok": False, "error": str(failure)}
-        if message.get("id") is not None and self.is_open:
+            answer |= {"ok": False, "error": str(failure)}
+        except Exception as failure:  # a question must not end the process that is asked
+            log.exception("command=%s failed", command)
+            answer |= {"ok": False, "error": f"internal error: {type(failure).__name__}"}
+        if message.id is not None and self.is_open:
             self._send(answer)
 
-    def _take_answer(self, message: dict[str, Any]) -> None:
-        future = self._waiting.get(message["id"])
+    def _take_answer(self, message: _Message) -> None:
+        future = self._waiting.get(message.id) if message.id is not None else None
         if future is None or future.done():
             return
-        if message["ok"]:
-            future.set_result(message["data"])
+        if message.ok:
+            future.set_result(message.data)
         else:
-            future.set_exception(CommandFailed(message["error"]))
+            future.set_exception(CommandFailed(message.error))
 
     def _fail_all(self) -> None:
         for future in self._waiting.values():

@@ -22,6 +22,7 @@ from mta.errors import MtaError, StreamError
 from mta.service import merging
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
+from mta.service.requests import checked
 
 if TYPE_CHECKING:
     from mta.service.supervisor import Supervisor
@@ -78,6 +79,7 @@ class Commands:
         self._clock = clock
 
     async def run(self, command: str, arguments: dict[str, Any]) -> Any:
+        arguments = checked(arguments)
         if command in QUESTIONS:
             return QUESTIONS[command](await self._ask_workers(command, **arguments), **arguments)
         if command in ORDERS:
