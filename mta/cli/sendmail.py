@@ -90,10 +90,14 @@ def prepare(
 ) -> tuple[bytes, list[str]]:
     """The message with CRLF line ends and the fields it lacks, and everybody it goes to.
 
-    With `from_header` (-t) the recipients in To, Cc and Bcc are added. Bcc is always taken out.
+    With `from_header` (-t) the recipients in To, Cc and Bcc are added. Bcc is always taken out. Raises Refused
+    for an address or name that holds a line end.
     """
     from email.utils import formataddr, formatdate, getaddresses, make_msgid
 
+    for text in (*recipients, sender or "", full_name):
+        if not text.isprintable():
+            raise Refused(f"{text!r} holds what can't be sent", USAGE)
     message = _with_crlf(message)
     block = message[: headers.header_end(message)]
     if block and not next(headers.fields(block)).name:
@@ -110,7 +114,9 @@ def prepare(
     block = headers.remove(block, (b"bcc",))
     missing: list[bytes] = []
     if not headers.has(block, b"from"):
-        author = formataddr((full_name, _envelope_sender(sender) or _envelope_sender(None)))
+        address = _envelope_sender(sender) or _envelope_sender(None)
+        # Internationalised addresses stand as they are (RFC 6532); the library knows the others only.
+        author = formataddr((full_name, address)) if address.isascii() else f"<{address}>"
         missing.append(headers.make_field(b"From", author.encode("utf-8", "replace")))
     if not headers.has(block, b"date"):
         missing.append(headers.make_field(b"Date", formatdate(localtime=True).encode()))
@@ -158,6 +164,8 @@ def submit(
         return _expect("connection", (error.smtp_code, _bytes(error.smtp_error)), UNAVAILABLE)
     except (OSError, smtplib.SMTPException) as error:
         raise Refused(f"the connection broke: {error}", TEMPORARY) from error
+    except ValueError as error:  # a line end, or what has no form in SMTP, in an address or a parameter
+        raise Refused(f"can't be sent: {error}", USAGE) from error
 
 
 def _parameters(
