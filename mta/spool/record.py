@@ -42,8 +42,9 @@ whatever order they are read.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import NamedTuple
 from zlib import crc32
 
@@ -53,6 +54,7 @@ __all__ = [
     "FORMAT_VERSION",
     "HEADER_COPIES",
     "HEADER_SIZE",
+    "LEAST_HEAD",
     "MAX_MESSAGE",
     "RECORD_SIZE",
     "Deferral",
@@ -126,6 +128,16 @@ class RecordKind(IntEnum):
     DEFER = 4
     RECORD = 5
     END = 6
+
+
+#: Octets that the head of a record has at least, for the kinds whose head begins with a structure.
+LEAST_HEAD: Mapping[RecordKind, int] = MappingProxyType(
+    {
+        RecordKind.ACCEPT: _ACCEPT.size,
+        RecordKind.MOVED: _ACCEPT.size,
+        RecordKind.DEFER: _DEFER.size,
+    }
+)
 
 
 class FileHeader(NamedTuple):

@@ -8,11 +8,13 @@ blocks that can't be read, and they become holes like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from zlib import crc32
 
 from mta.spool.record import (
     DATA_START,
+    LEAST_HEAD,
     RECORD_SIZE,
     FileHeader,
     RecordKind,
@@ -33,6 +35,8 @@ Found = tuple[int, int, int, int, bytes, int]
 HOLE = 0
 
 _WINDOW = 256 * 1024
+#: Octets that the head of a record has at least, by kind.
+_LEAST: Mapping[int, int] = MappingProxyType({int(kind): least for kind, least in LEAST_HEAD.items()})
 _ACCEPT, _MOVED, _END = int(RecordKind.ACCEPT), int(RecordKind.MOVED), int(RecordKind.END)
 
 
@@ -64,6 +68,7 @@ class Scanner:
             RECORD_SIZE,
             _END,
         )
+        least_of = _LEAST.get
         at, base, buffer = self.end, self.end, b""
         while at + record_size <= limit:
             here = at - base
@@ -84,7 +89,9 @@ class Scanner:
                     head = buffer[here + record_size : end]
                     follow = base + end
                     sound = True
-                    if kind <= _MOVED:
+                    if length < least_of(kind, 0):
+                        sound, head = False, b""  # no record of ours, although its checksum fits
+                    elif kind <= _MOVED:
                         size, body_check = accept_of(head)
                         follow += size
                         sound = follow <= limit and (
