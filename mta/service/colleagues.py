@@ -77,8 +77,9 @@ class Colleague(asyncio.Protocol):
         self._connect()
 
     def close(self) -> None:
-        """Hang up; what is on its way becomes UNKNOWN."""
+        """Hang up; what is on its way becomes UNKNOWN, now."""
         self._is_closed = True
+        self._abandon()
         for timer in (self._timer, self._connecting):
             if timer is not None:
                 timer.cancel()
@@ -144,11 +145,14 @@ class Colleague(asyncio.Protocol):
         self._is_overdue = False
         if not self._is_closed:
             log.info("colleague=%d event=gone waiting=%d", self.number, len(self._waiting))
+        self._abandon()
+        if not self._is_closed:
+            self._loop.call_later(FIRST_PAUSE, self._connect)
+
+    def _abandon(self) -> None:
         lost, self._waiting, self._bytes = list(self._waiting.values()), {}, 0
         for done, _, _ in lost:
             done(Verdict.UNKNOWN)
-        if not self._is_closed:
-            self._loop.call_later(FIRST_PAUSE, self._connect)
 
     def _connect(self) -> None:
         if not self._is_closed and self._transport is None and self._connecting is None:

@@ -11,6 +11,7 @@ With one worker there is no socket, no division and no look at a domain: `spool`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks for mail of domains that another worker has claimed meanwhile.
 MOVING_INTERVAL = 1.0
+#: Seconds between two looks for answers while we end.
+ANSWER_INTERVAL = 0.01
 
 #: Enters recipients of a stored message into the queues.
 Enter = Callable[[Envelope, int, Iterable[Waiting]], None]
@@ -130,14 +133,22 @@ class Crew:
         for adoption in self.adoptions:
             adoption.rest()
 
+    async def finish(self, seconds: float) -> None:
+        """Wait until every share has been answered, but no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # Rare and short: not worth an event for every share.
+                while any(c.waiting for c in self.colleagues.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(ANSWER_INTERVAL)
+
     def close(self) -> None:
         """Take nothing more from anybody; what is on its way stays here."""
         if self._moving is not None:
             self._moving.cancel()
-        self.passage.close()
         self.intake.close()
         for colleague in self.colleagues.values():
             colleague.close()
+        self.passage.close()
 
     async def adopt(self) -> None:
         """Empty the partitions that nobody owns any more, one after the other."""
@@ -193,16 +204,22 @@ class Crew:
             await asyncio.sleep(MOVING_INTERVAL)
 
     def _admit(self, envelope: Envelope, message: int, waiting: tuple[Waiting, ...]) -> None:
-        """All recipients of a message that was just stored; `waiting` are those tried before."""
+        """All recipients of a message that was just stored; `waiting` are those tried before.
+
+        While a reload is under way somebody may still take us for the owner of what we own no more.
+        """
         tried = {found.recipient: found for found in waiting}
-        self._enter(
-            envelope,
-            message,
-            [
-                tried.get(recipient) or Waiting(recipient, 0, 0.0)
-                for recipient in range(len(envelope.recipients))
-            ],
-        )
+        mine = []
+        for index, recipient in enumerate(envelope.recipients):
+            found = tried.get(index) or Waiting(index, 0, 0.0)
+            owner = self.layout.owner(recipient.queue_domain)
+            if owner == self.number:
+                mine.append(found)
+            else:
+                self.passage.wait_with(owner)
+                self.passage.add(owner, message, *found)
+        if mine:
+            self._enter(envelope, message, mine)
 
     def _offer(self, owner: int, share: Share, done: Callable[[Verdict], None]) -> None:
         if owner == self.number:

@@ -87,7 +87,7 @@ class Passage:
         return self._on_the_way + sum(map(len, self._backlogs.values()))
 
     def add(self, owner: int, message: int, recipient: int, attempts: int = 0, due: float = 0.0) -> None:
-        """This recipient belongs to another worker; `due` is when it is tried next, 0 at once."""
+        """This recipient belongs to another worker; `due` is when its next attempt is, 0 at once."""
         self.add_ref(owner, message << RECIPIENT_BITS | recipient, attempts, due)
 
     def add_ref(self, owner: int, ref: int, attempts: int = 0, due: float = 0.0) -> None:
@@ -97,6 +97,11 @@ class Passage:
         self._backlog(owner).add(ref)
         self._idle.clear()
         self._wake()
+
+    def wait_with(self, owner: int) -> None:
+        """Offer this owner nothing for a moment: it may not know yet what it owns."""
+        self._backlog(owner).rests_until = self._loop.time() + PAUSE
+        self._loop.call_later(PAUSE * 1.01, self._wake)
 
     async def emptied(self) -> None:
         """Wait until nothing is left."""
@@ -199,8 +204,7 @@ class Passage:
         backlog = self._backlog(owner)
         for ref in refs:
             backlog.add(ref)
-        backlog.rests_until = self._loop.time() + PAUSE
-        self._loop.call_later(PAUSE * 1.01, self._wake)
+        self.wait_with(owner)
 
 
 class _Backlog:

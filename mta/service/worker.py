@@ -63,6 +63,8 @@ log = logging.getLogger(__name__)
 RECOVERED_AT_ONCE = 200
 #: Part of the drain that connections may use; the rest is for the last sync.
 DRAIN_SHARE = 0.9
+#: What colleagues get at the end to answer for shares of ours; then we keep them.
+SHARE_SECONDS = 1.0
 
 
 class Worker:
@@ -96,6 +98,8 @@ class Worker:
         directory = spool_directory(snapshot) / name
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
         self.partition = Partition.open(directory, options=options, loop=loop)
+        self.partition.on_broken = self._spool_broke
+        self.alarms: list[str] = []
         self.state = OperatorState(directory / "operator.sqlite")
         self.borrower: Borrower | None = None
         if lender is None:
@@ -103,6 +107,7 @@ class Worker:
                 policies=lambda key: self._book.queue(key),
                 vmtas=lambda vmta: self._book.vmta(vmta),
                 total_max_smtp_out=most_connections(snapshot),
+                sizes=self.partition.size,
             )
         else:
             self.scheduler = leased = LeasedScheduler(
@@ -110,6 +115,7 @@ class Worker:
                 vmtas=lambda vmta: self._book.vmta(vmta),
                 wanting=self._want_more,
                 parts=sum(post.delivers for post in layout.posts),
+                sizes=self.partition.size,
             )
         self.scheduler.restore_state(self.state.load("scheduler"))
         self.jobs = JobBook()
@@ -263,6 +269,7 @@ class Worker:
             company.create_task(self.listener.drained(seconds * DRAIN_SHARE))
         # Reports that still wait for the spool belong to outcomes that are about to be settled.
         self.returns.flush()
+        await self.crew.finish(SHARE_SECONDS)
         self.crew.close()
         await self._flush()
         self._stopped.set()
@@ -349,6 +356,14 @@ class Worker:
             key = QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta)
             ref = message << RECIPIENT_BITS | recipient
             self.jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
+
+    def _spool_broke(self, text: str) -> None:
+        """Nothing that is sent from here on could be noted: send nothing. Clients are told to come again, and
+        the process stays, so that the operator can look at it; only a restart makes the spool whole."""
+        alarm = f"spool {self.partition.directory} is broken ({text}): nothing is accepted or delivered from it"
+        self.alarms.append(alarm)
+        log.critical("event=alarm text=%r", alarm)
+        self.dispatcher.halt("our spool is broken")
 
     def _count_taken(self, envelope: Envelope, message: int, size: int) -> None:
         self.traffic.into.add(self.clock.now(), len(envelope.recipients), 1, size)
