@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from mta.config.addresslines import address_books, aliases, rewrite_lists
 from mta.config.directives import TABLE
 from mta.config.domainpattern import DomainPattern, DomainTable
 from mta.config.draft import BlockDraft, Draft, OwnerDraft
 from mta.config.kinds import Scope
 from mta.config.networks import NetworkTable, parse_address, parse_network
 from mta.config.problems import Origin, Problems
+from mta.config.proxy import Proxy
+from mta.config.proxylines import named_proxies, proxy_source, used_proxies
 from mta.config.quoting import read_regex, split_words
 from mta.config.regex import Pattern, compile_pattern
 from mta.config.settings import Layer, Setting, Settings, WrittenLine, merge
@@ -46,12 +49,13 @@ def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Pro
             _derive_waits(layer)
     top = draft.top.layer
     homes = _home_pools(draft, problems)
+    proxies = named_proxies(draft, problems)
     relay_addresses, relay_regexes = _relay_addresses(top, problems)
     return Snapshot(
         epoch=epoch,
         files=files,
         top=_settings(Scope.GLOBAL, top),
-        vmtas=MappingProxyType(_vmtas(draft, homes, problems)),
+        vmtas=MappingProxyType(_vmtas(draft, homes, proxies, problems)),
         pools=MappingProxyType(
             {
                 name: Pool(
@@ -92,6 +96,9 @@ def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Pro
         relay_domains=_relay_domains(top),
         relay_addresses=relay_addresses,
         relay_regexes=relay_regexes,
+        aliases=aliases(draft, problems),
+        rewrite_lists=rewrite_lists(draft, problems),
+        address_books=address_books(draft, problems),
     )
 
 
@@ -157,7 +164,9 @@ def _has_settings(pool: OwnerDraft) -> bool:
     return bool(pool.keys or pool.layer.keys() - {"virtual-mta"})
 
 
-def _vmtas(draft: Draft, homes: Mapping[str, OwnerDraft], problems: Problems) -> dict[str, VirtualMta]:
+def _vmtas(
+    draft: Draft, homes: Mapping[str, OwnerDraft], proxies: Mapping[str, Proxy], problems: Problems
+) -> dict[str, VirtualMta]:
     top = draft.top.layer
     owners = {DEFAULT_VMTA: OwnerDraft(DEFAULT_VMTA), **draft.vmtas}
     found = {}
@@ -172,13 +181,13 @@ def _vmtas(draft: Draft, homes: Mapping[str, OwnerDraft], problems: Problems) ->
         layers = [top, home.layer, owner.layer] if home is not None else [top, owner.layer]
         shared = [_shared(layer, Scope.VIRTUAL_MTA) for layer in layers[:-1]]
         settings = _settings(Scope.VIRTUAL_MTA, *shared, owner.layer)
-        sources = _egress_sources(reversed(layers), settings, problems)
+        sources = _egress_sources(reversed(layers), settings, proxies, problems)
         found[name] = VirtualMta(name, settings, sources, home.name if home is not None else "")
     return found
 
 
 def _egress_sources(
-    layers: Iterable[Layer], settings: Settings, problems: Problems
+    layers: Iterable[Layer], settings: Settings, proxies: Mapping[str, Proxy], problems: Problems
 ) -> tuple[EgressSource, ...]:
     """The source hosts of the nearest layer that has any; whatever the system chooses when none has."""
     names = settings.texts("host-name")
@@ -190,9 +199,41 @@ def _egress_sources(
             for line in setting.lines if setting is not None else ():
                 for source in _expanded(line, main, problems):
                     found[source] = None
+        for source in _proxied(layer, int(settings.text("proxy-protocol")), proxies, problems):
+            if any(not known.proxies for known in found):
+                problems.error(
+                    layer["use-proxy" if "use-proxy" in layer else "smtp-proxy-source-host"].lines[-1].origin,
+                    "addresses of this machine and those of a proxy can't be mixed",
+                    "leave smtp-source-host out, or give the proxy a virtual MTA of its own",
+                )
+                break
+            found[source] = None
         if found:
             return tuple(found)
     return (EgressSource("", main),)
+
+
+def _proxied(
+    layer: Layer, version: int, proxies: Mapping[str, Proxy], problems: Problems
+) -> list[EgressSource]:
+    """The sources behind proxies that one layer has: known by their address at the proxy."""
+    found = []
+    setting = layer.get("smtp-proxy-source-host")
+    for line in setting.lines if setting is not None else ():
+        try:
+            proxy = proxy_source(line.text, version)
+        except ValueError as error:
+            problems.error(line.origin, f"smtp-proxy-source-host: {error}")
+            continue
+        found.append(EgressSource(proxy.client_ip, proxy.host_name, (proxy,)))
+    used = used_proxies(layer, proxies, problems)
+    if used and found:
+        problems.error(
+            layer["use-proxy"].lines[-1].origin, "use-proxy and smtp-proxy-source-host exclude each other"
+        )
+    elif used:
+        found.append(EgressSource(used[0].client_ip, used[0].host_name, used))
+    return found
 
 
 def _expanded(line: WrittenLine, main: str, problems: Problems) -> list[EgressSource]:

@@ -36,6 +36,8 @@ def check_references(snapshot: Snapshot, draft: Draft, problems: Problems) -> No
             _check(layer, name, vmtas, "virtual MTA or pool", problems)
         _check(layer, "smtp-pattern-list", snapshot.reply_lists, "<smtp-pattern-list>", problems)
         _check(layer, "pattern-list", snapshot.address_lists, "<pattern-list>", problems)
+        _check(layer, "rewrite-list", snapshot.rewrite_lists, "<rewrite-list>", problems)
+        _check_each(layer, "suppression-lists", snapshot.address_books, "<address-list>", problems)
     for entries in snapshot.address_lists.values():
         _check_entries(entries, vmtas, snapshot.address_lists, problems)
     _check_sources(snapshot, problems)
@@ -54,6 +56,13 @@ def _check(layer: Layer, name: str, known: Collection[str], kind: str, problems:
     for line in setting.lines if setting is not None else ():
         if line.value:
             _require(line.value, known, f"{name}: ", kind, line.origin, problems)
+
+
+def _check_each(layer: Layer, name: str, known: Collection[str], kind: str, problems: Problems) -> None:
+    setting = layer.get(name)
+    for line in setting.lines if setting is not None else ():
+        for wanted in line.value:
+            _require(wanted, known, f"{name}: ", kind, line.origin, problems)
 
 
 def _require(

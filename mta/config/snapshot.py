@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from mta.config.addressing import AddressBook, Alias, RewriteList
 from mta.config.domainpattern import DomainTable, normal_domain
 from mta.config.kinds import Directive, Scope
 from mta.config.networks import NetworkTable, parse_address
 from mta.config.patterns import AddressPattern, BouncePattern, DomainKey, ReplyPattern
 from mta.config.problems import Origin
+from mta.config.proxy import Proxy
 from mta.config.regex import Pattern
 from mta.config.settings import Layer, Settings, merge
 
@@ -42,10 +44,14 @@ MEMO_LIMIT = 50_000
 
 @dataclass(frozen=True, slots=True)
 class EgressSource:
-    """A local address and its EHLO name; '' = the address that the system takes, the main host name."""
+    """A local address and its EHLO name; '' = the address that the system takes, the main host name.
+
+    With `proxies` it is an address at the first of them; the others are for when that one is down.
+    """
 
     ip: str
     host_name: str
+    proxies: tuple[Proxy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,9 @@ class Snapshot:
     relay_domains: DomainTable[bool]
     relay_addresses: frozenset[str]
     relay_regexes: tuple[Pattern, ...]
+    aliases: tuple[Alias, ...] = ()
+    rewrite_lists: Mapping[str, RewriteList] = field(default_factory=dict)
+    address_books: Mapping[str, AddressBook] = field(default_factory=dict)  #: <address-list NAME>
 
     _effective: dict[tuple[str, str], Settings] = field(default_factory=dict, repr=False)
     _sources: dict[tuple[str, str], Settings] = field(default_factory=dict, repr=False)

@@ -51,6 +51,15 @@ LOOKED_AT = {
     "tls-certificate",
     "log-commands",  # <source> only
     "log-connections",
+    "smtp-proxy-source-host",  # config: read into the snapshot, used by nobody
+    "use-proxy",
+    "proxy-protocol",
+    "protocol-version",
+    "suppression-lists",
+    "rewrite-list",
+    "from-domain",
+    "address",
+    "address-file",
 }
 
 

@@ -59,6 +59,10 @@ LINES = {
     (Scope.PATTERN_LIST, "rcpt-to"): "/x/ virtual-mta=v1",
     (Scope.PATTERN_LIST, "*"): "virtual-mta=v1",
     (Scope.SMTP_PATTERN_LIST, "reply"): "/x/ mode=backoff",
+    (Scope.REWRITE_LIST, "mail-from"): "*@a.example *@b.example",
+    (Scope.REWRITE_LIST, "from-domain"): "*.a.example b.example",
+    (Scope.GLOBAL, "smtp-proxy-source-host"): "10.0.0.1 10.0.0.2:8080 192.0.2.1 out.example.com",
+    (Scope.VIRTUAL_MTA, "smtp-proxy-source-host"): "10.0.0.1 10.0.0.2:8080 192.0.2.1:0 out.example.com",
 }
 
 #: Values that must be a name that exists.
@@ -74,6 +78,9 @@ REFERENCES = {
     "smtp-hosts": "mx.example.com",
     "route": "[192.0.2.1]:25",
     "connection-idle-timeout": "5m",
+    "rewrite-list": "senders",
+    "suppression-lists": "nobody",
+    "use-proxy": "proxy1",
 }
 
 CONTEXT = """
@@ -85,6 +92,14 @@ CONTEXT = """
 <smtp-pattern-list replies>
 reply // defer-queue
 </smtp-pattern-list>
+<rewrite-list senders>
+</rewrite-list>
+<address-list nobody>
+</address-list>
+<proxy proxy1>
+server 10.0.0.2:8080
+client 192.0.2.1 out.example.com
+</proxy>
 """
 
 PARENTS = {Scope.ADDRESS_LIST: "<bounce-processor>", Scope.EMAIL_PATTERNS: "<bounce-processor>"}
