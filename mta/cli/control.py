@@ -19,6 +19,8 @@ Commands, their arguments (optional in brackets) and their data:
                          "conn": {"smtpIn" | "smtpOut": {"cur", "top", "max"}},      max 0 = unlimited
                          "resolver": {"namesCached", "queriesPending"},
                          "queue": {"smtp": {"rcp", "dom", "kb"}},
+                         "alarms": [one sentence each: what is broken and needs the operator],
+                         "settled": {"delivered", "deferred", "failed", "expired", "uncertain"},  recipients
                          "spool": {"dirs": [{"path", "free", "totalRcp", "segments", "broken": ""}],
                                    "totalRcp", "initPct": 100}}
     show.queues         [domain] [vmta] (globs), [paused: bool], [mode: "normal" | "backoff"],

@@ -25,6 +25,8 @@ _TRAFFIC = (
 
 def print_status(output: Output, data: Mapping[str, Any]) -> None:
     """Traffic, connections, queues, spool, and how long the server is up; missing parts are left out."""
+    for alarm in data.get("alarms", ()):
+        click.echo(f"ALARM: {alarm}")
     _traffic(output, data.get("traffic", {}))
     _connections(output, data.get("conn", {}))
     _queues(output, data)

@@ -74,6 +74,7 @@ def _status(data: Mapping[str, Any]) -> Tree:
         "queue": {name: {**_EMPTY_QUEUE, **queues.get(name, {})} for name in _QUEUES},
         "spool": _spool(spool),
         "status": status,
+        "alarm": list(given.pop("alarms", ())),
     }
     return shown | given
 

@@ -141,6 +141,16 @@ class Dispatcher:
         self._abort_all("shutting down")
         self._stopped.set()
 
+    def halt(self, words: str) -> None:
+        """Stop delivering here and now: no outcome could be kept. What is under way is cut; `run` returns."""
+        self._is_draining = True
+        for task in list(self._opening):
+            task.cancel()
+        for session in list(self._sessions.values()):
+            session.cut()
+        self._abort_all(words)
+        self._stopped.set()
+
     def stats(self) -> DispatcherStats:
         resting = sum(session.is_resting for session in self._sessions.values())
         return DispatcherStats(len(self._sessions) - resting, resting, len(self._opening))

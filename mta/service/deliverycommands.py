@@ -63,6 +63,8 @@ class DeliveryCommands:
         sourceIp: str = "",
     ) -> dict[str, Any]:
         worker = self._worker
+        if worker.alarms:
+            raise CommandFailed(worker.alarms[0])
         try:
             trace = await worker.tracer.trace(
                 queue_key(queue),

@@ -99,6 +99,7 @@ class WorkerCommands:
             "settled": settled._asdict(),
             "duplicateWindowP99": spool.window_p99,
             "recovering": worker.is_recovering,
+            "alarms": list(worker.alarms),
             "spool": {
                 "dirs": [
                     {

@@ -86,6 +86,8 @@ class Partition:
         self._sequence = found.deferrals.highest
         self._room_checked = self._plenty_until = float("-inf")
         self._is_closed = False
+        #: Called once, on the loop, when a write or sync has failed for good; the text says how.
+        self.on_broken: Callable[[str], None] | None = None
         for segment, damage in found.damage:
             self._quarantine.keep(segment, damage)
         for segment, at in found.voids:
@@ -422,6 +424,9 @@ class Partition:
 
     def _broke(self, text: str) -> None:
         logger.critical("spool broken directory=%s why=%r", self.directory, text)
+        if self.on_broken is not None:
+            # Not from within a commit: whoever hears it may want the partition.
+            self._loop.call_soon(self.on_broken, text)
 
 
 def _make_private(directory: Path) -> None:

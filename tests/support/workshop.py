@@ -16,6 +16,7 @@ from mta.sink.nameserver import Nameserver
 from mta.sink.receiver import Receiver, ReceiverOptions
 from mta.sink.script import parse_script
 from mta.sink.zone import Zone
+from mta.spool.files import Files
 from mta.spool.settlelog import Cursor, EventReader
 from tests.support.injector import Injector
 from tests.support.moved_clock import MovedClock
@@ -27,7 +28,7 @@ SECONDS = 20.0
 
 class Workshop:
     """`async with Workshop(tmp_path, ...) as shop`. `rules` is the receiver's script, `within` goes into
-    `<domain *>` and `extra` behind it; `domains` all lead to the receiver."""
+    `<domain *>` and `extra` behind it; `domains` all lead to the receiver. `files` write the spool."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Workshop:
         within: str = "",
         extra: str = "",
         domains: tuple[str, ...] = ("example.com", "example.org"),
+        files: Files | None = None,
     ) -> None:
         self.directory = directory
         self.deliveries: list[Delivery] = []
@@ -46,6 +48,7 @@ class Workshop:
         for domain in domains:
             self._zone.add(domain, f"MX 10 mx.{domain}.")
             self._zone.add(f"mx.{domain}", "A 127.0.0.1")
+        self._files = files
         self._within = within
         self._extra = extra
         self._events: list[Event] = []
@@ -63,7 +66,13 @@ class Workshop:
         assert loaded.snapshot is not None, loaded.problems
         spool = self.directory / "spool"
         spool.mkdir(mode=0o700, exist_ok=True)
-        self.worker = Worker(loaded.snapshot, name="0", clock=self.clock, loop=asyncio.get_running_loop())
+        self.worker = Worker(
+            loaded.snapshot,
+            name="0",
+            clock=self.clock,
+            loop=asyncio.get_running_loop(),
+            files=self._files,
+        )
         self._log = EventReader(self.worker.partition.directory)
         await self.worker.start([sock])
         self._life = asyncio.create_task(self.worker.run())
