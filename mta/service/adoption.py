@@ -23,10 +23,12 @@ from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.settlelog import EventReader, read_cursors
 
-__all__ = ["Adoption", "is_read"]
+__all__ = ["EMPTIED", "Adoption", "is_read"]
 
 log = logging.getLogger(__name__)
 
+#: Behind the name of a directory that is about to be removed.
+EMPTIED = ".emptied"
 #: Recipients read ahead of those that have found their owner.
 AHEAD = 1000
 #: Seconds between two looks at what others have to do first.
@@ -86,7 +88,7 @@ class Adoption:
             self._partition = None
         if is_whole:
             # Under another name nobody takes it for a partition, even if we die on the way.
-            gone = self.directory.with_name(f"{self.directory.name}.emptied")
+            gone = self.directory.with_name(f"{self.directory.name}{EMPTIED}")
             self.directory.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
             log.info("partition=%s event=removed", self.directory)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class OperatorState:
-    """JSON values by name."""
+    """JSON values by name.
 
-    def __init__(self, path: Path) -> None:
+    What an operator does is told to every worker, so a new worker begins with what a `sibling` knows.
+    """
+
+    def __init__(self, path: Path, siblings: Iterable[Path] = ()) -> None:
         self._path = path
+        if not path.exists():
+            inherit(path, siblings)
         try:
             self._open()
         except sqlite3.DatabaseError as failure:
@@ -29,6 +36,9 @@ class OperatorState:
             log.error("operator state %s: %s; set aside as %s", path, failure, aside)
             path.replace(aside)
             self._open()
+
+    def __repr__(self) -> str:
+        return f"<OperatorState {self._path}>"
 
     def _open(self) -> None:
         # Written on the loop's thread and closed on it; a thread of its own would be more than it is worth.
@@ -58,3 +68,18 @@ class OperatorState:
 
     def close(self) -> None:
         self._database.close()
+
+
+def inherit(path: Path, siblings: Iterable[Path]) -> None:
+    """Copy the first of these databases that there is; one that can't be read is passed over."""
+    for sibling in siblings:
+        if not sibling.exists():
+            continue
+        try:
+            with closing(sqlite3.connect(sibling)) as source, closing(sqlite3.connect(path)) as copy:
+                source.backup(copy)
+        except sqlite3.Error as failure:
+            log.warning("operator state %s: %s; not taken over", sibling, failure)
+            path.unlink(missing_ok=True)
+        else:
+            return

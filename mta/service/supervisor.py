@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ from mta.config.problems import Problem, Severity
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError
 from mta.service.admin import AdminSocket
+from mta.service.adoption import EMPTIED
 from mta.service.borrower import SMTP_IN, SMTP_OUT, VMTA
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
@@ -326,9 +328,11 @@ def limit_of(snapshot: Snapshot, resource: str) -> int | None:
 
 
 def orphans(spool: Path, workers: int) -> list[int]:
-    """The partitions that none of so many workers has."""
+    """The partitions that none of so many workers has; what an adoption has emptied is removed."""
     if not spool.is_dir():
         return []
+    for emptied in spool.glob(f"*{EMPTIED}"):
+        shutil.rmtree(emptied, ignore_errors=True)
     return [int(found.name) for found in partition_directories(spool) if int(found.name) >= workers]
 
 

@@ -15,7 +15,6 @@ import logging
 import platform
 import socket
 from collections.abc import Iterable
-from dataclasses import replace
 
 from mta.clock import Clock
 from mta.config.categories import default_categories
@@ -51,7 +50,6 @@ from mta.service.policybook import PolicyBook
 from mta.service.premises import spool_directory
 from mta.service.routes import QueueRoutes, make_resolver
 from mta.service.traffic import Traffic
-from mta.spool.files import Files
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
@@ -65,6 +63,7 @@ log = logging.getLogger(__name__)
 RECOVERED_AT_ONCE = 200
 #: Part of the drain that connections may use; the rest is for the last sync.
 DRAIN_SHARE = 0.9
+STATE_FILE = "operator.sqlite"
 #: What colleagues get at the end to answer for shares of ours; then we keep them.
 SHARE_SECONDS = 1.0
 
@@ -82,7 +81,6 @@ class Worker:
         workers: int = 1,
         adopted: Iterable[int] = (),
         lender: Lender | None = None,
-        files: Files | None = None,
     ) -> None:
         """Opens the spool, and reads keys. Raises SpoolError and ConfigError.
 
@@ -100,14 +98,13 @@ class Worker:
         self._stopped = asyncio.Event()
         directory = spool_directory(snapshot) / name
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
-        if files is not None:
-            options = replace(options, files=files)
         self.partition = Partition.open(directory, options=options, loop=loop)
         self.partition.on_broken = self._spool_broke
         self.alarms: list[str] = []
-        self.partition.on_broken = self._spool_broke
-        self.alarms: list[str] = []
-        self.state = OperatorState(directory / "operator.sqlite")
+        self.state = OperatorState(
+            directory / STATE_FILE,
+            (directory.with_name(str(other)) / STATE_FILE for other in range(workers) if str(other) != name),
+        )
         self.borrower: Borrower | None = None
         if lender is None:
             self.scheduler = Scheduler(
@@ -363,14 +360,6 @@ class Worker:
             key = QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta)
             ref = message << RECIPIENT_BITS | recipient
             self.jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
-
-    def _spool_broke(self, text: str) -> None:
-        """Nothing that is sent from here on could be noted: send nothing. Clients are told to come again, and
-        the process stays, so that the operator can look at it; only a restart makes the spool whole."""
-        alarm = f"spool {self.partition.directory} is broken ({text}): nothing is accepted or delivered from it"
-        self.alarms.append(alarm)
-        log.critical("event=alarm text=%r", alarm)
-        self.dispatcher.halt("our spool is broken")
 
     def _spool_broke(self, text: str) -> None:
         """Nothing that is sent from here on could be noted: send nothing. Clients are told to come again, and
