@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.reliability.enumerator import Enumerator
 from tests.reliability.images import TornImages
 from tests.reliability.kills import KillLoop
 from tests.reliability.plan import Engine, Findings, Plan
@@ -28,7 +29,7 @@ __all__ = ["main"]
 
 def engines() -> dict[str, Engine]:
     """All of them, in the order in which they run."""
-    found: list[Engine] = [KillLoop(), TornImages()]
+    found: list[Engine] = [KillLoop(), TornImages(), Enumerator()]
     return {engine.name: engine for engine in found}
 
 
@@ -44,6 +45,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", default=environment.get("SHORT", "") not in ("", "0"))
     parser.add_argument("--output", type=Path, default=Path("build/torture"), help="where the report goes")
     parser.add_argument("--keep", action="store_true", help="leave spools and logs of a broken promise")
+    parser.add_argument("--resume", action="store_true", help="go on where a run of many hours was stopped")
     options = parser.parse_args()
     wanted = [name for name in options.engine.split(",") if name] or list(known)
     unknown = [name for name in wanted if name not in known]
@@ -60,7 +62,8 @@ def main() -> int:
 def run(engine: Engine, options: argparse.Namespace) -> Findings:
     """One engine in a directory of its own, which is gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix=f"torture-{engine.name}-"))
-    plan = Plan(directory, Progress(), options.seed, options.rounds, options.short)
+    state = options.output / "state" if options.resume else None
+    plan = Plan(directory, Progress(), options.seed, options.rounds, options.short, state)
     started = time.monotonic()
     findings = Findings(engine.name)
     try:

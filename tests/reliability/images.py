@@ -19,7 +19,7 @@ from mta.errors import SpoolCorrupt, SpoolError
 from tests.reliability.damage import Image, damage, read_image, write_image
 from tests.reliability.oracle import Oracle
 from tests.reliability.plan import Findings, Plan
-from tests.support.spool import FaultyFiles, Spool
+from tests.support.spool import Spool
 
 __all__ = ["TornImages"]
 

@@ -14,13 +14,17 @@ __all__ = ["Engine", "Findings", "Plan"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to do and with which dice. `rounds` 0 means as many as the engine thinks right."""
+    """How much to do and with which dice. `rounds` 0 means as many as the engine thinks right.
+
+    `state` is where an engine that can be resumed keeps what it has done; None: it begins anew.
+    """
 
     directory: Path
     progress: Progress
     seed: int = 1
     rounds: int = 0
     is_short: bool = False
+    state: Path | None = None
 
     def dice(self, purpose: str) -> random.Random:
         """Dice that fall alike for one seed and purpose, whatever other engines did."""
