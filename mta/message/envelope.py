@@ -11,7 +11,7 @@ import enum
 
 import msgspec
 
-__all__ = ["Envelope", "Notify", "Recipient", "Ret", "decode_envelope", "encode_envelope"]
+__all__ = ["Envelope", "Notify", "Personal", "Recipient", "Ret", "decode_envelope", "encode_envelope"]
 
 
 class Notify(enum.IntFlag):
@@ -31,6 +31,20 @@ class Ret(enum.IntEnum):
     HDRS = 2
 
 
+class Personal(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """What one recipient gets that the others don't (`mta.message.personal` applies it).
+
+    `originator` replaces the message's, None keeps it; so does `envelope_id` unless it is "". `parts` are the
+    numbers of the template's parts that make up the content, in order, from 1; () = all of them. `variables`
+    fill the template, by lower-case name.
+    """
+
+    originator: str | None = None
+    envelope_id: str = ""
+    parts: tuple[int, ...] = ()
+    variables: dict[str, bytes] = {}
+
+
 class Recipient(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """One RCPT TO.
 
@@ -42,6 +56,7 @@ class Recipient(msgspec.Struct, array_like=True, gc=False, frozen=True):
     queue_domain: str
     notify: int = 0
     orcpt: str = ""
+    personal: Personal | None = None
 
 
 class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -71,6 +86,9 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
     suppress_dsn: bool = False
     sign: bool = True
     captured: dict[str, str] = {}
+    is_personal: bool = False  # some recipient has a `personal`: each one gets a transaction of its own
+    template: tuple[int, ...] = ()  # octets of our own lines, then of each part; () = nothing to fill in
+    drops_unknown: bool = True  # a field of the template without a value becomes empty
 
 
 _encoder = msgspec.msgpack.Encoder()
