@@ -1,8 +1,9 @@
 """Regexes that operators write, searched in replies that strangers write.
 
 google-re2 runs in linear time whatever the reply is; what it can't express (look-around, back references)
-goes to the standard library's engine, guarded: nested unbounded repeats are refused and only the first
-`SUBJECT_LIMIT` characters are searched. Patterns ignore case; `(?-i)` at the start switches that off.
+goes to the standard library's engine, guarded: only so much of the text is searched as the pattern can be
+trusted with (`backtracking`), and one that can't be trusted with a hundred characters is refused. Patterns
+ignore case; `(?-i)` at the start switches that off.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any, Protocol
 
 import re2
 
+from mta.config.backtracking import LONGEST, longest_text
+
 __all__ = ["SUBJECT_LIMIT", "Pattern", "compile_pattern"]
 
-#: What the guarded engine looks at; SMTP replies of more than this carry nothing new.
-SUBJECT_LIMIT = 2048
+#: What any pattern needs to see of a reply.
+SUBJECT_LIMIT = LONGEST
 
 
 class _Engine(Protocol):
@@ -23,79 +26,68 @@ class _Engine(Protocol):
 
 
 class Pattern:
-    """A compiled regex; `source` is as written, `is_linear` whether re2 runs it."""
+    """A compiled regex; `source` is as written, `is_linear` whether re2 runs it.
 
-    __slots__ = ("_engine", "is_linear", "source")
+    `longest` is how many characters of a text are searched, None without a limit.
+    """
 
-    def __init__(self, source: str, engine: _Engine | None, *, is_linear: bool) -> None:
+    __slots__ = ("_engine", "longest", "source")
+
+    def __init__(self, source: str, engine: _Engine | None, *, longest: int | None = None) -> None:
         self.source = source
-        self.is_linear = is_linear
+        self.longest = longest
         self._engine = engine
+
+    @property
+    def is_linear(self) -> bool:
+        return self.longest is None
 
     def search(self, text: str) -> bool:
         """Whether the regex matches anywhere in `text`."""
         if self._engine is None:
             return True
-        return self._engine.search(text if self.is_linear else text[:SUBJECT_LIMIT]) is not None
+        return self._engine.search(text[: self.longest]) is not None
 
     def groups(self, text: str) -> dict[str, str]:
         """The named groups of the first match; empty when there is none."""
         if self._engine is None:
             return {}
-        match = self._engine.search(text if self.is_linear else text[:SUBJECT_LIMIT])
+        match = self._engine.search(text[: self.longest])
         return {} if match is None else {name: value or "" for name, value in match.groupdict().items()}
 
     def __repr__(self) -> str:
-        return f"<Pattern /{self.source}/{'' if self.is_linear else ' guarded'}>"
+        return f"<Pattern /{self.source}/{'' if self.longest is None else f' up to {self.longest}'}>"
 
 
 def compile_pattern(source: str) -> Pattern:
     """The pattern of `source` (without the slashes); ValueError when neither engine takes it."""
     if not source:
-        return Pattern(source, None, is_linear=True)
+        return Pattern(source, None)
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
     try:
-        return Pattern(source, re2.compile(source, options), is_linear=True)
+        return Pattern(source, re2.compile(source, options))
     except re2.error as error:
         refused = str(error.args[0].decode("utf-8", "replace") if error.args else error)
-    return Pattern(source, _guarded(source, refused), is_linear=False)
+    engine, longest = _guarded(source, refused)
+    return Pattern(source, engine, longest=longest)
 
 
-def _guarded(source: str, refused: str) -> _Engine:
+def _guarded(source: str, refused: str) -> tuple[_Engine, int]:
+    """The standard library's engine, and the longest text that it may be given."""
     flags = re.IGNORECASE
     body = source
     if body.startswith("(?-i)"):
         body, flags = body[5:], re.RegexFlag(0)
     try:
-        tree = re._parser.parse(body, flags)  # type: ignore[attr-defined]
+        longest = longest_text(body, flags)
         compiled = re.compile(body, flags)
     except (re.error, OverflowError, RecursionError):
         raise ValueError(f"the regular expression /{source}/ is not valid: {refused}") from None
-    if _has_nested_repeat(tree, inside=False):
+    if not longest:
         raise ValueError(
-            f"the regular expression /{source}/ nests one unlimited repeat in another, "
-            "which can take for ever on a long reply"
+            f"the regular expression /{source}/ nests one unlimited repeat in another or has too many of "
+            "them in a row, which can take for ever on a long reply"
         )
-    return compiled
-
-
-def _has_nested_repeat(tree: Any, *, inside: bool) -> bool:
-    for operator, argument in tree:
-        name = str(operator)
-        repeats = name in ("MAX_REPEAT", "MIN_REPEAT") and argument[1] > SUBJECT_LIMIT
-        if repeats and inside:
-            return True
-        if any(_has_nested_repeat(child, inside=inside or repeats) for child in _subpatterns(argument)):
-            return True
-    return False
-
-
-def _subpatterns(argument: Any) -> list[Any]:
-    """The parse trees inside one node's argument, however deep its tuples hold them."""
-    if isinstance(argument, re._parser.SubPattern):  # type: ignore[attr-defined]
-        return [argument]
-    if isinstance(argument, list | tuple):
-        return [tree for part in argument for tree in _subpatterns(part)]
-    return []
+    return compiled, longest
