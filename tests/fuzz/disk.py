@@ -68,7 +68,7 @@ def original() -> dict[str, bytes]:
 
 
 def patched(data: bytes) -> dict[str, bytes]:
-    """The spool with pieces of the input written over it: (file and offset, length, octets) again and again."""
+    """The spool with pieces of the input written over it: file and offset, length, octets, and again."""
     files = {name: bytearray(content) for name, content in original().items()}
     names = list(files)
     position = 0

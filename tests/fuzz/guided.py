@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.guided TARGET [libFuzzer options]`: one target under atheris, in a process of its own.
+"""`python -m tests.fuzz.guided TARGET [libFuzzer options]`: one target under atheris, in its own process.
 
 libFuzzer never gives control back, so the runner starts this and reads the exit code. Needs the `fuzz` extra.
 """

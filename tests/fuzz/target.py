@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["CPU_LIMIT", "Broken", "Target", "pieces", "quiet", "timed"]
+__all__ = ["CPU_LIMIT", "Broken", "Target", "pieces", "quiet", "sentence", "timed"]
 
 #: CPU seconds that no single input may take.
 CPU_LIMIT = 1.0
@@ -25,7 +25,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`seeds` are good inputs to start from, `words` what the format is made of, `largest` octets of one input."""
+    """`seeds` are good inputs to start from, `words` what the format is made of, `largest` a length."""
 
     name: str
     run: Callable[[bytes], Hashable]
@@ -39,12 +39,20 @@ def quiet() -> None:
     logging.disable(logging.CRITICAL)
 
 
-def timed(target: Target, data: bytes) -> Hashable:
+def sentence(error: Exception, *, may_quote: bool = False) -> str:
+    """An error's text, after a look at it: it goes to a peer, or to an operator whose words it may quote."""
+    text = str(error)
+    assert text
+    assert may_quote or text.isprintable(), text
+    return text[:30]
+
+
+def timed(target: Target, data: bytes, limit: float = CPU_LIMIT) -> Hashable:
     """Run it once; Broken when it takes too long."""
     began = time.process_time()
     seen = target.run(data)
     spent = time.process_time() - began
-    if spent > CPU_LIMIT:
+    if spent > limit:
         raise Broken(f"{target.name}: {len(data)} octets took {spent:.2f} s")
     return seen
 

@@ -26,7 +26,7 @@ from mta.smtp.reply import Reply
 from mta.smtp.replyparser import MAX_LINE, MAX_REPLY, ReplyParser
 from mta.smtp.status import consistent, describe, find_enhanced
 from mta.smtp.transaction import Fate, Move, Stage, Transaction, internal_reply
-from tests.fuzz.target import Target, pieces
+from tests.fuzz.target import Target, pieces, sentence
 from tests.support.papercall import PaperCall, PaperTransport
 
 __all__ = ["TARGETS"]
@@ -126,9 +126,7 @@ def run_mail_parameters(data: bytes) -> Hashable:
     try:
         found = parse_mail_parameters(data)
     except RemoteProtocolError as error:
-        assert re.match(r"5\.\d\.\d ", str(error)), error
-        assert str(error).isprintable()
-        return str(error)[:20]
+        return sentence(error)
     assert found.envelope_id.isprintable()
     assert len(found.envelope_id) <= ENVID_LIMIT
     assert -1 <= found.size < 10**20
@@ -141,7 +139,7 @@ def run_rcpt_parameters(data: bytes) -> Hashable:
         try:
             found = parse_rcpt_parameters(data, is_utf8=is_utf8)
         except RemoteProtocolError as error:
-            assert str(error).isprintable()
+            sentence(error)
             continue
         assert found.orcpt.isprintable()
         assert len(found.orcpt) <= ORCPT_LIMIT + 4096
@@ -281,8 +279,9 @@ def run_replies(data: bytes) -> Hashable:
         for reply in found:
             assert 200 <= reply.code <= 599, reply
             assert len(reply.text) <= MAX_REPLY
-            assert not reply.enhanced or int(reply.enhanced[0]) == reply.code // 100 or reply.code < 400
-            describe(consistent(reply.code, reply.enhanced))
+            status = consistent(reply.code, reply.enhanced)
+            assert int(status[0]) == reply.code // 100 or reply.code // 100 == 3, (reply, status)
+            assert describe(status).startswith(status)
             Extensions.parse(reply.text.split("\n"))
     assert runs[0] == runs[1] == runs[2]
     assert MAX_LINE <= MAX_REPLY
@@ -295,7 +294,7 @@ ENVELOPE = Envelope(
 
 
 def run_transaction(data: bytes) -> Hashable:
-    """A server's replies, whatever they are: every recipient ends with one outcome, and 250 only by the dot."""
+    """A server's replies, whatever they are: one outcome a recipient, and delivered only by the dot."""
     extensions = Extensions(pipelining=True) if data[:1] < b"\x80" else PLAIN_SMTP
     transaction = Transaction(ENVELOPE, ENVELOPE.recipients, 100, extensions)
     transaction.start()
@@ -362,8 +361,9 @@ LOGIN = b"EHLO x\r\nAUTH PLAIN AGFwcABzM2NyZXQ=\r\nAUTH LOGIN\r\nYXBw\r\nczNjcmV
 CHUNKED = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\nBDAT 4\r\nA: bBDAT 5 LAST\r\n\r\n.x\r"
 WORDS = tuple(
     b"EHLO |HELO |MAIL FROM:<|RCPT TO:<|DATA\r\n|BDAT |LAST|RSET\r\n|NOOP\r\n|QUIT\r\n|VRFY |AUTH PLAIN "
-    b"|AUTH LOGIN|STARTTLS\r\n|\r\n.\r\n|\r\n|\n.\n|\r.\r|>\r\n|SIZE=|BODY=8BITMIME|SMTPUTF8|RET=HDRS|ENVID=+20"
-    b'|NOTIFY=|ORCPT=rfc822;|@d.example|<@a,@b:|\xc3\xa5|"a\\" b"@|[IPv6:::1]|[192.0.2.1]|\0|=|*'.split(b"|")
+    b"|AUTH LOGIN|STARTTLS\r\n|\r\n.\r\n|\r\n|\n.\n|\r.\r|>\r\n|SIZE=|BODY=8BITMIME|SMTPUTF8|RET=HDRS"
+    b'|ENVID=+20|NOTIFY=|ORCPT=rfc822;|@d.example|<@a,@b:|\xc3\xa5|"a\\" b"@|[IPv6:::1]|[192.0.2.1]'
+    b"|\0|=|*".split(b"|")
 )
 
 TARGETS = (
