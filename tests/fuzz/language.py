@@ -228,9 +228,9 @@ def examples() -> tuple[bytes, ...]:
 
 
 CONFIG_WORDS = tuple(
-    b"<domain |</domain>|<virtual-mta |</virtual-mta>|<source |</source>|max-msg-rate |unlimited|10/h|5m|yes|#"
-    b'|"|\\|include x\n|/re/|$|{default}|\n|<acct-file |<spool |<smtp-listener |domain-macro |lookup-mx:|[*.]x'
-    b"|0/0|::/0".split(b"|")
+    b"<domain |</domain>|<virtual-mta |</virtual-mta>|<source |</source>|max-msg-rate |unlimited|10/h|5m|yes"
+    b'|#|"|\\|include x\n|/re/|$|{default}|\n|<acct-file |<spool |<smtp-listener |domain-macro |lookup-mx:'
+    b"|[*.]x|0/0|::/0".split(b"|")
 )
 
 TARGETS = (
