@@ -80,6 +80,12 @@ def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Pro
         workers=MappingProxyType(
             {block.argument: _settings(Scope.WORKER, block.layer) for block in draft.of(Scope.WORKER)}
         ),
+        source_groups=MappingProxyType(
+            {
+                block.argument: _settings(Scope.SOURCE_GROUP, block.layer)
+                for block in draft.of(Scope.SOURCE_GROUP)
+            }
+        ),
         written=tuple(draft.written),
         rules=_rules(draft.top),
         vmta_rules=MappingProxyType({name: _rules(owner) for name, owner in draft.vmtas.items()}),

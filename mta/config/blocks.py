@@ -47,7 +47,6 @@ BLOCKS: tuple[BlockForm, ...] = (
         Scope.SOURCE_GROUP,
         _REQUIRED,
         "Connection limits shared by several sources.",
-        status=Status.NO_EFFECT,
         example="partners",
     ),
     BlockForm(

@@ -38,6 +38,7 @@ def check_references(snapshot: Snapshot, draft: Draft, problems: Problems) -> No
         _check(layer, "pattern-list", snapshot.address_lists, "<pattern-list>", problems)
         _check(layer, "rewrite-list", snapshot.rewrite_lists, "<rewrite-list>", problems)
         _check_each(layer, "suppression-lists", snapshot.address_books, "<address-list>", problems)
+        _check_group(layer, snapshot.source_groups, problems)
     for entries in snapshot.address_lists.values():
         _check_entries(entries, vmtas, snapshot.address_lists, problems)
     _check_sources(snapshot, problems)
@@ -75,6 +76,15 @@ def _require(
 def _nearest(wanted: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(wanted, list(known), n=1)
     return f"did you mean {close[0]}?" if close else ""
+
+
+def _check_group(layer: Layer, known: Collection[str], problems: Problems) -> None:
+    """A group that nobody wrote limits nothing: legal, but hardly meant."""
+    setting = layer.get("source-group")
+    for line in setting.lines if setting is not None else ():
+        if line.value and line.value not in known:
+            text = f"there is no <source-group {line.value}>, so nothing is limited"
+            problems.warning(line.origin, text, _nearest(str(line.value), known))
 
 
 def _check_members(snapshot: Snapshot, draft: Draft, problems: Problems) -> None:

@@ -1,9 +1,9 @@
 """What all inbound connections of a process share: rules, limits, logins, and who is here.
 
 Rules follow the configuration: a connection asks `rules()` at each transaction and gets new ones after a
-reload. Slots: total-max-smtp-in for all, `max-smtp-in` of a `<source-group>` for its sources, and for clients
-that may not relay by address alone, at most half of all slots from one address, so that one stranger can't
-shut out everybody else.
+reload. Slots: total-max-smtp-in for all, `max-smtp-in` of a `<source-group>` for its sources, its
+`reserved-smtp-in` of all slots kept free of others, and for clients that may not relay by address alone, at
+most half of all slots from one address, so that one stranger can't shut out everybody else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mta.clock import Clock
-from mta.config.settings import Settings
 from mta.config.snapshot import Snapshot
 from mta.ingress.accept import Acceptance
 from mta.ingress.login import Lockout, Logins
@@ -57,8 +56,13 @@ class Rules:
         self.relaying = RelayRules(snapshot)
         self.logins = Logins(snapshot)
         self.slots = snapshot.top.integer("total-max-smtp-in") or 1_000_000
-        groups: dict[str, Settings] = getattr(snapshot, "source_groups", {})
-        self.group_slots = {name: settings.integer("max-smtp-in") for name, settings in groups.items()}
+        groups = snapshot.source_groups
+        self.group_slots = {name: group.integer("max-smtp-in") for name, group in groups.items()}
+        self.reserved = {
+            name: group.integer("reserved-smtp-in")
+            for name, group in groups.items()
+            if group.integer("reserved-smtp-in")
+        }
         self._policies: dict[int, SourcePolicy] = {}
 
     def policy(self, ip: str, source_name: str) -> SourcePolicy:
@@ -126,6 +130,8 @@ class Reception:
             rules.group_slots.get(policy.group) or rules.slots
         ):
             refusal = _GROUP_TAKEN
+        elif rules.reserved and len(self.guests) + self._kept_free(policy.group) >= rules.slots:
+            refusal = _ALL_TAKEN
         if refusal is not None:
             self.refused += 1
             return refusal
@@ -147,6 +153,14 @@ class Reception:
                 del counter[key]
         if not self.guests:
             self.empty.set()
+
+    def _kept_free(self, group: str) -> int:
+        """Slots that are reserved for other groups and not taken by them."""
+        return sum(
+            max(0, reserved - self._groups[name])
+            for name, reserved in self._rules.reserved.items()
+            if name != group
+        )
 
     @property
     def is_crowded(self) -> bool:

@@ -254,15 +254,13 @@ _LOGINS = (
         Kind.INTEGER,
         "unlimited",
         "Inbound connections of all sources of the group together.",
-        NO,
     ),
     Directive(
         "reserved-smtp-in",
         only(Scope.SOURCE_GROUP),
         Kind.INTEGER,
         "unlimited",
-        "Inbound connections that are kept free for the group.",
-        NO,
+        "Inbound connections of total-max-smtp-in that are kept free for the group.",
     ),
 )
 

@@ -360,7 +360,6 @@ _LIMITS = (
         Kind.TEXT,
         None,
         "`<source-group>` whose limits count this source's connections.",
-        NO,
     ),
     Directive("smtp-service", SOURCE, Kind.BOOLEAN, "yes", "With `no` the greeting is a refusal."),
     Directive(

@@ -129,3 +129,14 @@ def test_the_epoch_is_the_callers(tmp_path: Path) -> None:
 
     assert loaded.snapshot is not None
     assert loaded.snapshot.epoch == 7
+
+
+def test_a_source_group_that_nobody_wrote_is_pointed_out() -> None:
+    text = "<source-group partner>\nmax-smtp-in 2\n</source-group>\n<source 10/8>\nsource-group partners\n</source>"
+    loaded = load_text(text)
+
+    assert loaded.snapshot is not None
+    assert loaded.snapshot.source_groups["partner"].integer("max-smtp-in") == 2
+    (problem,) = [problem for problem in loaded.problems if "source-group" in problem.text]
+    assert "nothing is limited" in problem.text
+    assert problem.hint == "did you mean partner?"

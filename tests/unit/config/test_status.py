@@ -45,8 +45,6 @@ LOOKED_AT = {
     "reroute-to-virtual-mta",
     "smtp-421-means-mx-unavailable",  # delivery/policy.py carries it, nobody acts on it
     "smtp-server-tls-ca-file",  # config/load.py: the file must exist
-    "source-group",  # ingress/reception.py counts, but no snapshot brings it a <source-group>
-    "max-smtp-in",
     "tls-ca-file",
     "tls-certificate",
     "log-commands",  # <source> only

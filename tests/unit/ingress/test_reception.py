@@ -75,6 +75,45 @@ async def test_one_stranger_cannot_take_more_than_half() -> None:
     assert reception.enter(Visitor(), "192.0.2.1", TRUSTED) is None
 
 
+GROUPS = """
+total-max-smtp-in 5
+<source-group partners>
+    max-smtp-in 2
+</source-group>
+<source-group own>
+    reserved-smtp-in 2
+</source-group>
+"""
+
+
+async def test_a_group_takes_no_more_slots_than_its_limit() -> None:
+    reception = reception_of(snapshot_of(GROUPS))
+    partner = SourcePolicy(allow_relaying=True, group="partners")
+    visitors = [Visitor(), Visitor()]
+    assert reception.enter(visitors[0], "192.0.2.1", partner) is None
+    assert reception.enter(visitors[1], "192.0.2.2", partner) is None
+
+    refusal = reception.enter(Visitor(), "192.0.2.3", partner)
+    assert refusal is not None
+    assert "from your group" in refusal.text
+    assert reception.enter(Visitor(), "192.0.2.3", TRUSTED) is None
+    reception.leave(visitors[0], "192.0.2.1", "partners")
+    assert reception.enter(Visitor(), "192.0.2.3", partner) is None
+
+
+async def test_reserved_slots_are_kept_free_for_their_group() -> None:
+    reception = reception_of(snapshot_of(GROUPS))
+    own = SourcePolicy(allow_relaying=True, group="own")
+    for _ in range(3):
+        assert reception.enter(Visitor(), "192.0.2.1", TRUSTED) is None
+
+    assert reception.enter(Visitor(), "192.0.2.1", TRUSTED) is not None
+    assert reception.enter(Visitor(), "192.0.2.1", own) is None
+    assert reception.enter(Visitor(), "192.0.2.1", TRUSTED) is not None
+    assert reception.enter(Visitor(), "192.0.2.1", own) is None
+    assert reception.enter(Visitor(), "192.0.2.1", own) is not None
+
+
 async def test_leaving_twice_counts_once_and_nothing_is_kept() -> None:
     reception = reception_of(snapshot_of())
     visitor = Visitor()
