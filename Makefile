@@ -5,7 +5,7 @@
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
 
-.PHONY: run demo test test-slow lint format bench bench-short micro docs clean
+.PHONY: run demo test test-slow lint format bench bench-short micro docs torture torture-short fuzz clean
 
 run: .venv/ready
 	@$(PYTHON) -m mta.sink.demo --stay
@@ -39,6 +39,19 @@ micro: .venv/ready
 
 docs: .venv/ready
 	$(PYTHON) -m mta.config.reference docs
+
+# Crash engines against the real service: ROUNDS=, SEED=, ENGINE=kill,calls,images,... SHORT=1
+torture: .venv/ready
+	$(PYTHON) -m tests.reliability
+
+# All engines, in about five minutes
+torture-short: .venv/ready
+	SHORT=1 $(PYTHON) -m tests.reliability
+
+# TIME= CPU seconds over all targets; guided by coverage where atheris is installed (pip install '.[fuzz]')
+TIME ?= 60
+fuzz: .venv/ready
+	$(PYTHON) -m tests.fuzz --seconds $(TIME)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
