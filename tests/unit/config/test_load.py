@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mta.config.load import load
+from mta.config.load import load, load_text
 
 
 def write(path: Path, text: str) -> Path:
@@ -132,8 +132,8 @@ def test_the_epoch_is_the_callers(tmp_path: Path) -> None:
 
 
 def test_a_source_group_that_nobody_wrote_is_pointed_out() -> None:
-    text = "<source-group partner>\nmax-smtp-in 2\n</source-group>\n<source 10/8>\nsource-group partners\n</source>"
-    loaded = load_text(text)
+    group = "<source-group partner>\nmax-smtp-in 2\n</source-group>\n"
+    loaded = load_text(group + "<source 10/8>\nsource-group partners\n</source>")
 
     assert loaded.snapshot is not None
     assert loaded.snapshot.source_groups["partner"].integer("max-smtp-in") == 2
