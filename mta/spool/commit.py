@@ -333,7 +333,8 @@ class Committer:
         message, recipients, envelope, body, size, _ = accepted
         salt, number = segment.header.salt, segment.header.number
         prefix = encode_accept(salt, number, _ACCEPT, recipients, message, envelope, size, body_check(body))
-        batch.accept_writes.append((segment, segment.end, [prefix, *body, encode_end(salt, number)]))
+        end = encode_end(salt, number, segment.end + length)
+        batch.accept_writes.append((segment, segment.end, [prefix, *body, end]))
         batch.placed.append((accepted, segment, segment.end, length))
         segment.end += length
 

@@ -113,7 +113,7 @@ class MoveRecords:
             at += place.length
         try:
             # An END after every step: the file is always sealed, and the next step overwrites it.
-            self.target.write([*parts, encode_end(header.salt, header.number)], start)
+            self.target.write([*parts, encode_end(header.salt, header.number, at)], start)
             self.target.end = at
         except OSError:
             take_back([(self.target, start, parts)])

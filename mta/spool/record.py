@@ -25,7 +25,7 @@ bit hits one copy), and goes on with records:
               13   1  spare
               14   2  recipient         its index; ACCEPT and MOVED: how many recipients
               16   4  head length       bytes of the head
-              20   8  message           its id; 0 where there is none
+              20   8  message           its id; 0 where there is none; END: its own offset in the file
               28      head
                         ACCEPT, MOVED   body length (4), CRC-32 of the body (4), envelope
                         SETTLE          event (may be empty)
@@ -230,9 +230,9 @@ def encode_accept(
     return _CHECK.pack(crc32(covered)) + covered
 
 
-def encode_end(salt: int, number: int) -> bytes:
-    """The record after which nothing counts."""
-    return encode_record(salt, number, RecordKind.END, 0, 0, b"")
+def encode_end(salt: int, number: int, at: int) -> bytes:
+    """The record at offset `at` after which nothing counts; a copy of it elsewhere ends nothing."""
+    return encode_record(salt, number, RecordKind.END, 0, at, b"")
 
 
 def encode_deferral(deferral: Deferral, event: bytes) -> bytes:

@@ -82,7 +82,8 @@ class Scanner:
                 if end > len(buffer):
                     buffer, base = read(min(max(_WINDOW, record_size + length), limit - at), at), at
                     here, end = 0, record_size + length
-                if end <= len(buffer) and check_of(buffer[here + 4 : end]) == check:
+                is_misplaced = kind == end_kind and message != at
+                if end <= len(buffer) and check_of(buffer[here + 4 : end]) == check and not is_misplaced:
                     if kind == end_kind:
                         self.is_sealed = True
                         break
@@ -142,7 +143,9 @@ class Scanner:
         fixed = self._read(RECORD_SIZE, at)
         if len(fixed) < RECORD_SIZE:
             return False
-        check, _, _, kind, _, _, length, _ = unpack_record(fixed, 0)
+        check, _, _, kind, _, _, length, message = unpack_record(fixed, 0)
         if not 1 <= kind <= _END or at + RECORD_SIZE + length > self._limit:
+            return False
+        if kind == _END and message != at:
             return False
         return bool(crc32(self._read(RECORD_SIZE + length, at)[4:]) == check)

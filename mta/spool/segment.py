@@ -33,7 +33,7 @@ SizeRange = tuple[int, int]
 
 _IOV_MAX = 1024
 _ZEROS = bytes(1 << 20)
-_END_SIZE = len(encode_end(0, 0))
+_END_SIZE = len(encode_end(0, 0, 0))
 
 
 def size_range(kind: FileKind, total: int) -> SizeRange:
@@ -141,7 +141,7 @@ class Segment:
         """
         if self.end + _END_SIZE > self.size:
             return []
-        return [encode_end(self.header.salt, self.header.number)]
+        return [encode_end(self.header.salt, self.header.number, self.end)]
 
     def seal(self) -> None:
         """Write END behind the last record and sync."""

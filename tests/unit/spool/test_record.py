@@ -146,4 +146,4 @@ def test_only_settle_files_hold_events() -> None:
 
 
 def test_the_mark_is_what_a_record_carries_behind_its_checksum() -> None:
-    assert encode_end(HEADER.salt, HEADER.number)[4:12] == record_mark(HEADER)
+    assert encode_end(HEADER.salt, HEADER.number, 0)[4:12] == record_mark(HEADER)

@@ -57,10 +57,20 @@ def test_records_come_in_order_until_the_zeros() -> None:
 
 
 def test_nothing_behind_the_end_record_counts() -> None:
-    found, scanner = scan(settle(1) + encode_end(HEADER.salt, HEADER.number) + settle(2))
+    at = DATA_START + len(settle(1))
+    found, scanner = scan(settle(1) + encode_end(HEADER.salt, HEADER.number, at) + settle(2))
 
     assert messages(found) == [1]
     assert scanner.is_sealed
+
+
+def test_an_end_record_in_another_place_is_damage_and_ends_nothing() -> None:
+    at = DATA_START + 10 * len(settle(1))
+    found, scanner = scan(settle(1) + encode_end(HEADER.salt, HEADER.number, at) + settle(2))
+
+    assert [one[0] for one in found] == [RecordKind.SETTLE, HOLE, RecordKind.SETTLE]
+    assert messages(found) == [1, 2]
+    assert not scanner.is_sealed
 
 
 def test_records_of_an_earlier_use_never_reappear() -> None:
