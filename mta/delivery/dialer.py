@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mta.clock import Clock
 from mta.delivery.connection import Connection, DialFailure, TargetLike
@@ -55,11 +55,18 @@ class Dialer:
         return watched
 
     async def dial(
-        self, targets: Sequence[TargetLike], *, source_ip: str, host_name: str, policy: DeliveryPolicy
+        self,
+        targets: Sequence[TargetLike],
+        *,
+        source_ip: str,
+        host_name: str,
+        policy: DeliveryPolicy,
+        gives_up: Callable[[DialFailure], bool] = lambda failure: False,
     ) -> Connection:
         """The first connection that comes about, from `source_ip` ("" = any), saying EHLO `host_name`.
 
-        Raises DialFailure with what the last target said when none does.
+        `gives_up` hears of each target that failed and says whether the others need not be tried. Raises
+        DialFailure with what the last target said when there is no connection.
         """
         last: DialFailure | None = None
         are_all_refusals = True
@@ -70,6 +77,8 @@ class Dialer:
                 last = failure
                 are_all_refusals = are_all_refusals and failure.is_refusal
                 self.note_bad(target)
+                if gives_up(failure):
+                    break
         if last is None:
             raise DialFailure(internal_reply(451, "4.4.4", self._why_none(targets)))
         last.is_refusal = are_all_refusals

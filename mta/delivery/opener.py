@@ -21,10 +21,10 @@ from mta.delivery.settlement import Settlement, permanent
 from mta.delivery.supply import Draws, Store, take_stored
 from mta.errors import RouteError
 from mta.queue.key import QueueKey
-from mta.queue.reaction import Judgement, Reaction, ReplyRules
+from mta.queue.reaction import RETRY_QUEUE, Judgement, Reaction, ReplyRules
 from mta.queue.slot import Slot
 from mta.smtp.reply import Reply
-from mta.smtp.transaction import internal_reply
+from mta.smtp.transaction import internal_reply, is_internal
 
 __all__ = ["Opener", "Routes"]
 
@@ -82,6 +82,15 @@ class Opener:
     async def open(self, slot: Slot) -> Connection | None:
         """A connection for `slot`; None when there is none, and then the slot has been given back."""
         policy = self._policies(slot.key)
+        heard: list[Judgement] = []
+
+        def gives_up(failure: DialFailure) -> bool:
+            """Every reply counts, also that of a host whose neighbour then takes the mail."""
+            judgement = self._judge(slot, failure)
+            heard.append(judgement)
+            self._settlement.take_measures(slot, judgement, failure.reply, self._clock.now())
+            return judgement.is_ordered
+
         try:
             targets = self._routes.cached(slot.key) or await self._routes.route(slot.key)
             connection = await self._dialer.dial(
@@ -89,11 +98,12 @@ class Opener:
                 source_ip=slot.source.ip,
                 host_name=slot.source.host_name or self._host_name(),
                 policy=policy,
+                gives_up=gives_up,
             )
         except RouteError as error:
             await self._no_route(slot, error)
         except DialFailure as failure:
-            await self._no_connection(slot, failure)
+            await self._no_connection(slot, failure, heard[-1] if heard else RETRY_QUEUE)
         else:
             self._scheduler.opened(slot, self._clock.now())
             return connection
@@ -114,24 +124,27 @@ class Opener:
             return
         await self._fail_waiting(slot, internal_reply(550, error.status, str(error)), Facts(), most=None)
 
-    async def _no_connection(self, slot: Slot, failure: DialFailure) -> None:
+    async def _no_connection(self, slot: Slot, failure: DialFailure, judgement: Judgement) -> None:
         reply, facts = failure.reply, failure.facts
         log.info("queue=%s event=no-connection remote=%r reply=%r", slot.key, facts.mta_name, str(reply))
-        judgement = self._judge(slot, failure)
-        self._settlement.take_measures(slot, judgement, reply, self._clock.now())
-        if judgement.reaction is Reaction.FAILED:
+        # One host that says 5xx beside others that don't answer is no reason to give mail up.
+        is_final = failure.is_refusal or judgement.is_ordered
+        if judgement.reaction is Reaction.FAILED and is_final:
             await self._fail_waiting(slot, permanent(reply), facts, most=REFUSED_AT_ONCE)
             return
         self._settlement.queue_failure(slot, reply, facts)
+        if judgement.disables_source:
+            self._scheduler.release(slot, self._clock.now())
+            return
         self._scheduler.failed(
             slot, self._clock.now(), f"{facts.mta_name}: {reply}" if facts.mta_name else str(reply)
         )
 
     def _judge(self, slot: Slot, failure: DialFailure) -> Judgement:
         rules = self._rules(slot.key)
-        if failure.is_refusal:
-            return rules.judge(None, failure.reply)
-        return rules.judge_connection(str(failure.reply))
+        if is_internal(failure.reply):
+            return rules.judge_connection(str(failure.reply))
+        return rules.judge(None, failure.reply)
 
     async def _fail_waiting(self, slot: Slot, reply: Reply, facts: Facts, *, most: int | None) -> None:
         """Fail what the queue has ready, at most so many messages, and give the slot back."""

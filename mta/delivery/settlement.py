@@ -56,7 +56,7 @@ class Books(Protocol):
 
     def settle(self, slot: Slot, now: float, ref: int, reaction: Reaction, text: str = "") -> Settled: ...
     def put_back(self, slot: Slot, refs: list[int]) -> None: ...
-    def apply(self, slot: Slot, now: float, measure: Measure) -> list[int]: ...
+    def apply(self, slot: Slot, now: float, measure: Measure, reason: str = "") -> list[int]: ...
 
 
 class EventLog(Protocol):
@@ -264,7 +264,7 @@ class Settlement:
     def take_measures(self, slot: Slot, judgement: Judgement, reply: Reply, now: float) -> None:
         """What a rule does to the queue; whom it condemns is failed later, some at a time (`condemned`)."""
         for measure in judgement.measures:
-            for ref in self._scheduler.apply(slot, now, measure):
+            for ref in self._scheduler.apply(slot, now, measure, str(reply)):
                 self._condemned.append((slot.key, ref, permanent(reply)))
 
     def condemned(self, limit: int) -> list[tuple[QueueKey, int, Reply]]:

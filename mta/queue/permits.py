@@ -110,8 +110,6 @@ def opens_at(queue: DeliveryQueue, source: EgressSource, now: float) -> float:
     at = now
     if queue.disabled_sources:
         at = max(at, queue.disabled_sources.get(source.ip, 0.0))
-        if at == now:
-            queue.disabled_sources.pop(source.ip, None)
     caps = queue.active.source_ip_max_smtp_out
     if caps and queue.sources_open.get(source.ip, 0) >= cap_of(source.ip, caps):
         return NEVER

@@ -89,12 +89,14 @@ class DeliveryQueue:
         "in_ring",
         "is_paused",
         "is_recalled",
+        "is_rerouting",
         "key",
         "last_grant_at",
         "last_used_at",
         "limits_addresses",
         "message_window",
         "mode",
+        "mode_reason",
         "mode_since",
         "oldest",
         "open_after",
@@ -123,6 +125,8 @@ class DeliveryQueue:
         self.active = policy
         self.mode = QueueMode.NORMAL
         self.mode_since = 0.0
+        self.mode_reason = ""  # of backoff
+        self.is_rerouting = False  # its mail goes through another virtual MTA
         self.is_paused = False
         self.ready = ReadyEntries()
         self.deferred = DeferredEntries()
@@ -214,29 +218,41 @@ class DeliveryQueue:
         self.policy, self.epoch = policy, epoch
         self._activate()
 
-    def enter_backoff(self, now: float, lasting: float | None) -> None:
-        """Use the backoff numbers, for `lasting` seconds (None: until somebody says otherwise)."""
+    def enter_backoff(self, now: float, lasting: float | None) -> bool:
+        """Use the backoff numbers, for `lasting` seconds (None: until somebody says otherwise).
+
+        Returns whether that is new. Called by modes.py only, as `leave_backoff`.
+        """
         until = NEVER if lasting is None else now + lasting
         if self.mode is QueueMode.BACKOFF:
             self.backoff_until = max(self.backoff_until, until)
-            return
+            return False
         self.mode = QueueMode.BACKOFF
         self.mode_since = now
         self.retry_step = 0
         self.backoff_until = until
         self._activate()
+        return True
 
-    def leave_backoff(self, now: float) -> None:
-        """Use the normal numbers again."""
+    def leave_backoff(self, now: float) -> bool:
+        """Use the normal numbers again; returns whether it did not."""
+        self.backoff_until = NEVER
+        if self.mode is QueueMode.NORMAL:
+            return False
         self.mode = QueueMode.NORMAL
         self.mode_since = now
         self.retry_step = 0
-        self.backoff_until = NEVER
         self._activate()
+        return True
+
+    def is_disabled(self, ip: str, now: float) -> bool:
+        """Whether a source address is out of use for this queue."""
+        return now < self.disabled_sources.get(ip, 0.0)
 
     def _activate(self) -> None:
         active = self.policy.in_backoff() if self.mode is QueueMode.BACKOFF else self.policy
         self.active = active
+        self.is_rerouting = self.mode is QueueMode.BACKOFF and bool(active.backoff_reroute_to)
         self.message_window = window_for(active.max_msg_rate, self.message_window)
         self.connect_window = window_for(active.max_connect_rate, self.connect_window)
         self.volume_window = volume_window_for(active.max_data_volume_rate, self.volume_window)

@@ -58,19 +58,31 @@ class Measure(NamedTuple):
 class Judgement(NamedTuple):
     """What to do with the recipient and with the queue.
 
-    `wants_dsn` is False where a bounce rule says `delete`; `skips_host` asks for the next MX host.
+    `wants_dsn` is False where a bounce rule says `delete`; `skips_host` asks for the next MX host;
+    `is_ordered` says that a rule decided about the whole queue: no other host is asked.
     """
 
     reaction: Reaction
     measures: tuple[Measure, ...] = ()
     wants_dsn: bool = True
     skips_host: bool = False
+    is_ordered: bool = False
+
+    @property
+    def disables_source(self) -> bool:
+        """Whether the source address is taken out of use and the queue goes on with the others."""
+        return self.reaction is Reaction.RETRY_NOW and any(
+            measure.kind is MeasureKind.DISABLE_SOURCE for measure in self.measures
+        )
 
 
 DELIVERED = Judgement(Reaction.DELIVERED)
 FAILED = Judgement(Reaction.FAILED)
 RETRY_RECIPIENT = Judgement(Reaction.RETRY_RECIPIENT)
 RETRY_QUEUE = Judgement(Reaction.RETRY_QUEUE)
+
+#: Actions after which no other host is asked for the queue's mail.
+FOR_THE_QUEUE = frozenset({"bounce-queue", "disable-source-ip", "defer-queue"})
 
 #: Options of actions that give a length of time.
 LENGTHS = ("backoff-to-normal-after", "reenable-after")
@@ -127,6 +139,10 @@ class ReplyRules:
     def _by_actions(self, actions: Sequence[ReplyAction], stage: Stage | None, reply: Reply) -> Judgement:
         """`<smtp-pattern-list>`: what the actions don't say stays as it would be without them."""
         judgement = self._plain(stage, reply)
+        names = {action.name for action in actions}
+        if "disable-source-ip" in names and judgement.reaction is Reaction.RETRY_QUEUE:
+            # What is wrong is the address: the queue goes on with the others.
+            judgement = judgement._replace(reaction=Reaction.RETRY_NOW)
         measures: list[Measure] = []
         for action in actions:
             match action.name:
@@ -135,13 +151,13 @@ class ReplyRules:
                 case "bounce-queue":
                     measures.append(Measure(MeasureKind.BOUNCE_QUEUE))
                     judgement = judgement._replace(reaction=Reaction.FAILED)
-                case "bounce-rcpt":
+                case "bounce-rcpt" if stage is Stage.RCPT:
                     judgement = judgement._replace(reaction=Reaction.FAILED)
                 case "defer-queue":
                     judgement = judgement._replace(reaction=Reaction.RETRY_QUEUE)
                 case "skip-mx":
                     judgement = judgement._replace(reaction=Reaction.RETRY_NOW, skips_host=True)
-        return judgement._replace(measures=tuple(measures))
+        return judgement._replace(measures=tuple(measures), is_ordered=not names.isdisjoint(FOR_THE_QUEUE))
 
     def _by_bounce_rule(self, action: str, stage: Stage | None, reply: Reply) -> Judgement:
         match action:

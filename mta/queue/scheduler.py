@@ -38,23 +38,25 @@ in the list of expired ones, until `settle`, `expired`, `delete` or `empty` hand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mta.errors import Contradiction
 from mta.queue.charges import allowance, charge, conclude, give_all_back
 from mta.queue.entries import RECEIVED_MASK, Entry
-from mta.queue.explain import Reason, explain
 from mta.queue.key import QueueKey
-from mta.queue.permits import Permits, usable_sources
+from mta.queue.modes import Modes
+from mta.queue.notice import Noticed
+from mta.queue.operator import OperatorVerbs
+from mta.queue.permits import Permits
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.queue import FRUITLESS_CONNECTIONS, DeliveryQueue, QueueMode
 from mta.queue.reaction import Measure, MeasureKind, Reaction
 from mta.queue.registry import Registry
+from mta.queue.rerouting import Rerouting
 from mta.queue.seizure import Seized, seize
 from mta.queue.slot import Slot, SlotState
-from mta.queue.status import QueueStatus, status_of
 from mta.queue.timers import NEVER
 from mta.queue.turns import Turns
 
@@ -72,7 +74,7 @@ class Settled(NamedTuple):
     is_expired: bool = False
 
 
-class Scheduler:
+class Scheduler(OperatorVerbs):
     """All queues of one worker; see the theory of operation above."""
 
     def __init__(
@@ -82,11 +84,22 @@ class Scheduler:
         vmtas: Callable[[str], VmtaPolicy],
         total_max_smtp_out: int,
         sizes: Callable[[int], int] = lambda message: 0,
+        noticed: Noticed = lambda notice: None,
     ) -> None:
-        """`sizes` gives the octets of a message; asked only where a volume rate is configured."""
+        """`sizes` gives the octets of a message; asked only where a volume rate is configured.
+
+        `noticed` is told of changes of mode and of disabled source addresses, in the midst of a call.
+        """
         self._registry = Registry(policies, vmtas, sizes)
         self._permits = Permits(total_max_smtp_out)
-        self._turns = Turns(self._registry, self._permits)
+        self._modes = Modes(self._registry, noticed)
+        self._rerouting = Rerouting(self._registry)
+        self._turns = Turns(self._registry, self._permits, self._modes, self._rerouting)
+
+    @property
+    def changes(self) -> int:
+        """Counts changes of what `snapshot_state` gives, so that it need not be kept when there are none."""
+        return self._modes.changes
 
     # -- in ---------------------------------------------------------------------------------------------
 
@@ -104,6 +117,8 @@ class Scheduler:
         queue = self._registry.by_key.get(key)
         if queue is None:
             queue = self._registry.obtain(key, now)
+        if queue.is_rerouting:
+            queue = self._rerouting.destination(queue, now)
         second = int(received) if received > 0.0 else 0
         if due is not None and due > now:
             self._turns.wake_at(queue, float(queue.defer(ref, second, attempts, due)))
@@ -237,8 +252,9 @@ class Scheduler:
             queue.delivered += 1
             if queue.retry_step:
                 queue.retry_step = 0
+                self._modes.changes += 1
             if queue.mode is QueueMode.BACKOFF and queue.policy.backoff_to_normal_after_delivery:
-                queue.leave_backoff(now)
+                self._modes.leave_backoff(queue, now, "backoff-to-normal-after-delivery")
             return Settled(attempts)
         if text:
             queue.note_reply(now, text)
@@ -275,75 +291,23 @@ class Scheduler:
 
     # -- what rules and operators do --------------------------------------------------------------------
 
-    def apply(self, slot: Slot, now: float, measure: Measure) -> list[int]:
+    def apply(self, slot: Slot, now: float, measure: Measure, reason: str = "") -> list[int]:
         """Do to the queue what a reply rule says; returns recipients that have to fail (bounce-queue)."""
         queue, policy = slot.queue, slot.queue.policy
         kind, lasting = measure
         removed: list[int] = []
         if kind is MeasureKind.BACKOFF:
-            queue.enter_backoff(now, policy.backoff_to_normal_after if lasting is None else lasting)
+            lasting = policy.backoff_to_normal_after if lasting is None else lasting
+            self._modes.enter_backoff(queue, now, reason, lasting)
         elif kind is MeasureKind.NORMAL:
-            queue.leave_backoff(now)
+            self._modes.leave_backoff(queue, now, reason)
         elif kind is MeasureKind.BOUNCE_QUEUE:
             removed = queue.empty()
         elif kind is MeasureKind.DISABLE_SOURCE:
             lasting = policy.reenable_source_ip_after if lasting is None else lasting
-            queue.disabled_sources[slot.source.ip] = NEVER if lasting is None else now + lasting
-            if policy.backoff_upon_all_sources_disabled and not usable_sources(queue, queue.vmta, now):
-                queue.enter_backoff(now, policy.backoff_to_normal_after)
+            self._modes.disable_source(queue, slot.source.ip, now, reason, lasting)
         self._turns.refresh(queue, now)
         return removed
-
-    def pause(self, pattern: str, now: float) -> int:
-        """Stop the queues that match, also those to come; what is in flight is finished. Returns how many.
-
-        Raises ValueError, as all verbs with a pattern do, when it can't be read.
-        """
-        return len(self._registry.pause(pattern))
-
-    def resume(self, pattern: str, now: float) -> int:
-        """Let paused queues go on; returns how many."""
-        return self._look_at(self._registry.resume(pattern), now)
-
-    def disable_source(self, pattern: str, ip: str, now: float, lasting: float | None) -> int:
-        """Let the matching queues, also those to come, not use a source address for `lasting` seconds (None:
-        until the operator says otherwise); returns how many there are."""
-        until = NEVER if lasting is None else now + lasting
-        return self._look_at(self._registry.disable_source(pattern, ip, until), now)
-
-    def enable_source(self, pattern: str, ip: str, now: float) -> int:
-        """Let them use it again, also where a rule had disabled it; returns how many could not until now."""
-        return self._look_at(self._registry.enable_source(pattern, ip), now)
-
-    def disabled_sources(self, now: float) -> list[tuple[str, str, float]]:
-        """Queue or pattern, source address, and until when (infinity: until it is enabled)."""
-        return self._registry.disabled_sources(now)
-
-    def schedule_now(self, pattern: str, now: float) -> int:
-        """Try everything that waits in the matching queues at once; returns how many queues."""
-        queues = self._registry.matching(pattern)
-        for queue in queues:
-            queue.hurry(now)
-        return self._look_at(queues, now)
-
-    def set_mode(self, pattern: str, mode: QueueMode, now: float) -> int:
-        """Put queues into backoff (until the operator says otherwise) or back to normal; returns how many."""
-        queues = self._registry.matching(pattern)
-        for queue in queues:
-            if mode is QueueMode.BACKOFF:
-                queue.enter_backoff(now, queue.policy.backoff_to_normal_after)
-            else:
-                queue.leave_backoff(now)
-        return self._look_at(queues, now)
-
-    def delete(self, pattern: str, now: float) -> list[tuple[QueueKey, int]]:
-        """Take out everything that waits (not what is in flight); the recipients are the caller's now."""
-        return [(queue.key, ref) for queue in self._registry.matching(pattern) for ref in queue.empty()]
-
-    def remove(self, key: QueueKey, refs: Set[int]) -> list[int]:
-        """Take these out of a queue, those in flight excepted; they are the caller's then."""
-        queue = self._registry.by_key.get(key)
-        return [] if queue is None else queue.remove(refs)
 
     def seize(
         self, key: QueueKey, now: float, *, with_deferred: bool = False, source_ip: str = ""
@@ -373,61 +337,12 @@ class Scheduler:
         slot.queue.in_flight -= len(words)
         return [Entry(ref, word & RECEIVED_MASK, word >> 32) for ref, word in words]
 
-    def recent(self, key: QueueKey) -> list[tuple[float, str, str]]:
-        """Time, kind (`error`, `reply`) and text of the last things that went wrong, newest first."""
-        queue = self._registry.by_key.get(key)
-        if queue is None:
-            return []
-        errors = [(when, "error", text) for when, text in queue.errors or ()]
-        replies = [(when, "reply", text) for when, text in queue.replies or ()]
-        return sorted(errors + replies, reverse=True)
-
-    def empty(self, key: QueueKey) -> list[int]:
-        """Take out everything that waits in one queue: it has no route and never will."""
-        queue = self._registry.by_key.get(key)
-        return [] if queue is None else queue.empty()
-
-    def explain(self, key: QueueKey, now: float) -> str:
-        """Why a queue is not sending, or that it is, in one sentence."""
-        return self.reason(key, now).text
-
-    def reason(self, key: QueueKey, now: float) -> Reason:
-        """The same with the directive that makes it wait."""
-        queue = self._registry.by_key.get(key)
-        return Reason("Nothing waits.") if queue is None else explain(queue, self._permits, now)
-
-    def queues(self, now: float, pattern: str = "*/*") -> Iterator[QueueStatus]:
-        """One row per queue."""
-        return (status_of(queue, self._permits, now) for queue in self._registry.matching(pattern))
-
-    def entries(self, key: QueueKey) -> list[Entry]:
-        """Everything that waits in a queue."""
-        queue = self._registry.by_key.get(key)
-        return [] if queue is None else queue.entries()
-
     def reconfigure(self, now: float, total_max_smtp_out: int | None = None) -> None:
         """The settings have changed: every queue asks for its policy again."""
         self._registry.epoch += 1
         if total_max_smtp_out is not None:
             self._permits.total_max = total_max_smtp_out
         self._turns.wake_all(now)
-
-    def snapshot_state(self) -> dict[str, Any]:
-        """What an operator would hate to lose in a restart, as JSON."""
-        state: dict[str, Any] = {"paused": self._registry.paused_names()}
-        banned = self._registry.disabled_sources(0.0)
-        if banned:
-            # JSON has no infinity: 0 stands for it.
-            state["disabledSources"] = [
-                [name, ip, 0.0 if until == NEVER else until] for name, ip, until in banned
-            ]
-        return state
-
-    def restore_state(self, state: dict[str, Any]) -> None:
-        """Take over what `snapshot_state` gave."""
-        self._registry.restore(state.get("paused", ()))
-        for name, ip, until in state.get("disabledSources", ()):
-            self._registry.disable_source(name, ip, until or NEVER)
 
     def __repr__(self) -> str:
         return f"<Scheduler {len(self._registry)} queues, {self._permits.open} connections>"
@@ -449,18 +364,16 @@ class Scheduler:
             self._turns.wake_at(queue, due)
             return Settled(attempts, due)
         queue.return_ready(ref, received, attempts)
+        if queue.is_rerouting:
+            self._turns.wake_at(queue, now)
         self._turns.consider(queue, now)
         self._turns.wake_at(queue, queue.expires_at())
         return Settled(attempts, float(ceil(max(now, queue.retry_at))))
 
     def _fail(self, queue: DeliveryQueue, now: float, text: str, wait: float | None = None) -> None:
+        self._modes.changes += 1
         self._turns.expire(queue, queue.fail(now, text, wait))
         self._turns.wake_at(queue, queue.retry_at)
-
-    def _look_at(self, queues: list[DeliveryQueue], now: float) -> int:
-        for queue in queues:
-            self._turns.refresh(queue, now)
-        return len(queues)
 
     def _give_back(self, slot: Slot, now: float) -> None:
         if slot.in_flight:

@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from mta.queue.key import QueueKey
+from mta.queue.modes import Modes
 from mta.queue.permits import Permits, source_free_at
 from mta.queue.queue import DeliveryQueue
 from mta.queue.registry import Registry
+from mta.queue.rerouting import Rerouting
 from mta.queue.slot import Slot, SlotState
 from mta.queue.timers import NEVER, Deadlines
 from mta.queue.vmta import VmtaState
@@ -32,9 +34,21 @@ DEADLINES_AT_ONCE = 500
 class Turns:
     """Rings, deadlines, and what they have turned up."""
 
-    __slots__ = ("_active", "_capped", "_deadlines", "_recalled", "expired", "permits", "registry")
+    __slots__ = (
+        "_active",
+        "_capped",
+        "_deadlines",
+        "_modes",
+        "_recalled",
+        "_rerouting",
+        "expired",
+        "permits",
+        "registry",
+    )
 
-    def __init__(self, registry: Registry, permits: Permits) -> None:
+    def __init__(self, registry: Registry, permits: Permits, modes: Modes, rerouting: Rerouting) -> None:
+        self._modes = modes
+        self._rerouting = rerouting
         self.registry = registry
         self.permits = permits
         self.expired: deque[tuple[QueueKey, int]] = deque()
@@ -237,8 +251,12 @@ class Turns:
     def refresh(self, queue: DeliveryQueue, now: float) -> None:
         """See to everything in a queue that may be due, then set its next deadline."""
         self.registry.follow(queue)
-        if queue.backoff_until <= now:
-            queue.leave_backoff(now)
+        self._modes.refresh(queue, now)
+        if queue.is_rerouting:
+            target = self._rerouting.move(queue, now)
+            if target is not None:
+                self.consider(target, now)
+                self.arm(target, now)
         self.expire(queue, queue.wake_due(now))
         self.expire(queue, queue.expire(now))
         self.consider(queue, now)
@@ -247,6 +265,8 @@ class Turns:
     def arm(self, queue: DeliveryQueue, now: float) -> None:
         """Set the queue's deadline to the earliest thing it waits for; forget it when that is nothing."""
         when = min(queue.backoff_until, queue.expires_at())
+        if queue.disabled_sources:
+            when = min(when, *queue.disabled_sources.values())
         due = queue.deferred.next_due()
         if due is not None and due < when:
             when = due if due > now else now + MOMENT

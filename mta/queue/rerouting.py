@@ -1,0 +1,55 @@
+"""`backoff-reroute-to-virtual-mta`: the mail of a queue in backoff goes out through another virtual MTA.
+
+It moves when the queue goes into backoff, and what arrives meanwhile goes there at once. The other queue may
+be in backoff too and send it on; a chain that comes back to where it began is no way out, and the mail stays.
+What has moved stays moved when the backoff ends.
+"""
+
+from __future__ import annotations
+
+from mta.queue.key import QueueKey
+from mta.queue.queue import DeliveryQueue
+from mta.queue.registry import Registry
+
+__all__ = ["Rerouting"]
+
+
+class Rerouting:
+    """Where mail of queues in backoff goes; pools take turns."""
+
+    __slots__ = ("_registry", "_turn")
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._turn = 0
+
+    def destination(self, queue: DeliveryQueue, now: float) -> DeliveryQueue:
+        """The queue that takes this one's mail: itself when it is not in backoff, or in a circle."""
+        seen = {queue.key}
+        found = queue
+        while found.is_rerouting:
+            names = found.policy.backoff_reroute_to
+            self._turn += 1
+            key = QueueKey(queue.key.domain, names[self._turn % len(names)])
+            if key in seen:
+                return queue
+            seen.add(key)
+            found = self._registry.obtain(key, now)
+            self._registry.follow(found)
+        return found
+
+    def move(self, queue: DeliveryQueue, now: float) -> DeliveryQueue | None:
+        """Move what waits, with its times and attempts; returns where it is now, None when nothing moved."""
+        if not queue.waiting():
+            return None
+        target = self.destination(queue, now)
+        if target is queue:
+            return None
+        entries = queue.entries()
+        queue.empty()
+        for entry in entries:
+            if entry.due:
+                target.defer(entry.ref, entry.received, entry.attempts, entry.due)
+            else:
+                target.add_ready(entry.ref, entry.received, entry.attempts)
+        return target
