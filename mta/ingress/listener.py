@@ -118,7 +118,8 @@ def server_tls(snapshot: Snapshot, block: ListenerBlock | None = None) -> ssl.SS
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    is_old, is_new = (settings.boolean(f"{prefix}allow-tlsv1.{minor}") for minor in (2, 3))
+    is_old = settings.boolean(prefix + "allow-tlsv1.2")
+    is_new = settings.boolean(prefix + "allow-tlsv1.3")
     if not is_old and not is_new:
         raise ConfigError(f"{prefix}allow-tlsv1.2 and {prefix}allow-tlsv1.3 are both off")
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if is_old else ssl.TLSVersion.TLSv1_3

@@ -13,6 +13,13 @@ OLD = Status.DEPRECATED_ALIAS
 _SUITES = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 _CIPHERS = "HIGH:!ADH:@STRENGTH"
 
+
+def _in_force_for_smtp(name: str, kind: Kind, default: str, doc: str) -> tuple[Directive, Directive]:
+    """A row for both kinds of listeners, of which only SMTP's obey it yet."""
+    api = only(Scope.TRANSMISSIONS_API_LISTENER)
+    return Directive(name, LISTENER, kind, default, doc), Directive(name, api, kind, default, doc, NO)
+
+
 _GLOBAL_LISTENERS = (
     Directive(
         "smtp-listener",
@@ -73,14 +80,12 @@ _SERVER_TLS = (
         "smtp-server-tls-allow-tlsv1.1", GLOBAL, Kind.BOOLEAN, "no", "Whether clients may use TLS 1.1.", NO
     ),
     Directive(
-        "smtp-server-tls-allow-tlsv1.2", GLOBAL, Kind.BOOLEAN, "yes", "Whether clients may use TLS 1.2.", NO
+        "smtp-server-tls-allow-tlsv1.2", GLOBAL, Kind.BOOLEAN, "yes", "Whether clients may use TLS 1.2."
     ),
     Directive(
-        "smtp-server-tls-allow-tlsv1.3", GLOBAL, Kind.BOOLEAN, "yes", "Whether clients may use TLS 1.3.", NO
+        "smtp-server-tls-allow-tlsv1.3", GLOBAL, Kind.BOOLEAN, "yes", "Whether clients may use TLS 1.3."
     ),
-    Directive(
-        "smtp-server-tls-ciphers", GLOBAL, Kind.TEXT, _CIPHERS, "OpenSSL cipher list up to TLS 1.2.", NO
-    ),
+    Directive("smtp-server-tls-ciphers", GLOBAL, Kind.TEXT, _CIPHERS, "OpenSSL cipher list up to TLS 1.2."),
     Directive(
         "smtp-server-tls-v1.3-ciphersuites", GLOBAL, Kind.TEXT, _SUITES, "Cipher suites of TLS 1.3.", NO
     ),
@@ -204,13 +209,9 @@ _LISTENER = (
     Directive(
         "tls-allow-tlsv1.1", LISTENERS, Kind.BOOLEAN, "no", "Whether this listener speaks TLS 1.1.", NO
     ),
-    Directive(
-        "tls-allow-tlsv1.2", LISTENERS, Kind.BOOLEAN, "yes", "Whether this listener speaks TLS 1.2.", NO
-    ),
-    Directive(
-        "tls-allow-tlsv1.3", LISTENERS, Kind.BOOLEAN, "yes", "Whether this listener speaks TLS 1.3.", NO
-    ),
-    Directive("tls-ciphers", LISTENERS, Kind.TEXT, _CIPHERS, "OpenSSL cipher list up to TLS 1.2.", NO),
+    *_in_force_for_smtp("tls-allow-tlsv1.2", Kind.BOOLEAN, "yes", "Whether this listener speaks TLS 1.2."),
+    *_in_force_for_smtp("tls-allow-tlsv1.3", Kind.BOOLEAN, "yes", "Whether this listener speaks TLS 1.3."),
+    *_in_force_for_smtp("tls-ciphers", Kind.TEXT, _CIPHERS, "OpenSSL cipher list up to TLS 1.2."),
     Directive("tls-tlsv1.3-ciphersuites", LISTENERS, Kind.TEXT, _SUITES, "Cipher suites of TLS 1.3.", NO),
     Directive(
         "tls-dh-key-length",

@@ -105,7 +105,6 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "no",
         "Leaves a host that answers 421 and goes to the next MX.",
-        NO,
     ),
     Directive(
         "421-means-mx-unavailable",

@@ -43,9 +43,11 @@ LOOKED_AT = {
     "backoff-reroute-to-virtual-mta",  # config/references.py: the virtual MTA must exist
     "cold-virtual-mta",
     "reroute-to-virtual-mta",
-    "smtp-421-means-mx-unavailable",  # delivery/policy.py carries it, nobody acts on it
     "smtp-server-tls-ca-file",  # config/load.py: the file must exist
     "tls-ca-file",
+    "tls-allow-tlsv1.2",  # <transmissions-api-listener> only
+    "tls-allow-tlsv1.3",
+    "tls-ciphers",
     "tls-certificate",
     "log-commands",  # <source> only
     "log-connections",
