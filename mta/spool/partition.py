@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 _SETTLE, _DEFER, _RECORD = int(RecordKind.SETTLE), int(RecordKind.DEFER), int(RecordKind.RECORD)
 #: Ids given out but not yet on disk when a process died must not come again; far more than one batch holds.
 _ID_GAP = 1 << 16
+#: The same for ids and file numbers in files that can't be understood.
+_WIDE_ID_GAP, _NUMBER_GAP = 1 << 26, 1 << 16
 #: Joining a body's parts costs a copy: worth it for the memory pool, not for a giant.
 _MAX_YOUNG = 1 << 20
 #: What the fields of a record can hold.
@@ -82,7 +84,9 @@ class Partition:
         self._deferrals: Deferrals | None = found.deferrals
         self._pool = MemoryPool(options.memory_pool)
         self._quarantine = Quarantine(directory)
-        self._next = found.highest_message + 1 + (_ID_GAP if found.highest_message else 0)
+        gap = _WIDE_ID_GAP if found.ignored else _ID_GAP if found.highest_message else 0
+        self._next = found.highest_message + 1 + gap
+        self._number_gap = _NUMBER_GAP if found.ignored else 0
         self._sequence = found.deferrals.highest
         self._room_checked = self._plenty_until = float("-inf")
         self._is_closed = False
@@ -359,6 +363,7 @@ class Partition:
         sizes = (size, size) if size else size_range(kind, total)
         files = SegmentSet(self._files, self.directory / folder, kind, sizes)
         files.adopt(found)
+        files.next_number += self._number_gap
         if kind is FileKind.ACCEPT:
             for segment in [segment for segment in files.in_use.values() if not segment.live]:
                 segment.write([files.free_header(segment)], 0)

@@ -11,6 +11,7 @@ well, and a record that doesn't check out at its end was never acknowledged, unl
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from dataclasses import dataclass, field
@@ -43,6 +44,10 @@ logger = logging.getLogger(__name__)
 
 ACCEPT_FOLDER = "segments"
 SETTLE_FOLDER = "settle"
+#: What the kernel says about things that are no files of ours: links, directories, pipes, or already gone.
+_NOT_OURS = frozenset({None, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOENT, errno.ENODEV})
+#: So far behind a damaged header a sound record is looked for.
+_SALVAGE_BYTES = 1 << 20
 
 
 @dataclass
@@ -58,22 +63,27 @@ class Survey:
     #: (file, offset): records with a sound head and a damaged body among others, in an unsealed file
     voids: list[tuple[Segment, int]] = field(default_factory=list)
     highest_message: int = 0
+    #: files that may be ours and can't be understood: their numbers and ids may be in use
+    ignored: int = 0
 
     def close(self) -> None:
         for segment in [*self.accepts, *self.settles]:
             segment.files.close(segment.descriptor)
 
 
-def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> list[Segment]:
-    """The spool files in a folder by number, free ones (number as last used) included.
+def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> tuple[list[Segment], int]:
+    """The spool files in a folder by number, free ones (number as last used) included; and how many are
+    left out that may be ours.
 
-    What isn't ours is left alone with a warning. Raises SpoolError for a file of another format version.
+    What isn't ours is left alone with a warning. Raises SpoolError for a file of another format version, and
+    for one that can't be opened now (no descriptors, no rights): to go on without it could lose its mail.
     """
     found: list[Segment] = []
+    ignored = 0
     try:
         names = sorted(entry.name for entry in os.scandir(folder))
     except FileNotFoundError:
-        return found
+        return found, 0
     for name in names:
         path = folder / name
         if not name.isdigit():
@@ -82,6 +92,10 @@ def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> li
         try:
             descriptor = files.open(path, write=write)
         except OSError as error:
+            if error.errno not in _NOT_OURS:
+                for segment in found:
+                    files.close(segment.descriptor)
+                raise SpoolError(f"{path}: {error.strerror}") from error
             logger.warning("spool file ignored path=%s why=%r", path, str(error))
             continue
         size = files.size(descriptor)
@@ -93,16 +107,32 @@ def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> li
             files.close(descriptor)
             raise SpoolError(f"{path}: {error}; it is left as it is") from error
         if header is None:
-            header = _header_of_first_record(segment, kind)
+            header = _header_of_a_record(segment, kind)
         if header is not None and header.kind == kind:
             segment.header = header
-        elif any(page):
-            logger.error("spool file ignored path=%s why='no sound header and no sound first record'", path)
+        elif header is not None or not _is_blank(segment):
+            logger.error("spool file ignored path=%s why='no sound header and no sound record'", path)
             files.close(descriptor)
+            ignored += 1
             continue
         found.append(segment)
-    found.sort(key=lambda segment: (segment.header.number, segment.path))
-    return found
+    found.sort(key=lambda segment: (segment.header.number, -segment.size, segment.path))
+    return _without_twins(found, write=write), ignored
+
+
+def _without_twins(found: list[Segment], *, write: bool) -> list[Segment]:
+    """Of files in one and the same use (somebody has copied one) the longest; the others are put aside."""
+    kept: list[Segment] = []
+    for segment in found:
+        is_used = segment.header.state == FileState.IN_USE
+        if not (is_used and kept and kept[-1].header[:3] == segment.header[:3]):
+            kept.append(segment)
+            continue
+        logger.error("spool file ignored path=%s why='a copy of %s'", segment.path, kept[-1].path.name)
+        segment.files.close(segment.descriptor)
+        if write:
+            os.rename(segment.path, segment.path.with_name(f"{segment.path.name}.copy"))
+    return kept
 
 
 def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[Found]:
@@ -140,10 +170,15 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
 def survey(files: Files, directory: Path, *, write: bool = False) -> Survey:
     """Read a whole partition. SpoolError when it can't be read at all."""
     marks = read_marks(directory)
-    accepts = open_files(files, directory / ACCEPT_FOLDER, FileKind.ACCEPT, write=write)
-    settles = open_files(files, directory / SETTLE_FOLDER, FileKind.SETTLE, write=write)
+    accepts, ignored = open_files(files, directory / ACCEPT_FOLDER, FileKind.ACCEPT, write=write)
+    try:
+        settles, more = open_files(files, directory / SETTLE_FOLDER, FileKind.SETTLE, write=write)
+    except SpoolError:
+        for segment in accepts:
+            files.close(segment.descriptor)
+        raise
     index = Index()
-    result = Survey(index, Deferrals(index), accepts, settles)
+    result = Survey(index, Deferrals(index), accepts, settles, ignored=ignored + more)
     _read_accepts(result, marks)
     result.deferrals = Deferrals(index)
     _read_settles(result, marks)
@@ -197,15 +232,31 @@ def _read_settles(result: Survey, marks: MarksRead) -> None:
     result.highest_message = highest
 
 
-def _header_of_first_record(segment: Segment, kind: FileKind) -> FileHeader | None:
-    """A header made up from the file's first record, when both copies of its own are damaged."""
-    fixed = segment.read_past_damage(RECORD_SIZE, DATA_START)
-    if len(fixed) < RECORD_SIZE:
+def _header_of_a_record(segment: Segment, kind: FileKind) -> FileHeader | None:
+    """A header made up from the file's first sound record, when both copies of its own are damaged."""
+    start = segment.read_past_damage(min(segment.size, _SALVAGE_BYTES), 0)
+    if start.count(0) == len(start):
         return None
-    check, salt, number, _, _, _, length, message = unpack_record(fixed, 0)
-    if DATA_START + RECORD_SIZE + length > segment.size:
-        return None
-    record = segment.read_past_damage(RECORD_SIZE + length, DATA_START)
-    if not is_sound(record, 0, check, len(record)):
-        return None
-    return FileHeader(kind, FileState.IN_USE, number, salt, message, segment.size)
+    for at in range(DATA_START, len(start) - RECORD_SIZE + 1):
+        if not 1 <= start[at + 12] <= RecordKind.END or start[at + 13]:
+            continue  # most offsets are no record, and this is the quick way to see it
+        check, salt, number, _, _, _, length, message = unpack_record(start, at)
+        if at + RECORD_SIZE + length > segment.size:
+            continue
+        end = at + RECORD_SIZE + length
+        record = start[at:end] if end <= len(start) else segment.read_past_damage(end - at, at)
+        if is_sound(record, 0, check, len(record)):
+            return FileHeader(kind, FileState.IN_USE, number, salt, message, segment.size)
+    return None
+
+
+def _is_blank(segment: Segment) -> bool:
+    """Whether there is nothing in a file, as far as it can be read: it was being made."""
+    for at in range(0, segment.size, _SALVAGE_BYTES):
+        try:
+            part = segment.read(min(_SALVAGE_BYTES, segment.size - at), at)
+        except OSError:
+            return False
+        if part.count(0) != len(part):
+            return False
+    return True

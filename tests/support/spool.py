@@ -59,6 +59,10 @@ class FaultyFiles(Files):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.capacity -= max(0, growth)
 
+    def open(self, path: Path, *, write: bool) -> int:
+        self._count("open")
+        return super().open(path, write=write)
+
     def create(self, path: Path) -> int:
         self._count("create")
         return super().create(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -235,6 +236,62 @@ def test_a_duplicated_segment_gives_each_message_once(five: Spool, tmp_path: Pat
     spool = reopened(directory)
 
     assert names(list(spool.partition.recovered())) == ["1", "2", "3", "4"]
+
+
+def test_of_a_copied_and_then_cut_segment_the_longer_one_counts(five: Spool, tmp_path: Path) -> None:
+    directory = copy_of(five, tmp_path / "copy")
+    (path,) = segments_with_data(directory)
+    data = path.read_bytes()
+    (directory / "segments" / "90000001").write_bytes(data[: DATA_START + 200])
+
+    spool = reopened(directory)
+
+    waiting = list(spool.partition.recovered())
+    assert names(waiting) == ["1", "2", "3", "4"]
+    assert all(spool.partition.load(one.message).body for one in waiting)
+    assert not (directory / "segments" / "90000001").exists()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_file_that_cannot_be_opened_stops_the_start_and_not_the_next_one(
+    five: Spool, tmp_path: Path, code: int, nth: int
+) -> None:
+    directory = copy_of(five, tmp_path / "copy")
+    files = FaultyFiles()
+    files.fail("open", nth, code)
+
+    with pytest.raises(SpoolError, match=os.strerror(code)):
+        Spool(directory, files=files, segment_size=16 << 10, settle_size=8 << 10)
+
+    assert names(list(reopened(directory).partition.recovered())) == ["1", "2", "3", "4"]
+
+
+def test_behind_a_damaged_beginning_the_other_records_still_tell_whose_they_are(
+    five: Spool, tmp_path: Path
+) -> None:
+    directory = copy_of(five, tmp_path / "copy")
+    (path,) = segments_with_data(directory)
+    data = path.read_bytes()
+    path.write_bytes(bytes(DATA_START + 100) + data[DATA_START + 100 :])
+
+    assert set(names(list(reopened(directory).partition.recovered()))) >= {"2", "3", "4"}
+
+
+def test_a_file_whose_beginning_cannot_be_read_is_not_used_for_anything_else(
+    five: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = copy_of(five, tmp_path / "copy")
+    files = FaultyFiles()
+    files.unreadable = (0, 1 << 30)
+    spool = Spool(directory, files=files, segment_size=16 << 10, settle_size=8 << 10)
+    files.unreadable = None
+    assert "no sound header" in caplog.text
+
+    spool.put(name="new")
+    spool.partition.close()
+
+    assert names(list(reopened(directory).partition.recovered())) == ["1", "2", "3", "4", "new"]
 
 
 def test_another_format_version_is_left_as_it_is(five: Spool) -> None:
