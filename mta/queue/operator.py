@@ -129,6 +129,8 @@ class OperatorVerbs:
             state["disabledSources"] = [
                 [name, ip, 0.0 if until == NEVER else until] for name, ip, until in banned
             ]
+        if rows := self._modes.rows():
+            state["queues"] = rows
         return state
 
     def restore_state(self, state: dict[str, Any]) -> None:

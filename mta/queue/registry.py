@@ -50,7 +50,7 @@ class Registry:
             queue.last_used_at = now
             queue.is_paused = any(pattern.matches(key) for pattern in self.pauses)
             for (pattern, ip), until in self.bans.items():
-                if pattern.matches(key):
+                if until > now and pattern.matches(key):
                     queue.disabled_sources[ip] = until
         return queue
 
