@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def engines() -> dict[str, Engine]:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     known = engines()
     environment = os.environ
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)

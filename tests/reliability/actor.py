@@ -61,9 +61,8 @@ host-name mta.example.org
 
 def content(name: str, size: int) -> bytes:
     """A message that tells from its own text whether it is whole."""
-    return (
-        b"Subject: %s\r\n\r\n" % name.encode() + (name.encode() + b".") * (size // (len(name) + 1)) + b"\r\n"
-    )
+    text = name.encode() + b"."
+    return b"Subject: %s\r\n\r\n" % name.encode() + text * (size // len(text)) + b"\r\n"
 
 
 def say(line: str) -> None:
@@ -125,6 +124,7 @@ class Actor:
             loop=loop,
         )
         self.count = 0
+        self.is_closed = False
         self.events = 0
 
     def _load(self) -> Snapshot:
@@ -212,6 +212,16 @@ class Actor:
             for message in messages:
                 say(f"s {self.names[message]} {index}")
 
+    async def come_to_rest(self) -> None:
+        """A disk that was full for a moment has been asked again before the process goes away."""
+        for _ in range(0 if self.is_closed else 40):
+            done: asyncio.Future[SpoolError | None] = asyncio.get_running_loop().create_future()
+            self.partition.flush(done.set_result)
+            error = await done
+            if error is None or self.partition.stats().broken:
+                return
+            await asyncio.sleep(0.05)
+
     async def rest(self) -> None:
         """Let the housekeeping look, and finish what it begins."""
         self.partition._upkeep.look()
@@ -240,7 +250,9 @@ async def deliver(actor: Actor) -> None:
     await actor.settle(three, 0)
     await actor.settle(three, 2)
     await actor.rest()
+    await actor.come_to_rest()
     actor.partition.close()
+    actor.is_closed = True
 
 
 async def defer(actor: Actor) -> None:
@@ -331,6 +343,7 @@ async def main() -> None:
         os._exit(75)
     say("ready")
     await SCENARIOS[name](actor)
+    await actor.come_to_rest()
     say("end")
     os._exit(0)  # as a kill would: nothing is closed
 

@@ -1,7 +1,7 @@
 """Engine 2: every call to the kernel that a scenario makes on its files fails once, in every way it can.
 
 For each scenario a traced run tells the points. Then, once for each point: the process is killed there, or
-the call has EIO, ENOSPC or EMFILE; and once for each write, it takes only half. Afterwards the spool is opened
+the call has EIO, ENOSPC or EMFILE; and once for each write, it takes only half. Then the spool is opened
 again and held against what was promised (`witness`). The full form does all points, the short one a sample.
 What has been done is kept in a file of the plan's state directory, so that a long run can be resumed.
 """

@@ -32,6 +32,8 @@ class Promises:
     settled: set[tuple[str, int]] = field(default_factory=set)
     deferred: dict[tuple[str, int], int] = field(default_factory=dict)
     kept: int = 0
+    #: the spool said that the disk has failed
+    is_broken: bool = False
     ended: bool = False
     #: what was waiting before the actor began
     before: set[str] = field(default_factory=set)
@@ -54,6 +56,8 @@ class Promises:
                     found.deferred[words[0], int(words[1])] = int(words[2])
                 case "o":
                     found.kept = int(words[0])
+                case "!":
+                    found.is_broken |= "sync failed" in rest or "output error" in rest
                 case "end":
                     found.ended = True
         return found
@@ -82,8 +86,7 @@ async def examine(directory: Path, promises: Promises) -> list[str]:
             except (SpoolCorrupt, SpoolError) as error:
                 breaches.append(f"{name} can't be read: {error}")
                 continue
-            size = len(body) - len(content(name, 0))
-            if body.rstrip(b"\r\n") != content(name, size + len(name) + 1).rstrip(b"\r\n")[: len(body) - 2]:
+            if body != content(name, len(body) - len(content(name, 0))):
                 breaches.append(f"{name} has other content")
     finally:
         spool.partition.close()
@@ -105,7 +108,8 @@ def _compare(
         done = {index for who, index in recorded | promises.settled if who == name}
         if name not in waiting and not done:
             breaches.append(f"{name} was acknowledged and is lost")
-    for name in promises.acknowledged:
+    # A message is acknowledged when it is safe; a disk that fails then and there costs its receipt.
+    for name in promises.acknowledged if not promises.is_broken else ():
         if not any(kind == "r" and _who(address)[0] == name for kind, address in rows):
             breaches.append(f"{name} has no receipt")
     for name in promises.refused & waiting.keys():
