@@ -78,7 +78,7 @@ def _check_files(snapshot: Snapshot, problems: Problems, unreadable: Callable[[P
             path, origin = listener.settings.path(name), listener.settings.origin(name)
             if path is not None and origin is not None:
                 _report(path, origin, problems, unreadable)
-    for name in ("smtp-server-tls-certificate", "smtp-server-tls-ca-file"):
+    for name in ("smtp-server-tls-certificate", "smtp-server-tls-ca-file", "dsn-failed-body-template-from"):
         path, origin = snapshot.top.path(name), snapshot.top.origin(name)
         if path is not None and origin is not None:
             _report(path, origin, problems, unreadable)

@@ -25,15 +25,18 @@ from functools import partial
 from typing import NamedTuple
 
 from mta.clock import Clock
+from mta.config.settings import Settings
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot
 from mta.errors import SpoolError
 from mta.ingress.accept import AcceptResult, Submission
+from mta.ingress.dsntexts import read_wording
 from mta.ingress.queueid import QueueIds
 from mta.ingress.relaying import SourcePolicy
 from mta.message import headers
 from mta.message.envelope import Envelope, Notify, Ret
 from mta.message.event import Event
 from mta.message.report import FULL_LIMIT, Action, Report, ReportedRecipient, compose, is_due
+from mta.message.wording import Wording
 
 __all__ = ["Returns", "ReturnsStats"]
 
@@ -47,8 +50,6 @@ OPEN_LIMIT = 64
 RECIPIENT_LIMIT = 200
 #: Seconds until the next try when the spool refuses.
 SPOOL_PAUSE = 10.0
-#: Age in seconds at which a recipient counts as delayed; four hours, as mail servers have always had it.
-DELAY_AFTER = 4 * 3600.0
 #: Recipients remembered as told about a delay.
 TOLD_LIMIT = 100_000
 
@@ -81,7 +82,7 @@ class _Gathering:
 
     envelope: Envelope
     original: bytes
-    retry_until: float = 0.0
+    settings: Settings
     recipients: list[ReportedRecipient] = field(default_factory=list)
     settles: list[Settle] = field(default_factory=list)
 
@@ -115,12 +116,14 @@ class Returns:
         self._clock = clock
         self._loop = loop
         self._host_name = host_name
-        self._gathering: dict[tuple[int, Action], _Gathering] = {}
+        self._gathering: dict[tuple[int, Action, int], _Gathering] = {}
         self._outbox: deque[_Outgoing] = deque()
         self._open = 0
         self._is_leaving = False
         self._resume: asyncio.TimerHandle | None = None
-        self._told: dict[tuple[int, int], None] = {}
+        self._told: dict[tuple[int, int], float] = {}
+        self._wording = read_wording(snapshot())
+        self._epoch = snapshot().epoch
         self._sent = self._dropped = 0
 
     def __call__(
@@ -132,15 +135,16 @@ class Returns:
         if action is None or not self._is_wanted(action, envelope, index, message):
             settle()
             return
-        place = (message, action)
+        settings = self._snapshot().effective(envelope.recipients[index].queue_domain, envelope.vmta)
+        # A report has one shape, and speaks of one queue's retry-after.
+        place = (message, action, id(settings))
         gathering = self._gathering.get(place)
         if gathering is None:
             if len(self._gathering) + len(self._outbox) >= OUTBOX_LIMIT:
                 self._drop(envelope)
                 settle()
                 return
-            gathering = _Gathering(envelope, self._original(envelope, message))
-            gathering.retry_until = self._retry_until(envelope, index)
+            gathering = _Gathering(envelope, self._original(envelope, message), settings)
             if not self._gathering:
                 self._loop.call_soon(self._gathered)
             self._gathering[place] = gathering
@@ -183,15 +187,18 @@ class Returns:
         settings = self._snapshot().effective(recipient.queue_domain, envelope.vmta)
         if not settings.boolean("deliver-local-dsn"):
             return False
-        return action is not Action.DELAYED or self._is_news(envelope, index, message)
+        every = settings.interval("notify-of-delay-every")
+        return action is not Action.DELAYED or self._is_news(envelope, (message, index), every)
 
-    def _is_news(self, envelope: Envelope, index: int, message: int) -> bool:
-        """Whether a delay is long enough, and not reported yet (a restart may report it again)."""
-        if self._clock.now() - envelope.received < DELAY_AFTER or (message, index) in self._told:
+    def _is_news(self, envelope: Envelope, recipient: tuple[int, int], every: float | None) -> bool:
+        """Whether it is time to speak of a delay (again); a restart may repeat it early. None: never."""
+        now = self._clock.now()
+        if every is None or now - self._told.get(recipient, envelope.received) < every:
             return False
+        self._told.pop(recipient, None)
         if len(self._told) >= TOLD_LIMIT:
             del self._told[next(iter(self._told))]
-        self._told[message, index] = None
+        self._told[recipient] = now
         return True
 
     def _original(self, envelope: Envelope, message: int) -> bytes:
@@ -205,13 +212,16 @@ class Returns:
             return content
         return content[: headers.header_end(content)]
 
-    def _retry_until(self, envelope: Envelope, index: int) -> float:
-        settings = self._snapshot().effective(envelope.recipients[index].queue_domain, envelope.vmta)
-        return envelope.received + (settings.interval("bounce-after") or 0.0)
+    def _words(self) -> Wording:
+        """The operator's words, as the configuration in force has them."""
+        snapshot = self._snapshot()
+        if snapshot.epoch != self._epoch:
+            self._wording, self._epoch = read_wording(snapshot), snapshot.epoch
+        return self._wording
 
     def _gathered(self) -> None:
         gatherings, self._gathering = self._gathering, {}
-        for (_, action), gathering in gatherings.items():
+        for (_, action, _), gathering in gatherings.items():
             recipients = gathering.recipients
             for start in range(0, len(recipients), RECIPIENT_LIMIT):
                 stop = start + RECIPIENT_LIMIT
@@ -222,7 +232,7 @@ class Returns:
     def _submission(
         self, action: Action, gathering: _Gathering, recipients: list[ReportedRecipient]
     ) -> Submission:
-        envelope = gathering.envelope
+        envelope, settings = gathering.envelope, gathering.settings
         report = Report(
             action,
             self._snapshot().host_name() or self._host_name,
@@ -233,7 +243,11 @@ class Returns:
             envelope.vmta,
             envelope.envelope_id,
             Ret(envelope.ret),
-            gathering.retry_until,
+            envelope.received + (settings.interval("bounce-after") or 0.0),
+            self._words(),
+            settings.text("dsn-format") == "plain-text",
+            settings.text("retry-after"),
+            settings.text("bounce-after"),
         )
         content = compose(
             report, gathering.original, now=self._clock.wall(), report_id=self._queue_ids.next()

@@ -5,6 +5,8 @@
       message/delivery-status    for programs
       text/rfc822-headers        the header of the message it is about, or message/rfc822: all of it
 
+or, where the receivers of reports want no attachments (`is_plain`), all of it as one text/plain.
+
 The report is ASCII unless it has to go to an internationalised address: foreign letters in recipients are
 written as RFC 6533 3 provides for 7-bit reports, those in the returned header as quoted-printable. For an
 internationalised originator the whole report is UTF-8, with the message/global types of RFC 6533.
@@ -18,13 +20,16 @@ import binascii
 import enum
 import re
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import format_datetime
+from email.errors import HeaderParseError
+from email.header import Header, decode_header, make_header
+from email.utils import format_datetime, formataddr, parseaddr
 
 from mta.message import headers
 from mta.message.envelope import Notify, Ret
+from mta.message.wording import Wording, fill
 
 __all__ = ["FULL_LIMIT", "Action", "Report", "ReportedRecipient", "compose", "is_due"]
 
@@ -32,6 +37,8 @@ __all__ = ["FULL_LIMIT", "Action", "Report", "ReportedRecipient", "compose", "is
 FULL_LIMIT = 512 * 1024
 #: Characters of a receiver's reply that are passed on.
 DIAGNOSTIC_LIMIT = 900
+#: Longer lines are encoded (RFC 5321 4.5.3.1.6 allows 998 octets).
+LINE_LIMIT = 990
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -84,7 +91,10 @@ class ReportedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one DSN says. `host_name` is the reporting server, times are epoch seconds, "" = not known."""
+    """What one DSN says. `host_name` is the reporting server, times are epoch seconds, "" = not known.
+
+    `retry_after` and `bounce_after` are as the operator wrote them, for his own `wording`.
+    """
 
     action: Action
     host_name: str
@@ -96,6 +106,10 @@ class Report:
     envelope_id: str = ""
     ret: Ret = Ret.NONE
     retry_until: float = 0.0
+    wording: Wording = field(default_factory=Wording)
+    is_plain: bool = False
+    retry_after: str = ""
+    bounce_after: str = ""
 
     @property
     def is_utf8(self) -> bool:
@@ -121,17 +135,22 @@ def compose(report: Report, original: bytes, *, now: float, report_id: str) -> b
 
     `original` is the message it is about, in wire form; `report_id` names the DSN and is unique.
     """
-    boundary = _boundary(report_id, original)
-    text, encoding = _text_part(report)
-    returned = _returned_part(report, original)
+    variables = _variables(report, original, now)
     top = [
-        f"From: Mail Delivery System <mailer-daemon@{report.host_name}>",
+        f"From: {_sender(report, variables)}",
         f"To: <{_clean(report.originator)}>",
-        f"Subject: {_SUBJECTS[report.action]}",
+        f"Subject: {_subject(report, variables)}",
         f"Date: {_date(now)}",
         f"Message-ID: <{report_id}.dsn@{report.host_name}>",
         "Auto-Submitted: auto-replied",
         "MIME-Version: 1.0",
+    ]
+    if report.is_plain:
+        return _plain(report, top, _text(report, variables), original)
+    boundary = _boundary(report_id, original)
+    text, encoding = _encoded(report, _text(report, variables))
+    returned = _returned_part(report, original)
+    top += [
         "Content-Type: multipart/report; report-type=delivery-status;",
         f'\tboundary="{boundary}"',
         f"Content-Transfer-Encoding: {'8bit' if report.is_utf8 or not returned.isascii() else '7bit'}",
@@ -152,13 +171,85 @@ def compose(report: Report, original: bytes, *, now: float, report_id: str) -> b
     )
 
 
+def _plain(report: Report, top: list[str], text: str, original: bytes) -> bytes:
+    """The whole report as text: what happened, and the header of the message it is about."""
+    block = original[: headers.header_end(original)].replace(b"\r\n.", b"\r\n").removeprefix(b".")
+    if block:
+        text += "\r\nThe header of your message:\r\n\r\n" + block.decode("utf-8", "replace")
+    content, encoding = _encoded(report, text)
+    charset = "us-ascii" if encoding == "7bit" else "utf-8"
+    top += [f"Content-Type: text/plain; charset={charset}", f"Content-Transfer-Encoding: {encoding}"]
+    return _stuff(_lines(top) + content)
+
+
+def _variables(report: Report, original: bytes, now: float) -> dict[str, str]:
+    """What the operator's templates may speak of; no value can end a line."""
+    first = report.recipients[0] if report.recipients else ReportedRecipient("", "")
+    block = original[: headers.header_end(original)]
+    values = {
+        "hostname": report.host_name,
+        "originator": report.originator,
+        "recipient": ", ".join(recipient.address for recipient in report.recipients),
+        "subject": _decoded(headers.get(block, b"subject") or b""),
+        "retryAfter": report.retry_after,
+        "bounceAfter": report.bounce_after,
+        "date": _date(now),
+        "timeQueued": _date(report.arrival),
+        "response": first.diagnostic.removeprefix("smtp;")[:DIAGNOSTIC_LIMIT],
+    }
+    return {name: _clean(value) for name, value in values.items()}
+
+
+def _decoded(value: bytes) -> str:
+    """A header's text without RFC 2047's letters, if they can be read."""
+    text = value.decode("utf-8", "replace")[:DIAGNOSTIC_LIMIT]
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, ValueError):
+        return text
+
+
+def _sender(report: Report, variables: Mapping[str, str]) -> str:
+    """The From line."""
+    wording = report.wording
+    template = wording.sender
+    if report.action is Action.FAILED and wording.failed_sender:
+        template = wording.failed_sender
+    if not template:
+        return f"Mail Delivery System <mailer-daemon@{report.host_name}>"
+    text = _clean(fill(template, variables))
+    if text.isascii() or report.is_utf8:
+        return _folded("From", text)
+    name, address = parseaddr(text)
+    return formataddr((name, address.encode("ascii", "replace").decode()))
+
+
+def _subject(report: Report, variables: Mapping[str, str]) -> str:
+    template = report.wording.failed_subject
+    if report.action is not Action.FAILED or not template:
+        return _SUBJECTS[report.action]
+    text = _clean(fill(template, variables))
+    if text.isascii() or report.is_utf8:
+        return _folded("Subject", text)
+    return Header(text, "utf-8", header_name="Subject", maxlinelen=76).encode(linesep="\r\n")
+
+
+def _folded(name: str, text: str) -> str:
+    """A value that may be long, in lines."""
+    field = headers.fold(f"{name}: {text}".encode("utf-8", "replace"))
+    return field.decode().removeprefix(f"{name}: ").removesuffix("\r\n")
+
+
 def _lines(lines: list[str]) -> bytes:
     """The lines, and the blank one that ends a header."""
     return "".join(line + "\r\n" for line in [*lines, ""]).encode()
 
 
-def _text_part(report: Report) -> tuple[bytes, str]:
-    """The part for people, and its transfer encoding."""
+def _text(report: Report, variables: Mapping[str, str]) -> str:
+    """What people read."""
+    if report.action is Action.FAILED and report.wording.failed_body:
+        filled = fill(report.wording.failed_body, variables)
+        return "".join(_clean(line) + "\r\n" for line in filled.splitlines())
     lines = [f"This is the mail server {report.host_name}.", ""]
     sentence = _SENTENCES[report.action].format(until=_date(report.retry_until))
     lines += [*textwrap.wrap(sentence, 76), ""]
@@ -173,10 +264,16 @@ def _text_part(report: Report) -> tuple[bytes, str]:
         f"The message was received on {_date(report.arrival)}",
         f"and has the queue id {report.queue_id}.",
     ]
-    text = "".join(line + "\r\n" for line in lines).encode("utf-8", "replace")
-    if text.isascii():
+    return "".join(line + "\r\n" for line in lines)
+
+
+def _encoded(report: Report, content: str) -> tuple[bytes, str]:
+    """A text and its transfer encoding."""
+    text = content.encode("utf-8", "replace")
+    is_short = all(len(line) <= LINE_LIMIT for line in text.split(b"\r\n"))
+    if text.isascii() and is_short:
         return text, "7bit"
-    if report.is_utf8:
+    if report.is_utf8 and is_short:
         return text, "8bit"
     return _quoted_printable(text), "quoted-printable"
 

@@ -276,8 +276,7 @@ _RETRY = (
         DOMAIN,
         Kind.INTERVAL,
         "4h",
-        "How often senders are told that mail is late.",
-        NO,
+        "How often senders who asked for it (NOTIFY=DELAY) are told that mail is late; `never` tells nobody.",
     ),
 )
 

@@ -101,14 +101,13 @@ _SERVER_TLS = (
 )
 
 _DSN_TEXTS = (
-    Directive("custom-dsn-from-header", GLOBAL, Kind.TEXT, None, "From line of the DSNs we write.", NO),
+    Directive("custom-dsn-from-header", GLOBAL, Kind.TEXT, None, "From line of the DSNs we write."),
     Directive(
         "dsn-failed-from-template",
         GLOBAL,
         Kind.TEXT,
         None,
         "From line of failure DSNs, with `${...}` variables.",
-        NO,
     ),
     Directive(
         "dsn-failed-subject-template",
@@ -116,15 +115,14 @@ _DSN_TEXTS = (
         Kind.TEXT,
         None,
         "Subject of failure DSNs, with `${...}` variables.",
-        NO,
     ),
     Directive(
         "dsn-failed-body-template-from",
         GLOBAL,
         Kind.FILE,
         None,
-        "File with the text part of failure DSNs.",
-        NO,
+        "File with the text part of failure DSNs, with `${...}` variables: hostname, originator, recipient, "
+        "subject, retryAfter, bounceAfter, date, timeQueued, response.",
     ),
 )
 

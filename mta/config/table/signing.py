@@ -179,8 +179,7 @@ _DSN = (
         DOMAIN,
         Kind.ENUM,
         "standard",
-        "Shape of our DSNs.",
-        NO,
+        "Shape of our DSNs: a report that programs can read, or one text.",
         choices=("standard", "plain-text"),
     ),
     Directive(

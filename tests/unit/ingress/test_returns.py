@@ -6,6 +6,7 @@ import asyncio
 import email
 import email.policy
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -49,12 +50,13 @@ class Desk:
     """Returns in front of a real Acceptance whose spool is in memory."""
 
     clock: StandingClock = field(default_factory=StandingClock)
+    configuration: str = CONFIGURATION
     loads: int = 0
     broken: bool = False
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        loaded = load_text(CONFIGURATION)
+        loaded = load_text(self.configuration)
         assert loaded.snapshot is not None, loaded.problems
         snapshot: Snapshot = loaded.snapshot
         self.partition = MemoryPartition(loop)
@@ -198,6 +200,23 @@ async def test_relayed_is_reported_to_those_who_asked_for_success(desk: Desk) ->
 
     (body,) = desk.partition.bodies
     assert b"Action: relayed\r\n" in body
+
+
+async def test_a_delay_is_reported_as_often_as_the_operator_says() -> None:
+    desk = Desk(configuration=CONFIGURATION.replace("bounce-after 2d", "notify-of-delay-every 1h"))
+    asked = envelope(Recipient("bob@example.net", "example.net", Notify.DELAY))
+    for _ in range(4):
+        desk.clock.moment += 1800
+        desk.returns(asked, 0, event(action="delayed"), 7)
+        await desk.settle()
+
+    assert len(desk.partition.bodies) == 2
+
+    never = Desk(configuration=CONFIGURATION.replace("bounce-after 2d", "notify-of-delay-every never"))
+    never.clock.moment += 86400
+    never.returns(asked, 0, event(action="delayed"), 7)
+    await never.settle()
+    assert never.partition.bodies == []
 
 
 async def test_a_delay_is_reported_once_after_four_hours(desk: Desk) -> None:
@@ -344,3 +363,44 @@ async def test_everything_goes_to_the_spool_before_its_last_commit(
     desk.returns.flush()
 
     assert len(desk.partition.waiting) == 10
+
+
+async def test_the_operators_words_come_from_the_configuration_and_its_file(tmp_path: Path) -> None:
+    template = tmp_path / "failed.txt"
+    template.write_text("Sorry, ${recipient} is unknown here (retry ${retryAfter}).\n")
+    words = f"""
+custom-dsn-from-header "Post <post@example.com>"
+dsn-failed-subject-template "Back: ${{subject}}"
+dsn-failed-body-template-from {template}
+<domain plain.example>
+    dsn-format plain-text
+    retry-after 7m
+</domain>
+"""
+    desk = Desk(configuration=CONFIGURATION + words)
+    both = envelope(
+        Recipient("bob@example.net", "example.net"), Recipient("eve@plain.example", "plain.example")
+    )
+    desk.returns(both, 0, event(), 7)
+    desk.returns(both, 1, event("eve@plain.example"), 7)
+    await desk.settle()
+
+    report, plain = (
+        email.message_from_bytes(body, policy=email.policy.SMTP) for body in desk.partition.bodies
+    )
+    assert report["From"] == "Post <post@example.com>"
+    assert report["Subject"] == "Back: hello"
+    assert report.get_content_type() == "multipart/report"
+    assert plain.get_content_type() == "text/plain"
+    assert b"Sorry, eve@plain.example is unknown here (retry 7m)." in desk.partition.bodies[1]
+
+
+async def test_a_template_that_is_gone_leaves_our_own_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(configuration=f"{CONFIGURATION}\ndsn-failed-body-template-from {tmp_path}/none\n")
+    desk.returns(envelope(), 0, event(), 7)
+    await desk.settle()
+
+    assert "our own words are used" in caplog.text
+    assert b"could not be delivered" in desk.partition.bodies[0]

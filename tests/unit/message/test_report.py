@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mta.message.envelope import Notify, Ret
 from mta.message.report import FULL_LIMIT, Action, Report, ReportedRecipient, compose, is_due
+from mta.message.wording import Wording, fill, unknown_variables
 
 NOW = 1_795_219_200.0  # 2026-11-21 00:00:00 UTC
 ORIGINAL = b"From: Alice <alice@example.com>\r\nSubject: hello\r\n\r\nbody\r\n..dot\r\n"
@@ -222,3 +223,85 @@ def test_the_border_between_parts_never_occurs_in_the_message() -> None:
 )
 def test_a_report_is_due_when_the_sender_asked(notify: int, due: set[Action]) -> None:
     assert {action for action in Action if is_due(action, notify)} == due
+
+
+# -- the operator's own words ------------------------------------------------------------------------------
+
+WORDING = Wording(
+    sender="Post <post@example.com>",
+    failed_sender="Returns of ${hostname} <returns@example.com>",
+    failed_subject="Undelivered: ${subject}",
+    failed_body="Hello ${originator},\n${recipient} said: ${response}\nTried for ${bounceAfter}. ${nobody}\n",
+)
+
+
+def test_the_operators_words_stand_in_failures() -> None:
+    message = read(replace(REPORT, wording=WORDING, bounce_after="4d12h"))
+
+    assert message["From"].addresses[0].display_name == "Returns of mta.example.com"
+    assert message["From"].addresses[0].addr_spec == "returns@example.com"
+    assert message["Subject"] == "Undelivered: hello"
+    assert parts(message)[0].get_content().splitlines() == [
+        "Hello alice@example.com,",
+        "bob@example.net said: 550 5.1.1 <bob@example.net>: user unknown",
+        "Tried for 4d12h. ",
+    ]
+    assert parts(message)[1].get_content_type() == "message/delivery-status"
+
+
+def test_other_reports_have_the_general_sender_and_our_words() -> None:
+    message = read(replace(REPORT, action=Action.DELAYED, wording=WORDING, retry_until=NOW + 60))
+
+    assert message["From"] == "Post <post@example.com>"
+    assert message["Subject"] == "Your message is delayed"
+
+
+def test_foreign_letters_in_the_operators_words_are_encoded() -> None:
+    wording = Wording(
+        failed_sender="Zustellfehler für ${hostname} <returns@example.com>",
+        failed_subject="Nicht zustellbar: „${subject}“",
+        failed_body="Größe\n" + "x" * 3000,
+    )
+    wire = compose(replace(REPORT, wording=wording), ORIGINAL, now=NOW, report_id="R1")
+    message = read(replace(REPORT, wording=wording))
+
+    assert wire.isascii()
+    assert max(map(len, wire.split(b"\r\n"))) <= 998
+    assert message["From"].addresses[0].display_name == "Zustellfehler für mta.example.com"
+    assert message["Subject"] == "Nicht zustellbar: „hello“"
+    assert parts(message)[0].get_content().splitlines()[0] == "Größe"
+
+
+@given(st.binary(max_size=300), st.text(max_size=200), st.text(max_size=300))
+def test_no_template_and_no_subject_can_break_the_report(subject: bytes, sender: str, template: str) -> None:
+    original = b"Subject: " + subject.replace(b"\r", b"").replace(b"\n", b"") + b"\r\n\r\n"
+    wording = Wording(sender, sender, "${subject}" + template, template + "${response}${subject}")
+    for is_plain in (False, True):
+        wire = compose(replace(REPORT, wording=wording, is_plain=is_plain), original, now=NOW, report_id="R1")
+        head = wire[: wire.index(b"\r\n\r\n")]
+        names = [line.split(b":")[0] for line in head.split(b"\r\n") if not line.startswith((b" ", b"\t"))]
+        assert names[:7] == [
+            b"From",
+            b"To",
+            b"Subject",
+            b"Date",
+            b"Message-ID",
+            b"Auto-Submitted",
+            b"MIME-Version",
+        ]
+        assert len(names) == 9
+
+
+def test_a_plain_report_is_one_text_with_the_header() -> None:
+    message = read(replace(REPORT, is_plain=True))
+
+    assert message.get_content_type() == "text/plain"
+    text = message.get_content()
+    assert "<bob@example.net>" in text
+    assert "Subject: hello" in text
+    assert "body" not in text
+
+
+def test_what_variables_bring_is_not_looked_at_again() -> None:
+    assert fill("${subject} ${x}$", {"subject": "${hostname}", "hostname": "h"}) == "${hostname} $"
+    assert unknown_variables("${subject} ${x} ${y}") == ["x", "y"]
