@@ -18,10 +18,12 @@ from pathlib import Path
 
 import uvloop
 
+from tests.reliability.controls import Controls
 from tests.reliability.enumerator import Enumerator
 from tests.reliability.images import TornImages
 from tests.reliability.kills import KillLoop
 from tests.reliability.plan import Engine, Findings, Plan
+from tests.reliability.powercuts import MeanDisk, PowerCuts
 from tests.reliability.progress import Progress
 from tests.reliability.report import as_text, conditions, write
 
@@ -30,7 +32,7 @@ __all__ = ["main"]
 
 def engines() -> dict[str, Engine]:
     """All of them, in the order in which they run."""
-    found: list[Engine] = [KillLoop(), TornImages(), Enumerator()]
+    found: list[Engine] = [KillLoop(), TornImages(), Enumerator(), PowerCuts(), MeanDisk(), Controls()]
     return {engine.name: engine for engine in found}
 
 

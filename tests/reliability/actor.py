@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -83,6 +84,13 @@ class ShortFiles(Files):
         return super().write(descriptor, parts, at)
 
 
+class PlantedFiles(Files):
+    """For a negative control: no file is ever synced."""
+
+    def sync(self, descriptor: int) -> None:
+        return
+
+
 class Actor:
     """An open spool with everything around it that makes promises."""
 
@@ -90,13 +98,14 @@ class Actor:
         self.directory = directory
         self.clock = SystemClock()
         self.snapshot = self._load()
-        short = int(os.environ.get("SHORT_WRITE", "0"))
+        short, planted = int(os.environ.get("SHORT_WRITE", "0")), os.environ.get("PLANTED", "")
+        files = PlantedFiles() if planted == "sync" else ShortFiles(short) if short else Files()
         options = SpoolOptions(
             segment_size=_SEGMENT,
             settle_size=_SETTLE,
             memory_pool=10_000,
             pace=Pace(inline_limit=_INLINE),
-            files=ShortFiles(short) if short else Files(),
+            files=files,
             clock=self.clock,
         )
         loop = asyncio.get_running_loop()
@@ -106,7 +115,8 @@ class Actor:
         for one in self.partition.recovered():
             self.partition.load(one.message)
             self.envelopes[one.message] = one.envelope
-            self.names[one.message] = one.envelope.originator.partition("@")[0]
+            if one.envelope.originator:
+                self.names[one.message] = one.envelope.originator.partition("@")[0]
         ids = QueueIds(self.clock)
         self.acceptance = Acceptance(
             snapshot=lambda: self.snapshot,
@@ -125,6 +135,7 @@ class Actor:
         )
         self.count = 0
         self.is_closed = False
+        self.is_early = planted == "early"
         self.events = 0
 
     def _load(self) -> Snapshot:
@@ -154,6 +165,8 @@ class Actor:
             data = content(name, size)
             people = [(f"{name}.{index}@d{index % 2}.example", 0, "") for index in range(recipients)]
             submission = Submission(f"{name}@example.org", people, [data], len(data), _POLICY)
+            if self.is_early:
+                say(f"a {name} planted")
             self.acceptance.accept(submission, lambda result, name=name: answered(name, result))  # type: ignore[misc]
         for _ in sizes:
             await answers.get()
@@ -315,6 +328,42 @@ async def reload(actor: Actor) -> None:
     state.close()
 
 
+async def live(actor: Actor) -> None:
+    """Something of everything, by the dice of the environment's SEED, without an end."""
+    dice = random.Random(os.environ.get("SEED", ""))
+    runner = EventRunner(
+        snapshot=lambda: actor.snapshot,
+        partitions=lambda: [actor.directory / "spool"],
+        clock=actor.clock,
+    )
+    records = asyncio.create_task(runner.run())
+    attempts = 0
+    while not records.done():
+        await actor.accept(*(dice.choice((10, 700, 4000, 20_000)) for _ in range(dice.randint(1, 12))))
+        known = sorted(actor.names)
+        dice.shuffle(known)
+        attempts += 1
+        match dice.randrange(8):
+            case 0:
+                await actor.bounce(known[:2])
+                gone = known[:2]
+            case 1:
+                await actor.defer(known[:3], attempts)
+                gone = []
+            case 2:
+                await actor.rest()
+                gone = []
+            case 3:
+                await runner.catch_up()
+                runner.rotate()
+                gone = []
+            case _:
+                gone = known[: dice.randint(0, len(known))]
+                await actor.settle(gone)
+        for message in gone:
+            del actor.names[message]
+
+
 async def recover(actor: Actor) -> None:
     """The spool was left by a process that was killed: opening it again was the point."""
     messages = sorted(actor.names)
@@ -331,6 +380,7 @@ SCENARIOS: dict[str, Callable[[Actor], Awaitable[None]]] = {
     "reload": reload,
     "compact": compact,
     "recover": recover,
+    "live": live,
 }
 
 

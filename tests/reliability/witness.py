@@ -62,6 +62,14 @@ class Promises:
                     found.ended = True
         return found
 
+    def add(self, more: Promises) -> None:
+        """What another life of the same spool promised."""
+        self.acknowledged |= more.acknowledged
+        self.refused |= more.refused
+        self.settled |= more.settled
+        self.deferred.update(more.deferred)
+        self.kept = max(self.kept, more.kept)
+
 
 async def examine(directory: Path, promises: Promises) -> list[str]:
     """Every breach, in words. Opens the spool as the next start would, and catches up with its records."""
@@ -112,7 +120,8 @@ def _compare(
     for name in promises.acknowledged if not promises.is_broken else ():
         if not any(kind == "r" and _who(address)[0] == name for kind, address in rows):
             breaches.append(f"{name} has no receipt")
-    for name in promises.refused & waiting.keys():
+    # What a failing disk could not take back may return: the client was told to try again, not that it is gone.
+    for name in promises.refused & waiting.keys() if not promises.is_broken else ():
         breaches.append(f"{name} was refused and is there")
     for name, index in promises.settled:
         if index in waiting.get(name, ()):
