@@ -2,7 +2,8 @@
 
 no such domain, null MX          everything that waits fails
 DNS does not answer              the queue waits (retry-after-dns-error)
-nobody answers, 4xx greeting     the queue waits (retry-after), a tq record is written
+nobody answers, 4xx greeting     the queue waits (retry-after), a tq record is written; at a domain without MX
+                                 what is older than bounce-upon-no-mx says fails
 every host greets with 5xx       what waits fails, as bounce-upon-5xx-greeting says
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
 from mta.clock import Clock
@@ -20,6 +21,7 @@ from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.settlement import Settlement, permanent
 from mta.delivery.supply import Draws, Store, take_stored
 from mta.errors import RouteError
+from mta.queue.entries import Entry
 from mta.queue.key import QueueKey
 from mta.queue.reaction import RETRY_QUEUE, Judgement, Reaction, ReplyRules
 from mta.queue.slot import Slot
@@ -42,6 +44,7 @@ class Routes(Protocol):
 
     def cached(self, key: QueueKey) -> Sequence[TargetLike] | None: ...
     async def route(self, key: QueueKey) -> Sequence[TargetLike]: ...
+    def no_mx_age(self, key: QueueKey) -> float | None: ...
 
 
 class Permits(Draws, Protocol):
@@ -50,6 +53,8 @@ class Permits(Draws, Protocol):
     def opened(self, slot: Slot, now: float) -> None: ...
     def failed(self, slot: Slot, now: float, text: str, *, retry_after: float | None = None) -> float: ...
     def release(self, slot: Slot, now: float) -> None: ...
+    def entries(self, key: QueueKey) -> list[Entry]: ...
+    def remove(self, key: QueueKey, refs: Set[int]) -> list[int]: ...
 
 
 class Opener:
@@ -133,12 +138,26 @@ class Opener:
             await self._fail_waiting(slot, permanent(reply), facts, most=REFUSED_AT_ONCE)
             return
         self._settlement.queue_failure(slot, reply, facts)
+        self._give_up_old(slot.key)
         if judgement.disables_source:
             self._scheduler.release(slot, self._clock.now())
             return
         self._scheduler.failed(
             slot, self._clock.now(), f"{facts.mta_name}: {reply}" if facts.mta_name else str(reply)
         )
+
+    def _give_up_old(self, key: QueueKey) -> None:
+        """Nobody answers at a domain without MX: what has waited long enough for that fails."""
+        age = self._routes.no_mx_age(key)
+        if age is None:
+            return
+        before = self._clock.now() - age
+        old = {entry.ref for entry in self._scheduler.entries(key) if entry.received <= before}
+        if old:
+            reply = internal_reply(
+                550, "5.4.4", f"{key.domain} has no MX record, and its address does not answer"
+            )
+            self._settlement.condemn(key, self._scheduler.remove(key, old), reply)
 
     def _judge(self, slot: Slot, failure: DialFailure) -> Judgement:
         rules = self._rules(slot.key)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -266,6 +266,10 @@ class Settlement:
         for measure in judgement.measures:
             for ref in self._scheduler.apply(slot, now, measure, str(reply)):
                 self._condemned.append((slot.key, ref, permanent(reply)))
+
+    def condemn(self, key: QueueKey, refs: Iterable[int], reply: Reply) -> None:
+        """These have been taken out of their queue and are failed with `reply`, some at a time."""
+        self._condemned.extend((key, ref, reply) for ref in refs)
 
     def condemned(self, limit: int) -> list[tuple[QueueKey, int, Reply]]:
         """Recipients that a rule has taken out of their queue, to be failed by `expire` with that reply."""

@@ -33,7 +33,9 @@ class HostRoute(NamedTuple):
 class RoutePolicy:
     """`levels` are the hosts of `smtp-hosts` by preference, empty when the MX decides.
 
-    `allow_local` lets MX records lead to loopback and private addresses; explicit hosts always may.
+    `no_mx_age` (seconds; None = never) is how old mail for a domain without MX may get while the domain's own
+    address does not take it. `allow_local` lets MX records lead to loopback and private addresses; explicit
+    hosts always may.
     """
 
     levels: tuple[tuple[HostRoute, ...], ...] = ()
@@ -41,6 +43,7 @@ class RoutePolicy:
     allow_local: bool = False
     use_ipv6: bool = False
     bounce_upon_no_mx: bool = False
+    no_mx_age: float | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, source_ips: Iterable[str] = ()) -> RoutePolicy:
@@ -49,13 +52,14 @@ class RoutePolicy:
         IPv6 is used when one of the virtual MTA's addresses is an IPv6 one. Raises ValueError for hosts that
         can't be read.
         """
-        no_mx = "bounce-upon-no-mx"  # yes, no, or the age (which needs the message: not here)
+        no_mx = "bounce-upon-no-mx"  # yes, no, or an age
         return cls(
             levels=parse_hosts(settings.text("smtp-hosts")),
             port=settings.integer("default-smtp-port") or SMTP_PORT,
             allow_local=settings.boolean("allow-loopback-mx"),
             use_ipv6=any(":" in ip for ip in source_ips),
             bounce_upon_no_mx=settings.boolean(no_mx) and settings.interval(no_mx) is None,
+            no_mx_age=settings.interval(no_mx),
         )
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple, Protocol
 
+import dns.rdatatype
+
 from mta.clock import Clock
 from mta.errors import RouteError
 from mta.routing.mx import exchange_levels, is_address, loop, reason_forbidden, without_ourselves
@@ -106,6 +108,13 @@ class Router:
         while len(self._routes) > CACHE_LIMIT:
             self._routes.popitem(last=False)
         return self._in_order(route)
+
+    def no_mx_age(self, key: Destination, policy: RoutePolicy) -> float | None:
+        """How old mail may get, because the domain has no MX; None when that doesn't matter."""
+        if policy.no_mx_age is None or policy.levels or key.domain.startswith("["):
+            return None
+        answer = self._resolver.cached((key.domain, dns.rdatatype.MX))
+        return policy.no_mx_age if answer is not None and answer.status is Status.NO_DATA else None
 
     def flush(self) -> None:
         """Forget all routes."""

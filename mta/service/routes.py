@@ -32,6 +32,10 @@ class QueueRoutes:
         """The targets, best first. Raises RouteError."""
         return await self._router.route(key, self._policies(key))
 
+    def no_mx_age(self, key: QueueKey) -> float | None:
+        """How old mail may get, because the domain has no MX; None when that doesn't matter."""
+        return self._router.no_mx_age(key, self._policies(key))
+
 
 def make_resolver(snapshot: Snapshot, clock: Clock) -> Resolver:
     """Asks the `name-server`s of the configuration, or those of the machine."""

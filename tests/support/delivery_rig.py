@@ -105,6 +105,10 @@ class FixedRoutes:
     def __init__(self, targets: Sequence[Target]) -> None:
         self.targets = tuple(targets)
         self.error: RouteError | None = None
+        self.age: float | None = None
+
+    def no_mx_age(self, key: QueueKey) -> float | None:
+        return self.age
 
     def cached(self, key: QueueKey) -> tuple[Target, ...] | None:
         return None

@@ -54,8 +54,8 @@ _ROUTE = (
         DOMAIN,
         Kind.BOOLEAN_OR_INTERVAL,
         "no",
-        "Whether a domain without MX bounces instead of being reached at its own address; an age is read "
-        "as `no` for now.",
+        "Whether a domain without MX bounces instead of being reached at its own address; with an age, mail "
+        "that is older bounces when that address does not answer.",
     ),
 )
 

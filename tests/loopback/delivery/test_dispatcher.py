@@ -22,6 +22,7 @@ from mta.queue.policy import QueuePolicy
 from mta.queue.reaction import ReplyRules
 from tests.support.delivery_rig import PATIENT, DeliveryRig
 from tests.support.scripted_server import CLOSE, HANG, Late, Script, ScriptedServer
+from tests.support.service import free_port
 
 pytestmark = pytest.mark.both_loops
 
@@ -49,6 +50,21 @@ async def test_many_messages_for_many_domains_arrive_once_each_within_the_limits
     assert got == sorted(f"r{number}@d{number % 5}.example" for number in range(200))
     assert server.most_open <= 10
     assert rig.kinds() == ["d"] * 200
+
+
+async def test_old_mail_for_a_domain_without_mx_fails_when_its_address_does_not_answer() -> None:
+    async with DeliveryRig([free_port()]) as rig:
+        rig.routes.age = 3600.0
+        now = rig.clock.now()
+        rig.admit("old@example.net", received=now - 4000)
+        rig.admit("young@example.net", received=now - 100)
+        await rig.until(2)
+
+        assert rig.kinds() == ["b", "tq"]
+        (bounce,) = [event for event in rig.events if event.type == "b"]
+        assert (bounce.recipient, bounce.dsn_status) == ("old@example.net", "5.4.4")
+        assert "has no MX record" in bounce.dsn_diag
+        assert len(rig.scheduler.entries(QueueKey("example.net", "v1"))) == 1
 
 
 async def test_a_queue_opens_no_more_connections_than_its_limit() -> None:

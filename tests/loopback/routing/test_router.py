@@ -149,6 +149,17 @@ async def test_a_domain_without_mx_is_its_own_host(router: Router) -> None:
     assert await refusal(router, "implicit.example", strict) == ("5.4.4", False)
 
 
+async def test_an_age_for_mail_without_mx_only_matters_where_there_is_none(router: Router) -> None:
+    aged = RoutePolicy(no_mx_age=3600.0)
+    for domain in ("implicit.example", "a.example"):
+        await router.route(Key(domain), aged)
+
+    assert router.no_mx_age(Key("implicit.example"), aged) == 3600.0
+    assert router.no_mx_age(Key("a.example"), aged) is None
+    assert router.no_mx_age(Key("implicit.example"), RoutePolicy()) is None
+    assert router.no_mx_age(Key("never.asked.example"), aged) is None
+
+
 async def test_permanent_and_temporary_reasons(router: Router) -> None:
     assert await refusal(router, "nowhere.example") == ("5.1.2", False)
     assert await refusal(router, "nullmx.example") == ("5.1.10", False)

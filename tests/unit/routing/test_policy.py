@@ -82,4 +82,6 @@ def test_settings_of_a_domain() -> None:
 
 
 def test_an_age_for_domains_without_mx_does_not_bounce_at_once() -> None:
-    assert not policy("<domain a.example>\nbounce-upon-no-mx 2h\n</domain>").bounce_upon_no_mx
+    aged = policy("<domain a.example>\nbounce-upon-no-mx 2h\n</domain>")
+    assert not aged.bounce_upon_no_mx
+    assert aged.no_mx_age == 7200.0
