@@ -15,6 +15,7 @@ import logging
 import platform
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mta.clock import Clock
 from mta.config.categories import default_categories
@@ -50,6 +51,7 @@ from mta.service.policybook import PolicyBook
 from mta.service.premises import spool_directory
 from mta.service.routes import QueueRoutes, make_resolver
 from mta.service.traffic import Traffic
+from mta.spool.files import Files
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
@@ -81,6 +83,7 @@ class Worker:
         workers: int = 1,
         adopted: Iterable[int] = (),
         lender: Lender | None = None,
+        files: Files | None = None,
     ) -> None:
         """Opens the spool, and reads keys. Raises SpoolError and ConfigError.
 
@@ -98,6 +101,8 @@ class Worker:
         self._stopped = asyncio.Event()
         directory = spool_directory(snapshot) / name
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
+        if files is not None:
+            options = replace(options, files=files)
         self.partition = Partition.open(directory, options=options, loop=loop)
         self.partition.on_broken = self._spool_broke
         self.alarms: list[str] = []
