@@ -91,7 +91,9 @@ class Handover:
             self.handed += 1
             settled(None)
         else:
-            self._partition.accept(share.encoded, share.body, partial(self._held, owner, share, settled))
+            self._partition.accept(
+                share.encoded, share.body, partial(self._held, owner, share, settled), share.envelope
+            )
 
     def _held(
         self, owner: int, share: Share, settled: Settled, message: int, error: SpoolError | None

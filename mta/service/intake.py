@@ -120,7 +120,7 @@ class Intake:
             done(Verdict.REFUSED)
             return
         self._under_way[name] = [done]
-        self._partition.accept(share.encoded, share.body, partial(self._stored, name, share))
+        self._partition.accept(share.encoded, share.body, partial(self._stored, name, share), share.envelope)
 
     def _stored(self, name: str, share: Share, message: int, error: SpoolError | None) -> None:
         waiting = self._under_way.pop(name)
