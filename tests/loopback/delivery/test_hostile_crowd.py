@@ -130,7 +130,7 @@ async def test_a_thousand_broken_receivers_and_a_good_one() -> None:
 
     print(
         f"\n1000 peers, {len(ROWS)} behaviours: {course.growth / MEBIBYTE:.1f} MiB, {course.most_open} open, "
-        f"{GOOD_MESSAGES} good messages in {alone.good_done:.2f} s alone and {course.good_done:.2f} s with them"
+        f"{GOOD_MESSAGES} good messages in {alone.good_done:.2f} s alone, {course.good_done:.2f} s with them"
     )
     assert judge(course, 1000) == []
     assert course.growth < 64 * MEBIBYTE
