@@ -48,20 +48,21 @@ Commands, their arguments (optional in brackets) and their data:
                                    "attempts", "nextTry": epoch or 0, "size"}], "total": matches in all}
     why                 queue                   {"queue", "text": one sentence, "directive": "" or what sets
                                                  the limit, "place": "FILE:LINE" or "its default"}
-    queue.pause         pattern                 {"queues": number that changed}
-    queue.resume        pattern                 {"queues": number that changed}
-    queue.mode          pattern, mode: "normal" | "backoff"
+    queue.pause         pattern, [dryRun]       {"queues": number that changed}
+    queue.resume        pattern, [dryRun]       {"queues": number that changed}
+    queue.mode          pattern, mode: "normal" | "backoff", [dryRun]
                                                 {"queues": number that changed}
-    queue.schedule      pattern, [retryRecipients: bool]
+    queue.schedule      pattern, [retryRecipients: bool], [dryRun: bool]
                                                 {"queues": scheduled, "total": that matched}
     job.pause           job                     {"jobs": 1 when it is new, "rcp": recipients kept back}
     job.resume          job                     {"jobs": 1 when it was paused, "rcp": let go}
     source.disable      ip, [pattern: "*/*"], [reenableAfter: "1h30m"]
                                                 {"queues": that there are; those to come follow as well}
     source.enable       ip, [pattern: "*/*"]    {"queues": that may use it again}
-    delete              [queue] [jobId] [orig] [rcpt] [envId], [dryRun: bool], [dsn: bool]
+    delete              [queue] [jobId] [orig] [rcpt] [envId], [dryRun: bool], [dsn: bool], [grace: "5m"]
                         (at least one of queue, jobId, orig, rcpt)
                                                 {"rcp": number, "msg": number}
+    undo.delete                                 {"rcp": brought back, while their grace lasts}
     trace               queue, [retryRecipients: bool], [logData: bool], [logResolution: bool], [sourceIp]
                                                 {"lines": [{"time", "text"}], "result", "delivered": bool}
     resolve             domain, [connect: bool], [vmta: "{default}"], [sourceIp]

@@ -13,9 +13,11 @@ from mta.cli.main import ShortenedGroup
 from mta.cli.output import Column, counted, in_future, moment, print_dialogue
 from mta.clock import SystemClock
 
-__all__ = ["delete", "list_recipients", "pause", "resume", "schedule", "set_group", "trace", "why"]
+__all__ = ["delete", "list_recipients", "pause", "resume", "schedule", "set_group", "trace", "undo", "why"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 
 
 def _filters(function: Command) -> Command:
@@ -103,11 +105,12 @@ def pause() -> None:
 
 @pause.command("queue")
 @common_options
+@_DRY_RUN
 @click.argument("pattern")
 @click.pass_context
-def pause_queue(context: click.Context, pattern: str) -> None:
+def pause_queue(context: click.Context, pattern: str, dry_run: bool) -> None:
     """Stop sending from the queues that match PATTERN (domain/vmta, * on either side)."""
-    _change(context, "queue.pause", "paused", pattern=pattern)
+    _change(context, "queue.pause", "paused", dry_run, pattern=pattern)
 
 
 @pause.command("job")
@@ -131,11 +134,12 @@ def resume() -> None:
 
 @resume.command("queue")
 @common_options
+@_DRY_RUN
 @click.argument("pattern")
 @click.pass_context
-def resume_queue(context: click.Context, pattern: str) -> None:
+def resume_queue(context: click.Context, pattern: str, dry_run: bool) -> None:
     """Send again from the paused queues that match PATTERN."""
-    _change(context, "queue.resume", "resumed", pattern=pattern)
+    _change(context, "queue.resume", "resumed", dry_run, pattern=pattern)
 
 
 @resume.command("job")
@@ -162,32 +166,39 @@ def set_group() -> None:
 @set_group.command("queue")
 @common_options
 @click.option("--mode", type=click.Choice(["normal", "backoff"]), required=True, help="The mode to set.")
+@_DRY_RUN
 @click.argument("pattern")
 @click.pass_context
-def set_queue(context: click.Context, pattern: str, mode: str) -> None:
+def set_queue(context: click.Context, pattern: str, mode: str, dry_run: bool) -> None:
     """Set the mode of the queues that match PATTERN."""
-    _change(context, "queue.mode", f"set to {mode}", pattern=pattern, mode=mode)
+    _change(context, "queue.mode", f"set to {mode}", dry_run, pattern=pattern, mode=mode)
 
 
 @click.command()
 @common_options
 @click.option("--retry-recipients", is_flag=True, help="Also recipients that wait for a retry of their own.")
+@_DRY_RUN
 @click.argument("pattern")
 @click.pass_context
-def schedule(context: click.Context, pattern: str, retry_recipients: bool) -> None:
+def schedule(context: click.Context, pattern: str, retry_recipients: bool, dry_run: bool) -> None:
     """Try the queues that match PATTERN now, whatever they wait for."""
     call = invocation(context)
-    data = call.ask("queue.schedule", pattern=pattern, retryRecipients=retry_recipients or None)
+    retry = retry_recipients or None
+    data = call.ask("queue.schedule", pattern=pattern, retryRecipients=retry, dryRun=dry_run or None)
     if call.as_json:
         call.output.json(data)
-    else:
-        click.echo(f"{data['queues']} of {data.get('total', data['queues'])} matching queues scheduled.")
+        return
+    done = "would be scheduled" if dry_run else "scheduled"
+    click.echo(f"{data['queues']} of {data.get('total', data['queues'])} matching queues {done}.")
 
 
 @click.command()
 @common_options
 @_filters
-@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@_DRY_RUN
+@click.option(
+    "--grace", default="0s", show_default=True, help="How long `mta undo delete` can bring them back, as 5m."
+)
 @click.option("--dsn", is_flag=True, help="Tell the senders.")
 @click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 @click.pass_context
@@ -199,10 +210,11 @@ def delete(
     job_id: str | None,
     env_id: str | None,
     dry_run: bool,
+    grace: str,
     dsn: bool,
     yes: bool,
 ) -> None:
-    """Delete queued recipients that every given filter fits; each gets a b record.
+    """Delete queued recipients that every given filter fits; each gets a b record when the grace is over.
 
     At least one of --queue, --jobId, --orig and --rcpt is needed. On a terminal it asks before it deletes.
     """
@@ -217,11 +229,33 @@ def delete(
             click.echo("No recipient matches.")
             return
         click.confirm(f"Delete {_recipients(found)}?", abort=True)
-    data = call.ask("delete", **chosen, dryRun=dry_run or None, dsn=dsn or None)
+    has_grace = grace != "0s"
+    late = grace if has_grace and not dry_run else None
+    data = call.ask("delete", **chosen, dryRun=dry_run or None, dsn=dsn or None, grace=late)
+    if call.as_json:
+        call.output.json(data)
+        return
+    click.echo(f"{_recipients(data)} {'would be deleted' if dry_run else 'deleted'}.")
+    if late and data["rcp"]:
+        click.echo(f"`mta undo delete` brings back what was deleted, for {grace} from now.")
+
+
+@click.group(cls=ShortenedGroup)
+def undo() -> None:
+    """Take something back."""
+
+
+@undo.command("delete")
+@common_options
+@click.pass_context
+def undo_delete(context: click.Context) -> None:
+    """Bring back everything that was deleted with a grace that is not over."""
+    call = invocation(context)
+    data = call.ask("undo.delete")
     if call.as_json:
         call.output.json(data)
     else:
-        click.echo(f"{_recipients(data)} {'would be deleted' if dry_run else 'deleted'}.")
+        click.echo(f"{counted(data['rcp'], 'recipient')} brought back.")
 
 
 @click.command()
@@ -258,13 +292,13 @@ def trace(
     return 0 if data.get("delivered", True) else Exit.TEMPORARY
 
 
-def _change(context: click.Context, command: str, done: str, **arguments: str) -> None:
+def _change(context: click.Context, command: str, done: str, dry_run: bool, **arguments: str) -> None:
     call = invocation(context)
-    data = call.ask(command, **arguments)
+    data = call.ask(command, **arguments, dryRun=dry_run or None)
     if call.as_json:
         call.output.json(data)
         return
-    click.echo(f"{counted(data['queues'], 'queue')} {done}.")
+    click.echo(f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}.")
 
 
 def _recipients(data: dict[str, Any]) -> str:

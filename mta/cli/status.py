@@ -81,6 +81,12 @@ def _queues(output: Output, data: Mapping[str, Any]) -> None:
         )
         for name, row in queues.items()
     ]
+    if settled := data.get("settled", {}):
+        texts = [f"{settled.get(name, 0)} {name}" for name in ("delivered", "failed", "expired")]
+        pairs.append(("Recipients", ", ".join(texts)))
+        if settled.get("uncertain"):
+            words = "the receiver's last word never came: perhaps delivered twice"
+            pairs.append(("Uncertain", f"{settled['uncertain']} ({words})"))
     cached, pending = resolver.get("namesCached", 0), resolver.get("queriesPending", 0)
     pairs.append(("DNS names", f"{cached} cached, {pending} pending"))
     for directory in spool.get("dirs", ()):

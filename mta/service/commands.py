@@ -61,6 +61,7 @@ ORDERS = frozenset(
         "source.disable",
         "source.enable",
         "delete",
+        "undo.delete",
         "clear.dnscache",
         "reset.counters",
     }

@@ -67,21 +67,14 @@ class JobCommands:
         return {"jobs": int(is_new), "rcp": worker.jobs.held_back(job)}
 
     async def _resume(self, job: str) -> dict[str, Any]:
-        worker, now = self._worker, self._clock.now()
+        worker = self._worker
         kept = worker.jobs.resume(job)
         if kept is None:
             return {"jobs": 0, "rcp": 0}
         for number, (key, entry) in enumerate(kept):
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            worker.scheduler.admit(
-                key,
-                entry.ref,
-                now,
-                received=entry.received,
-                attempts=entry.attempts,
-                due=float(entry.due) or None,
-            )
+            worker.enter_again(key, entry)
         worker.dispatcher.wake()
         worker.save_state()
         return {"jobs": 1, "rcp": len(kept)}

@@ -11,6 +11,7 @@ policies). The worker owns one spool partition and everything that waits in it; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import platform
 import socket
@@ -51,6 +52,7 @@ from mta.service.policybook import PolicyBook
 from mta.service.premises import spool_directory
 from mta.service.routes import QueueRoutes, make_resolver
 from mta.service.traffic import Traffic
+from mta.service.trash import Trash
 from mta.spool.files import Files
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
@@ -129,6 +131,7 @@ class Worker:
         self.scheduler.restore_state(self.state.load("scheduler"))
         self.jobs = JobBook()
         self.jobs.restore_state(self.state.load("jobs"))
+        self.trash = Trash(self._delete, loop=loop)
         self.crew = Crew(
             int(name),
             layout,
@@ -276,6 +279,7 @@ class Worker:
             company.create_task(self.dispatcher.drain(deadline))
             company.create_task(self.tracer.stop())
             company.create_task(self.listener.drained(seconds * DRAIN_SHARE))
+        self.trash.empty()
         # Reports that still wait for the spool belong to outcomes that are about to be settled.
         self.returns.flush()
         await self.crew.finish(SHARE_SECONDS)
@@ -366,6 +370,15 @@ class Worker:
             ref = message << RECIPIENT_BITS | recipient
             self.jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
 
+    def _delete(self, key: QueueKey, ref: int, with_dsn: bool) -> None:
+        """An operator's delete becomes final."""
+        try:
+            envelope = self.partition.envelope(ref >> RECIPIENT_BITS)
+        except SpoolError as error:
+            log.error("queue=%s message=%d event=not-deleted error=%s", key, ref >> RECIPIENT_BITS, error)
+            return
+        self.settlement.delete(key, ref, envelope, with_dsn=with_dsn)
+
     def _spool_broke(self, text: str) -> None:
         """Nothing that is sent from here on could be noted: send nothing. Clients are told to come again, and
         the process stays, so that the operator can look at it; only a restart makes the spool whole."""
@@ -373,6 +386,24 @@ class Worker:
         self.alarms.append(alarm)
         log.critical("event=alarm text=%r", alarm)
         self.dispatcher.halt("our spool is broken")
+
+    def enter_again(self, key: QueueKey, entry: Entry) -> None:
+        """This recipient was taken out of its queue and goes back, or to what is kept of a paused job."""
+        job_id = ""
+        if self.jobs.paused:
+            with contextlib.suppress(SpoolError):
+                job_id = self.partition.envelope(entry.ref >> RECIPIENT_BITS).job_id
+        if job_id and self.jobs.is_paused(job_id):
+            self.jobs.hold(job_id, key, [entry])
+            return
+        self.scheduler.admit(
+            key,
+            entry.ref,
+            self.clock.now(),
+            received=entry.received,
+            attempts=entry.attempts,
+            due=float(entry.due) or None,
+        )
 
     def _count_taken(self, envelope: Envelope, message: int, size: int) -> None:
         self.traffic.into.add(self.clock.now(), len(envelope.recipients), 1, size)

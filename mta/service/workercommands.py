@@ -7,18 +7,20 @@ of the loop; what walks over messages does so in slices, so that mail goes on me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Set
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
 
 from mta.clock import Clock
+from mta.config.units import parse_interval
 from mta.errors import MtaError, SpoolError
 from mta.message.envelope import Envelope, Recipient
 from mta.queue.entries import Entry
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.pattern import QueuePattern
 from mta.queue.queue import QueueMode
+from mta.queue.status import QueueStatus
 from mta.service.channel import CommandFailed
 from mta.service.deliverycommands import DeliveryCommands
 from mta.service.jobcommands import JobCommands
@@ -50,6 +52,7 @@ class WorkerCommands:
             "queue.schedule": self._schedule,
             "queue.mode": self._mode,
             "delete": self._delete,
+            "undo.delete": self._undo_delete,
             "reset.counters": self._reset,
             "clear.dnscache": self._clear_dns,
             **DeliveryCommands(worker, clock=clock).commands,
@@ -143,26 +146,42 @@ class WorkerCommands:
     async def _domains(self, **filters: Any) -> dict[str, Any]:
         return domain_rows(self._worker, self._clock.now(), **filters)
 
-    async def _pause(self, pattern: str) -> dict[str, Any]:
+    def _count(self, pattern: str, is_meant: Callable[[QueueStatus], bool]) -> dict[str, Any]:
+        """What a verb would do: the queues that match and would change."""
+        rows = list(self._worker.scheduler.queues(self._clock.now(), pattern))
+        return {"queues": sum(map(is_meant, rows)), "total": len(rows)}
+
+    async def _pause(self, pattern: str, dryRun: bool = False) -> dict[str, Any]:
+        if dryRun:
+            return self._count(pattern, lambda row: row.state != "paused")
         changed = self._worker.scheduler.pause(pattern, self._clock.now())
         self._worker.save_state()
         return {"queues": changed}
 
-    async def _resume(self, pattern: str) -> dict[str, Any]:
+    async def _resume(self, pattern: str, dryRun: bool = False) -> dict[str, Any]:
+        if dryRun:
+            return self._count(pattern, lambda row: row.state == "paused")
         changed = self._worker.scheduler.resume(pattern, self._clock.now())
         # In force whether or not the disk can keep it.
         self._worker.dispatcher.wake()
         self._worker.save_state()
         return {"queues": changed}
 
-    async def _schedule(self, pattern: str, retryRecipients: bool = True) -> dict[str, Any]:
+    async def _schedule(
+        self, pattern: str, retryRecipients: bool = True, dryRun: bool = False
+    ) -> dict[str, Any]:
+        if dryRun:
+            return self._count(pattern, lambda row: True)
         scheduler, now = self._worker.scheduler, self._clock.now()
         total = sum(1 for _ in scheduler.queues(now, pattern))
         scheduled = scheduler.schedule_now(pattern, now)
         self._worker.dispatcher.wake()
         return {"queues": scheduled, "total": total}
 
-    async def _mode(self, pattern: str, mode: str) -> dict[str, Any]:
+    async def _mode(self, pattern: str, mode: str, dryRun: bool = False) -> dict[str, Any]:
+        if dryRun:
+            wanted = QueueMode(mode).value
+            return self._count(pattern, lambda row: row.mode != wanted)
         changed = self._worker.scheduler.set_mode(pattern, QueueMode(mode), self._clock.now())
         self._worker.dispatcher.wake()
         return {"queues": changed}
@@ -184,10 +203,10 @@ class WorkerCommands:
     ) -> dict[str, Any]:
         rows: list[dict[str, Any]] = []
         total = 0
-        async for key, ref, envelope, attempts, due in self._matching(queue, filters):
+        async for key, entry, envelope in self._matching(queue, filters):
             total += 1
             if len(rows) < maxitems:
-                recipient = envelope.recipients[ref & RECIPIENT_MASK]
+                recipient = envelope.recipients[entry.ref & RECIPIENT_MASK]
                 rows.append(
                     {
                         "queueId": envelope.queue_id,
@@ -197,9 +216,9 @@ class WorkerCommands:
                         "jobId": envelope.job_id,
                         "envId": envelope.envelope_id,
                         "timeQueued": envelope.received,
-                        "attempts": attempts,
-                        "nextTry": due,
-                        "size": self._worker.partition.size(ref >> RECIPIENT_BITS),
+                        "attempts": entry.attempts,
+                        "nextTry": entry.due,
+                        "size": self._worker.partition.size(entry.ref >> RECIPIENT_BITS),
                     }
                 )
         return {"rcpt": rows, "total": total}
@@ -209,33 +228,41 @@ class WorkerCommands:
         dryRun: bool = False,
         dsn: bool = False,
         queue: str = "",
+        grace: str = "0",
         **filters: str,
     ) -> dict[str, Any]:
         if not queue and not filters:
             raise CommandFailed("delete needs at least one of queue, jobId, orig and rcpt")
-        recipients = 0
-        messages = set()
-        found: dict[QueueKey, list[tuple[int, Envelope]]] = {}
-        async for key, ref, envelope, _attempts, _due in self._matching(queue or "*/*", filters):
-            recipients += 1
-            messages.add(ref >> RECIPIENT_BITS)
-            found.setdefault(key, []).append((ref, envelope))
-        if not dryRun:
-            recipients = 0
-            for key, entries in found.items():
+        worker, seconds = self._worker, parse_interval(grace) or 0.0
+        found: dict[QueueKey, dict[int, Entry]] = {}
+        async for key, entry, _envelope in self._matching(queue or "*/*", filters):
+            found.setdefault(key, {})[entry.ref] = entry
+        gone: dict[QueueKey, list[Entry]] = {}
+        for key, entries in found.items():
+            refs: Set[int] = entries.keys()
+            if not dryRun:
                 # Those that were taken for delivery meanwhile are past deleting.
-                refs = {ref for ref, _ in entries}
-                removed = {*self._worker.scheduler.remove(key, refs), *self._worker.jobs.remove(key, refs)}
-                for ref, envelope in entries:
-                    if ref in removed:
-                        recipients += 1
-                        self._worker.settlement.delete(key, ref, envelope, with_dsn=dsn)
+                refs = {*worker.scheduler.remove(key, refs), *worker.jobs.remove(key, refs)}
                 await asyncio.sleep(0)
-        return {"rcp": recipients, "msg": len(messages)}
+            gone[key] = [entries[ref] for ref in refs]
+        if not dryRun:
+            worker.trash.keep(gone, seconds, with_dsn=dsn)
+        messages = {entry.ref >> RECIPIENT_BITS for entries in gone.values() for entry in entries}
+        return {"rcp": sum(map(len, gone.values())), "msg": len(messages)}
+
+    async def _undo_delete(self) -> dict[str, Any]:
+        """Bring back what was deleted with a grace that is not over."""
+        found = self._worker.trash.bring_back()
+        for number, (key, entry) in enumerate(found, 1):
+            self._worker.enter_again(key, entry)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        self._worker.dispatcher.wake()
+        return {"rcp": len(found)}
 
     async def _matching(
         self, queue: str, filters: dict[str, str]
-    ) -> AsyncIterator[tuple[QueueKey, int, Envelope, int, float]]:
+    ) -> AsyncIterator[tuple[QueueKey, Entry, Envelope]]:
         """Waiting recipients that match; those whose message can't be read are left out."""
         unknown = set(filters) - {"rcpt", "orig", "jobId", "envId"}
         if unknown:
@@ -252,7 +279,7 @@ class WorkerCommands:
                 except (SpoolError, MtaError):
                     continue
                 if is_match(envelope, envelope.recipients[entry.ref & RECIPIENT_MASK], filters):
-                    yield key, entry.ref, envelope, entry.attempts, entry.due
+                    yield key, entry, envelope
 
     def _waiting(self, queue: str) -> Iterator[tuple[QueueKey, list[Entry]]]:
         """What waits in the matching queues, and what is kept back from them."""

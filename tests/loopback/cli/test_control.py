@@ -88,6 +88,7 @@ ANSWERS: dict[str, Any] = {
     "queue.mode": {"queues": 1},
     "queue.schedule": {"queues": 154, "total": 3888},
     "delete": {"rcp": 5, "msg": 4},
+    "undo.delete": {"rcp": 3},
     "trace": {"lines": [{"time": 1700000000, "text": "> EHLO x"}], "result": "250 ok", "delivered": True},
     "reload": {"epoch": 4, "problems": []},
     "rotate": {"files": ["acct-2026-01-01-0000.csv"]},
@@ -222,6 +223,22 @@ def run(
             {"command": "delete", "jobId": "j"},
             "5 recipients of 4 messages deleted.",
         ),
+        (
+            ["delete", "--queue=a/b", "--grace=10m"],
+            {"command": "delete", "queue": "a/b", "grace": "10m"},
+            "`mta undo delete` brings back what was deleted, for 10m from now.",
+        ),
+        (["undo", "delete"], {"command": "undo.delete"}, "3 recipients brought back."),
+        (
+            ["pause", "queue", "--dry-run", "*/v1"],
+            {"command": "queue.pause", "pattern": "*/v1", "dryRun": True},
+            "2 queues would be paused.",
+        ),
+        (
+            ["schedule", "--dry-run", "a/b"],
+            {"command": "queue.schedule", "pattern": "a/b", "dryRun": True},
+            "154 of 3888 matching queues would be scheduled.",
+        ),
         (["trace", "a/b"], {"command": "trace", "queue": "a/b"}, "> EHLO x"),
         (["rotate", "acct"], {"command": "rotate", "what": "acct"}, "acct-2026-01-01-0000.csv"),
         (["rotate", "acct", "a.csv"], {"command": "rotate", "what": "acct", "file": "a.csv"}, "rotated."),
@@ -256,6 +273,19 @@ def test_status_shows_traffic_connections_spool_and_uptime(
     assert ["Outbound", "2", "8", "unlimited"] in lines
     assert "Spool /var/spool/mta  12 recipients, 2 segments, 5.0G free" in printed
     assert "0 01:00:00" in printed
+    assert "Uncertain" not in printed
+
+
+def test_status_names_alarms_first_and_counts_what_is_uncertain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settled = {"delivered": 6, "deferred": 1, "failed": 2, "expired": 3, "uncertain": 1}
+    answers = {"show.status": STATUS | {"alarms": ["spool /s/0 is broken"], "settled": settled}}
+    _, printed, _ = run(tmp_path, capsys, "show", "status", answers=answers)
+
+    assert printed.startswith("ALARM: spool /s/0 is broken\n")
+    assert "6 delivered, 2 failed, 3 expired" in printed
+    assert "Uncertain" in printed
 
 
 def test_monitors_find_names_first_and_recipients_third_between_two_lines(
