@@ -42,7 +42,7 @@ LOGIN_LINE_LIMIT = 12_288
 ENDLESS_LINE = 16_384
 #: Octets of pipelined commands that wait while we don't listen.
 BACKLOG = 65_536
-#: Replies that are gathered before they are written.
+#: Replies that are gathered before they are written and others have their turn.
 REPLIES_AT_ONCE = 256
 #: Octets a second.
 SLOWEST = 500
@@ -231,7 +231,8 @@ class Wire(SMTP):
         try:
             while self.is_listening and self._step():
                 if len(self._out) >= REPLIES_AT_ONCE:
-                    self._flush()
+                    self._yield()
+                    return
         except Exception:
             log.exception("client=%s connection given up", self.source_ip)
             self.close(_INTERNAL)
@@ -245,6 +246,16 @@ class Wire(SMTP):
             self._resume()
             if self._has_ended and self.transport is not None:
                 self.transport.close()
+
+    def _yield(self) -> None:
+        """Let others have their turn: who pipelines thousands of commands must not hold them up."""
+        self._flush()
+        self._pause()
+        self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self.transport is not None and self.mode is not Mode.CLOSING:
+            self.process()
 
     def _step(self) -> bool:
         """One line or piece of content; False when there is none."""

@@ -92,6 +92,7 @@ class PaperCall:
         for octets in segments:
             if not self.transport.is_closed:
                 self.conversation.data_received(octets)
+                self.loop.run()
 
     def heard(self) -> list[str]:
         """The reply lines since the last time."""

@@ -113,7 +113,22 @@ def test_whoever_does_not_read_replies_is_not_read_either() -> None:
 
     assert call.transport.writes == writes
     call.conversation.resume_writing()
+    call.loop.run()
     assert call.codes() == ["250"] * 1000
+    assert call.transport.is_reading
+
+
+def test_whoever_pipelines_thousands_of_commands_gives_way_to_others() -> None:
+    call = PaperCall()
+    call.begin()
+
+    call.conversation.data_received(b"RCPT TO:<x@y.example>\r\n" * 1000)
+
+    first = len(call.codes())
+    assert 200 <= first <= 300
+    assert not call.transport.is_reading
+    call.loop.run()
+    assert first + len(call.codes()) == 1000
     assert call.transport.is_reading
 
 
