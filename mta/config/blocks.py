@@ -98,11 +98,11 @@ BLOCKS: tuple[BlockForm, ...] = (
     BlockForm(
         "domain-key-list", Scope.DOMAIN_KEY_LIST, _REQUIRED, "A named set of DKIM keys.", example="keys"
     ),
-    BlockForm("rewrite-list", Scope.REWRITE_LIST, _REQUIRED, "Rewrites senders.", status=Status.NO_EFFECT),
+    BlockForm("rewrite-list", Scope.REWRITE_LIST, _REQUIRED, "Rewrites senders."),
     BlockForm(
         "mx-rollup-list", Scope.MX_ROLLUP_LIST, _NONE, "Merges domains by MX.", status=Status.NO_EFFECT
     ),
-    BlockForm("aliases", Scope.ALIASES, _NONE, "Forwards local addresses.", status=Status.NO_EFFECT),
+    BlockForm("aliases", Scope.ALIASES, _NONE, "Forwards local addresses."),
     BlockForm(
         "bounce-processor", Scope.BOUNCE_PROCESSOR, _OPTIONAL, "Reads returned mail.", status=Status.NO_EFFECT
     ),
@@ -119,7 +119,6 @@ BLOCKS: tuple[BlockForm, ...] = (
         _OPTIONAL,
         "A list of addresses.",
         _PROCESSORS | {Scope.GLOBAL},
-        Status.NO_EFFECT,
     ),
     BlockForm(
         "email-patterns",

@@ -43,6 +43,8 @@ class DeliveryPolicy:
     bare_553_means_invalid_mailbox: bool = True
     mx_unavailable_on_421: bool = False
     disabled_records: frozenset[str] = frozenset()
+    removed_headers: frozenset[bytes] = frozenset()
+    bcc_upon_delivery: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DeliveryPolicy:
@@ -75,4 +77,8 @@ class DeliveryPolicy:
             bare_553_means_invalid_mailbox=settings.boolean("smtp-553-means-invalid-mailbox"),
             mx_unavailable_on_421=settings.boolean("smtp-421-means-mx-unavailable"),
             disabled_records=frozenset(settings.texts("disable-acct-records")),
+            removed_headers=frozenset(
+                name.rstrip(": ").lower().encode("utf-8") for name in settings.texts("remove-header")
+            ),
+            bcc_upon_delivery=settings.text("bcc-upon-delivery"),
         )

@@ -30,6 +30,7 @@ from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.message.envelope import Envelope, Notify
 from mta.message.event import Event, encode_event
+from mta.message.personal import personal_envelope
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.reaction import RETRY_QUEUE, RETRY_RECIPIENT, Judgement, Measure, Reaction, ReplyRules
 from mta.queue.scheduler import Settled
@@ -81,6 +82,11 @@ class Categories(Protocol):
 Returns = Callable[[Envelope, int, Event, int, Callable[[], None]], None]
 
 
+#: Called for each delivery where bcc-upon-delivery gives an address: the address, then the envelope, the
+#: recipient's index and the message's number. Sends a copy there.
+Copies = Callable[[str, Envelope, int, int], None]
+
+
 class SettlementStats(NamedTuple):
     """Recipients since start. `uncertain` ones may be delivered twice: the dot's reply never came."""
 
@@ -107,9 +113,11 @@ class Settlement:
         name: str = "",
         sent: Callable[[int, int], None] | None = None,
         ended: Callable[[Envelope, bool], None] | None = None,
+        copies: Copies | None = None,
     ) -> None:
         """`name` makes event ids unique among workers; `sent(recipients, octets)` is told of deliveries,
-        `ended` of each recipient of a job that is delivered (True) or has failed for good."""
+        `ended` of each recipient of a job that is delivered (True) or has failed for good. `copies` sends
+        what bcc-upon-delivery wants."""
         self._scheduler = scheduler
         self._store = store
         self._categories = categories
@@ -119,6 +127,7 @@ class Settlement:
         self._clock = clock
         self._sent = sent
         self._ended = ended
+        self._copies = copies
         # The start time makes ids unique over restarts: steady time never goes back.
         self._prefix = f"{name}{int(clock.now() * 1e6):x}-"
         self._numbers = itertools.count(1)
@@ -182,6 +191,8 @@ class Settlement:
         )
         message, index = attempt.message, ref & RECIPIENT_MASK
         encoded = encode_event(event) if "d" not in session.policy.disabled_records else b""
+        if session.policy.bcc_upon_delivery and self._copies is not None:
+            self._copies(session.policy.bcc_upon_delivery, attempt.envelope, index, message)
         if recipient.notify & _SUCCESS and not facts.has_dsn:
             # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
             settle = partial(self._store.settle, message, index, encoded)
@@ -355,6 +366,8 @@ class Settlement:
         wants_dsn: bool = True,
     ) -> None:
         index = ref & RECIPIENT_MASK
+        if envelope.is_personal:
+            envelope = personal_envelope(envelope, index)
         event = self._event(
             "b",
             envelope,

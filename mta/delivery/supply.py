@@ -10,6 +10,7 @@ from typing import Protocol
 from mta.clock import Clock
 from mta.delivery.attempt import Attempt
 from mta.delivery.session import Session
+from mta.delivery.tailoring import tailored
 from mta.errors import MtaError, SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope
 from mta.queue.entries import Entry
@@ -76,13 +77,19 @@ class MessageSigner(Protocol):
 def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> tuple[list[int], Stored] | None:
     """Draw the next message that can be read: its references, and itself. None when there is none now.
 
+    Of a message that each recipient gets another way it is one recipient at a time.
+
     A damaged one is left to the spool's quarantine: its recipients leave the queue, but nothing is recorded
     as failed, so that whoever repairs it gets it back. One that can't be read otherwise is tried later.
     """
     while refs := scheduler.draw(slot, now):
         message = refs[0] >> RECIPIENT_BITS
         try:
-            return refs, store.load(message)
+            stored = store.load(message)
+            if stored.envelope.is_personal and len(refs) > 1:
+                scheduler.put_back(slot, refs[1:])
+                refs = refs[:1]
+            return refs, stored
         except Withheld as error:
             error.keep(slot.key, scheduler.let_go(slot, refs))
             continue
@@ -117,14 +124,17 @@ def make_attempt(
     refs: list[int], stored: Stored, signer: MessageSigner, session: Session, now: float
 ) -> Attempt:
     """The message as it goes down `session`, with its signature made or under way."""
-    envelope, body = stored.envelope, stored.body
+    envelope, body, number = stored.envelope, stored.body, refs[0] >> RECIPIENT_BITS
+    removed = session.policy.removed_headers
+    if removed or envelope.is_personal:
+        envelope, body, number = tailored(envelope, body, refs[0], removed)
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
     domain = session.slot.key.domain
-    head = signer.headers(envelope, body, attempt.message, domain)
+    head = signer.headers(envelope, body, number, domain)
     if head is None:
         # The signature is made while the envelope travels; only the body has to wait for it.
         attempt.head = None
-        signer.prepare(envelope, body, attempt.message, partial(session.signed, attempt), domain)
+        signer.prepare(envelope, body, number, partial(session.signed, attempt), domain)
     elif head:
         attempt.put_in_front(head)
     return attempt

@@ -170,7 +170,11 @@ class Tracer:
     # -- for the visit -----------------------------------------------------------------------------------
 
     def attempt(self, visit: _Visit, session: Session, stored: Stored) -> Attempt:
-        return make_attempt(visit.seized.refs, stored, self._signer, session, self._clock.now())
+        refs = visit.seized.refs
+        if stored.envelope.is_personal and len(refs) > 1:
+            self._scheduler.put_back(visit.seized.slot, refs[1:])
+            refs = refs[:1]
+        return make_attempt(refs, stored, self._signer, session, self._clock.now())
 
     def session(self, visit: _Visit, connection: Connection, policy: DeliveryPolicy) -> Session:
         return _WatchedSession(

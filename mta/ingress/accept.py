@@ -14,16 +14,30 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
 
 from mta.clock import Clock
 from mta.config.snapshot import Snapshot
 from mta.errors import SpoolError, SpoolFull
+from mta.ingress.content import (
+    CAPTURE_LIMIT,
+    HEADER_LIMIT,
+    Content,
+    field_text,
+    open_content,
+    own_lines,
+    stamped,
+    strip,
+)
+from mta.ingress.joint import AcceptResult, Joint
 from mta.ingress.queueid import QueueIds
-from mta.ingress.relaying import SourcePolicy
 from mta.ingress.selection import Choice, Selection
 from mta.ingress.stamp import Stamp
+from mta.ingress.submission import Submission
+from mta.ingress.treatment import ColdShare, Portion, Treatment
 from mta.message import headers
 from mta.message.envelope import Envelope, Recipient, encode_envelope
 from mta.message.event import Event, encode_event
@@ -35,20 +49,11 @@ __all__ = ["HEADER_LIMIT", "AcceptResult", "Acceptance", "SpoolWriter", "Submiss
 
 log = logging.getLogger(__name__)
 
-#: Octets of a header block; Postfix has 100 KiB.
-HEADER_LIMIT = 128 * 1024
-#: Characters of a job id, envelope id or captured header that are kept.
-_VALUE_LIMIT = 256
-_CAPTURE_LIMIT = 1024
-
 _NO_RECIPIENTS = Reply(554, "5.5.1 No valid recipients", "5.5.1")
 _TOO_MANY = Reply(552, "5.5.3 Too many recipients", "5.5.3")
-_LOOP = Reply(554, "5.4.6 Too many hops: this message goes round in a loop", "5.4.6")
-_HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5.3.4")
 _FULL = Reply(452, "4.3.1 Insufficient system storage, try again later", "4.3.1")
 _BROKEN = Reply(451, "4.3.0 Mail can't be stored now, try again later", "4.3.0")
 
-_FIELD_START = re.compile(rb"[!-9;-~]+[ \t]*:")
 _CAPTURED = re.compile(r"\bheader_([!-9;-~]+?)(?=[\s,]|$)", re.IGNORECASE)
 
 
@@ -70,41 +75,6 @@ class SpoolWriter(Protocol):
     def flush(self, done: Callable[[SpoolError | None], None]) -> None: ...
 
 
-class AcceptResult(NamedTuple):
-    """The queue id of a message that is on disk, or the reply that refuses it."""
-
-    queue_id: str
-    refusal: Reply | None = None
-
-
-@dataclass(slots=True)
-class Submission:
-    """One message as it was handed in.
-
-    `recipients` are (address, NOTIFY bits, ORCPT); `chunks` the content in wire form, `size` its octets.
-    `vmta` forces a virtual MTA or pool, as our own DSNs do. `protocol` is the `with` of the Received line.
-    """
-
-    originator: str
-    recipients: list[tuple[str, int, str]]
-    chunks: list[bytes]
-    size: int
-    source: SourcePolicy
-    helo: str = ""
-    source_ip: str = ""
-    received_on: str = ""
-    user: str = ""
-    protocol: str = "ESMTP"
-    source_type: str = "smtp"
-    is_8bit: bool = False
-    is_smtputf8: bool = False
-    ret: int = 0
-    envelope_id: str = ""
-    job_id: str = ""
-    vmta: str = ""
-    suppress_dsn: bool = False
-
-
 @dataclass(slots=True)
 class _Rules:
     """What one configuration says about acceptance."""
@@ -114,18 +84,9 @@ class _Rules:
     stamp: Stamp
     captured: tuple[bytes, ...]
     with_receipts: bool
-
-
-@dataclass(slots=True)
-class _Content:
-    """A message between parsing its header and writing it down."""
-
-    block: bytes
-    prefix: bytes = b""
-    vmta_header: bytes | None = None
-    job_id: str = ""
-    envelope_id: str = ""
-    captured: dict[str, str] = field(default_factory=dict)
+    treatment: Treatment
+    is_treated: bool
+    drops_unknown: bool
 
 
 class Acceptance:
@@ -144,7 +105,9 @@ class Acceptance:
         queue_ids: QueueIds,
         admitted: Callable[[Envelope, int, int], None],
         host_name: str = "localhost",
+        cold: ColdShare | None = None,
     ) -> None:
+        self._cold = cold
         self._snapshot = snapshot
         self._partition = partition
         self._clock = clock
@@ -168,7 +131,7 @@ class Acceptance:
         if refusal is not None:
             done(AcceptResult("", refusal))
             return
-        content = _open(submission)
+        content = open_content(submission)
         if isinstance(content, Reply):
             done(AcceptResult("", content))
             return
@@ -176,10 +139,74 @@ class Acceptance:
         if isinstance(choice, Reply):
             done(AcceptResult("", choice))
             return
+        if rules.is_treated or submission.source.is_treated:
+            self._accept_treated(rules, submission, content, choice, done)
+            return
         queue_id = self._queue_ids.next()
         now = self._clock.now()
-        envelope = _envelope(rules, submission, content, choice, queue_id, now)
-        body = _stamped(rules.stamp, submission, content, queue_id, now)
+        queue_domain = rules.selection.queue_domain
+        vmta = choice.vmta
+        recipients = tuple(
+            [
+                Recipient(address, queue_domain(address, vmta), notify, orcpt)
+                for address, notify, orcpt in submission.recipients
+            ]
+        )
+        envelope = _envelope(
+            rules, submission, content, choice, submission.originator, recipients, "", queue_id, now
+        )
+        body = stamped(rules.stamp, submission, content, queue_id, now)
+        self._store(rules, envelope, body, submission.size, done)
+
+    def _accept_treated(
+        self,
+        rules: _Rules,
+        submission: Submission,
+        content: Content,
+        choice: Choice,
+        done: Callable[[AcceptResult], None],
+    ) -> None:
+        """Take a message that becomes several, or another than it was."""
+        portions = rules.treatment.divide(submission, choice)
+        if isinstance(portions, Reply):
+            done(AcceptResult("", portions))
+            return
+        if any(len(portion.recipients) > RECIPIENT_MASK for portion in portions):
+            done(AcceptResult("", _TOO_MANY))
+            return
+        strip(submission, content)
+        now = self._clock.now()
+        # Handed in in one turn of the loop, they share a commit: all of them are safe, or none.
+        joint = Joint(len(portions), done)
+        for portion in portions:
+            queue_id = self._queue_ids.next()
+            body, template = _portion_body(rules, submission, content, portion, queue_id, now)
+            envelope = _envelope(
+                rules,
+                submission,
+                content,
+                portion.choice,
+                portion.originator,
+                tuple(portion.recipients),
+                portion.job_id,
+                queue_id,
+                now,
+            )
+            if any(recipient.personal is not None for recipient in portion.recipients) or template:
+                envelope = msgspec.structs.replace(
+                    envelope, is_personal=True, template=template, drops_unknown=rules.drops_unknown
+                )
+            self._store(rules, envelope, body, submission.size, joint.done)
+
+    def _store(
+        self,
+        rules: _Rules,
+        envelope: Envelope,
+        body: Sequence[bytes],
+        size: int,
+        done: Callable[[AcceptResult], None],
+    ) -> None:
+        queue_id = envelope.queue_id
 
         def committed(message: int, error: SpoolError | None) -> None:
             if error is not None:
@@ -187,7 +214,7 @@ class Acceptance:
                 done(AcceptResult("", _reply_to(error)))
                 return
             self.accepted += 1
-            self._admitted(envelope, message, submission.size)
+            self._admitted(envelope, message, size)
             if rules.with_receipts:
                 # Said to be ours only when its `r` records can't be lost either. Should they wait for room
                 # on the disk, the message is safe all the same.
@@ -199,7 +226,7 @@ class Acceptance:
         self._partition.accept(encode_envelope(envelope), body, committed, envelope)
 
     def _check(self, submission: Submission) -> Reply | None:
-        if not submission.recipients:
+        if not submission.recipients and not submission.condemned:
             return _NO_RECIPIENTS
         if len(submission.recipients) > RECIPIENT_MASK:
             return _TOO_MANY
@@ -217,12 +244,17 @@ class Acceptance:
                 captured.update(name.lower().encode("ascii") for name in _CAPTURED.findall(line))
             kinds = {kind.lower() for kind in file.settings.texts("records")}
             with_receipts = with_receipts or not kinds.isdisjoint(("r", "receipt", "received"))
+        selection = Selection(snapshot)
+        treatment = Treatment(snapshot, selection, self._cold)
         return _Rules(
             snapshot.epoch,
-            Selection(snapshot),
+            selection,
             Stamp(snapshot.host_name() or self._host_name),
             tuple(sorted(captured)),
             with_receipts,
+            treatment,
+            treatment.is_needed,
+            snapshot.top.boolean("mailmerge-expands-undefined-variables"),
         )
 
     def _record_receipts(self, envelope: Envelope) -> None:
@@ -260,74 +292,7 @@ def _reply_to(error: SpoolError) -> Reply:
     return _FULL if isinstance(error, SpoolFull) else _BROKEN
 
 
-def _open(submission: Submission) -> _Content | Reply:
-    """Find the header block and do to it what the source's settings say. Changes `submission.chunks`."""
-    policy = submission.source
-    block = _header_block(submission.chunks)
-    if len(block) > HEADER_LIMIT:
-        return _HEADER_TOO_BIG
-    lowered = block.lower()
-    hops = lowered.count(b"\nreceived:") + lowered.startswith(b"received:")
-    if hops > policy.max_message_hops:
-        return _LOOP
-    content = _Content(block)
-    if block and not _FIELD_START.match(block):
-        _make_body(submission, content)
-        return content
-    if policy.process_vmta and (at := headers.find(lowered, b"x-virtual-mta")) >= 0:
-        content.vmta_header = headers.value_at(block, at)
-    if policy.process_job and (at := headers.find(lowered, b"x-job")) >= 0:
-        content.job_id = _value(block, at, _VALUE_LIMIT)
-    if policy.job_header and not content.job_id:
-        at = headers.find(lowered, policy.job_header.encode("utf-8"))
-        content.job_id = _value(block, at, _VALUE_LIMIT) if at >= 0 else ""
-    if policy.process_envid and (at := headers.find(lowered, b"x-envid")) >= 0:
-        content.envelope_id = _value(block, at, _VALUE_LIMIT)
-    return content
-
-
-def _header_block(chunks: list[bytes]) -> bytes:
-    """The header block; afterwards it lies whole in the first chunk."""
-    if not chunks:
-        return b""
-    first = chunks[0]
-    if len(chunks) > 1 and b"\r\n\r\n" not in first and not first.startswith(b"\r\n"):
-        count = 1
-        length = len(first)
-        while count < len(chunks) and length <= HEADER_LIMIT:
-            length += len(chunks[count])
-            count += 1
-            # The blank line may lie across two chunks: look at what they are together.
-            if b"\r\n\r\n" in chunks[count - 2][-3:] + chunks[count - 1]:
-                break
-        first = b"".join(chunks[:count])
-        chunks[:count] = [first]
-    return first[: headers.header_end(first)]
-
-
-def _make_body(submission: Submission, content: _Content) -> None:
-    """The first line is no header field: what follows is a body, or mail out of an mbox file."""
-    chunks = submission.chunks
-    if content.block.startswith((b"From ", b">From ")):
-        end = content.block.index(b"\r\n") + 2
-        chunks[0] = chunks[0][end:]
-        content.block = content.block[end:]
-        if not content.block or _FIELD_START.match(content.block):
-            return
-    # Our lines will stand in front of it; without a blank line it would become part of the header.
-    chunks.insert(0, b"\r\n")
-    content.block = b""
-
-
-def _value(block: bytes, at: int, limit: int) -> str:
-    """A header value as text that can't break a line, a record or a log."""
-    text = headers.value_at(block, at)[: 4 * limit].decode("utf-8", "replace")
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else " " for character in text).strip()
-    return text[:limit]
-
-
-def _choose(selection: Selection, submission: Submission, content: _Content) -> Choice | Reply:
+def _choose(selection: Selection, submission: Submission, content: Content) -> Choice | Reply:
     if submission.vmta:
         return selection.named(submission.vmta, submission.source)
     return selection.choose(
@@ -341,10 +306,18 @@ def _choose(selection: Selection, submission: Submission, content: _Content) -> 
 
 
 def _envelope(
-    rules: _Rules, submission: Submission, content: _Content, choice: Choice, queue_id: str, now: float
+    rules: _Rules,
+    submission: Submission,
+    content: Content,
+    choice: Choice,
+    originator: str,
+    recipients: tuple[Recipient, ...],
+    job_id: str,
+    queue_id: str,
+    now: float,
 ) -> Envelope:
     policy = submission.source
-    job_id = submission.job_id or content.job_id
+    job_id = job_id or submission.job_id or content.job_id
     if policy.job_prefix:
         job_id = (submission.user if policy.job_prefix == "{auth}" else policy.job_prefix) + job_id
     captured: dict[str, str] = {}
@@ -352,24 +325,18 @@ def _envelope(
         lowered = content.block.lower()
         for name in rules.captured:
             if (at := headers.find(lowered, name)) >= 0:
-                captured[name.decode("ascii")] = _value(content.block, at, _CAPTURE_LIMIT)
-    queue_domain = rules.selection.queue_domain
+                captured[name.decode("ascii")] = field_text(content.block, at, CAPTURE_LIMIT)
     vmta, pool = choice
     return Envelope(
         queue_id,
         now,
-        submission.originator,
+        originator,
         vmta,
-        tuple(
-            [
-                Recipient(address, queue_domain(address, vmta), notify, orcpt)
-                for address, notify, orcpt in submission.recipients
-            ]
-        ),
+        recipients,
         job_id,
         submission.envelope_id or content.envelope_id,
         pool,
-        submission.ret,
+        submission.ret or policy.ret_default,
         submission.is_8bit,
         submission.is_smtputf8,
         submission.source_type,
@@ -382,33 +349,25 @@ def _envelope(
     )
 
 
-def _stamped(
-    stamp: Stamp, submission: Submission, content: _Content, queue_id: str, now: float
-) -> Sequence[bytes]:
-    """The content as it goes to disk: our lines, then the message without what was to be taken out."""
-    policy = submission.source
+def _portion_body(
+    rules: _Rules,
+    submission: Submission,
+    content: Content,
+    portion: Portion,
+    queue_id: str,
+    now: float,
+) -> tuple[Sequence[bytes], tuple[int, ...]]:
+    """The content as one virtual MTA sends it, and the lengths that make a template of it."""
+    policy, choice, block = submission.source, portion.choice, content.block
+    included = rules.treatment.header_lines(choice.vmta, choice.pool)
+    lines = own_lines(rules.stamp, submission, content, queue_id, now, included)
+    if policy.add_vmta_header and not headers.has(block, b"x-virtual-mta"):
+        lines.append(b"x-virtual-mta: %b\r\n" % choice.vmta.encode("utf-8"))
     chunks = submission.chunks
-    block = content.block
-    if policy.stripped and block:
-        kept = headers.remove(block, policy.stripped)
-        if kept is not block:
-            chunks[0] = kept + chunks[0][len(block) :]
-            block = kept
-    lines: list[bytes] = []
-    if policy.add_received:
-        recipients = submission.recipients
-        lines.append(
-            stamp.received(
-                helo=submission.helo,
-                source_ip="" if policy.hide_source else submission.source_ip,
-                protocol=submission.protocol,
-                queue_id=queue_id,
-                recipient=recipients[0][0] if len(recipients) == 1 else "",
-                now=now,
-            )
-        )
-    if policy.add_date != "no" and not headers.has(block, b"date"):
-        lines.append(stamp.date_line(now))
-    if policy.add_message_id and not headers.has(block, b"message-id"):
-        lines.append(stamp.message_id_line(queue_id))
-    return [*lines, *chunks] if lines else chunks
+    changed = rules.treatment.rewritten(block, policy, choice.vmta)
+    if changed is not block:
+        chunks = [changed + chunks[0][len(block) :], *chunks[1:]]
+    template: tuple[int, ...] = ()
+    if submission.parts:
+        template = (sum(map(len, lines)), len(chunks[0]), *submission.parts[1:])
+    return [*lines, *chunks], template

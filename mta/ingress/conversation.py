@@ -108,6 +108,8 @@ class Conversation(Transactions):
             words.append("SMTPUTF8")
         if policy.allow_chunking:
             words.append("CHUNKING")
+        if policy.allow_mailmerge or policy.verp_default:
+            words.append("VERP")
         if self._offers_tls:
             words.append("STARTTLS")
         if self._offers_login:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from mta.config.settings import Settings
 from mta.config.snapshot import Snapshot
 from mta.config.units import Rate
+from mta.ingress.suppression import Suppression
 from mta.smtp.data import LINE_LIMIT
 from mta.smtp.reply import Reply
 
@@ -24,6 +26,9 @@ _DENIED = Reply(550, "5.7.1 Relaying denied", "5.7.1")
 _DENIED_FOR_NOW = Reply(451, "4.7.1 Relaying denied (relay-debug)", "4.7.1")
 _ROUTED = Reply(550, "5.7.1 Relaying denied: routing characters in the local part", "5.7.1")
 _BAD_DOMAIN = Reply(550, "5.1.2 Bad destination system address", "5.1.2")
+
+#: dsn-return-default as `message.envelope.Ret`.
+_RET = MappingProxyType({"system": 0, "full": 1, "headers": 2})
 
 #: What some servers read as "send it on to somebody else".
 _ROUTING_CHARACTERS = frozenset('%!@"')
@@ -71,6 +76,19 @@ class SourcePolicy:
     suppress_dsn: bool = False
     log_connections: bool = False
     log_commands: bool = False
+    allow_mailmerge: bool = False
+    verp_default: bool = False
+    bcc: str = ""
+    rewrite_list: str = ""
+    suppression_lists: tuple[str, ...] = ()
+    accept_invalid: bool = False
+    too_many_recipients_fail: bool = False
+    add_vmta_header: bool = False
+    ret_default: int = 0
+    removed_headers: tuple[str, ...] = ()
+    #: Whether a plain RCPT needs no further question, and whether mail of this client needs `treatment`.
+    takes_plain_recipients: bool = field(init=False)
+    is_treated: bool = field(init=False)
     #: Names of header fields that are taken out, lower case; follows from the others.
     stripped: frozenset[bytes] = field(init=False)
 
@@ -82,7 +100,20 @@ class SourcePolicy:
             b"received": self.remove_received,
             b"date": self.add_date == "override",
         }
-        object.__setattr__(self, "stripped", frozenset(name for name, is_out in names.items() if is_out))
+        stripped = {name for name, is_out in names.items() if is_out}
+        stripped.update(name.lower().encode("utf-8") for name in self.removed_headers)
+        object.__setattr__(self, "stripped", frozenset(stripped))
+        is_plain = self.allow_relaying and not self.suppression_lists
+        object.__setattr__(self, "takes_plain_recipients", is_plain)
+        is_treated = (
+            self.allow_mailmerge
+            or self.verp_default
+            or bool(self.bcc)
+            or bool(self.rewrite_list)
+            or self.accept_invalid
+            or self.add_vmta_header
+        )
+        object.__setattr__(self, "is_treated", is_treated)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SourcePolicy:
@@ -124,6 +155,16 @@ class SourcePolicy:
             suppress_dsn=settings.boolean("suppress-local-dsn"),
             log_connections=settings.boolean("log-connections"),
             log_commands=settings.boolean("log-commands"),
+            allow_mailmerge=settings.boolean("allow-mailmerge"),
+            verp_default=settings.boolean("verp-default"),
+            bcc=settings.text("bcc"),
+            rewrite_list=settings.text("rewrite-list"),
+            suppression_lists=settings.texts("suppression-lists"),
+            accept_invalid=settings.boolean("accept-invalid-recipients"),
+            too_many_recipients_fail=settings.boolean("too-many-rcpts-fails-message"),
+            add_vmta_header=settings.boolean("add-x-virtual-mta-header"),
+            ret_default=_RET[settings.text("dsn-return-default")],
+            removed_headers=tuple(name.rstrip(": ") for name in settings.texts("remove-header")),
         )
 
 
@@ -133,6 +174,7 @@ class RelayRules:
     def __init__(self, snapshot: Snapshot) -> None:
         self._is_relay_domain: Callable[[str], bool] = snapshot.is_relay_domain
         self._is_relay_address: Callable[[str], bool] = snapshot.is_relay_address
+        self._suppression = Suppression(snapshot)
         self._denial = _DENIED_FOR_NOW if snapshot.top.boolean("relay-debug") else _DENIED
 
     def refusal(self, policy: SourcePolicy, address: str, domain: str) -> Reply | None:
@@ -151,3 +193,9 @@ class RelayRules:
         if not _ROUTING_CHARACTERS.isdisjoint(local):
             return _ROUTED
         return None
+
+    def suppressed(self, policy: SourcePolicy, address: str) -> Reply | None:
+        """Why this client may not send to a recipient that it might send to otherwise."""
+        if not policy.suppression_lists:
+            return None
+        return self._suppression.refusal(policy.suppression_lists, address)

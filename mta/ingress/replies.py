@@ -40,6 +40,7 @@ __all__ = [
     "START_TLS",
     "TLS_FIRST",
     "TOO_MANY_COMMANDS",
+    "TOO_MANY_FAIL",
     "TOO_MANY_FAULTS",
     "TOO_MANY_RECIPIENTS",
     "UNKNOWN",
@@ -68,6 +69,7 @@ INTERNAL = _reply(421, "4.3.0 Internal error, closing connection")
 TOO_MANY_FAULTS = _reply(421, "4.7.0 Too many errors, closing connection")
 TOO_MANY_COMMANDS = _reply(421, "4.7.0 Too many commands without mail, closing connection")
 LOCKED_OUT = _reply(421, "4.7.0 Too many failed logins, try again later")
+TOO_MANY_FAIL = _reply(552, "5.5.3 Too many recipients, message refused")
 TOO_MANY_RECIPIENTS = _reply(452, "4.5.3 Too many recipients")
 
 UNKNOWN = _reply(500, "5.5.2 Command not recognized")

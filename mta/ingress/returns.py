@@ -35,6 +35,7 @@ from mta.ingress.relaying import SourcePolicy
 from mta.message import headers
 from mta.message.envelope import Envelope, Notify, Ret
 from mta.message.event import Event
+from mta.message.personal import personal_content
 from mta.message.report import FULL_LIMIT, Action, Report, ReportedRecipient, compose, is_due
 from mta.message.wording import Wording
 
@@ -136,15 +137,16 @@ class Returns:
             settle()
             return
         settings = self._snapshot().effective(envelope.recipients[index].queue_domain, envelope.vmta)
-        # A report has one shape, and speaks of one queue's retry-after.
-        place = (message, action, id(settings))
+        # A report has one shape, and speaks of one queue's retry-after; recipients with a return path or a
+        # text of their own get reports of their own.
+        place = (message, action, ~index if envelope.is_personal else id(settings))
         gathering = self._gathering.get(place)
         if gathering is None:
             if len(self._gathering) + len(self._outbox) >= OUTBOX_LIMIT:
                 self._drop(envelope)
                 settle()
                 return
-            gathering = _Gathering(envelope, self._original(envelope, message), settings)
+            gathering = _Gathering(envelope, self._original(envelope, index, message), settings)
             if not self._gathering:
                 self._loop.call_soon(self._gathered)
             self._gathering[place] = gathering
@@ -201,13 +203,15 @@ class Returns:
         self._told[recipient] = now
         return True
 
-    def _original(self, envelope: Envelope, message: int) -> bytes:
+    def _original(self, envelope: Envelope, index: int, message: int) -> bytes:
         """What the report returns of the message: its header, or all of it where RET says so."""
         try:
             content = self._load(message)
         except SpoolError as error:
             log.warning("queue_id=%s event=unreadable the report has no header: %s", envelope.queue_id, error)
             return b""
+        if envelope.is_personal:
+            content = personal_content(envelope, index, content)
         if envelope.ret == Ret.FULL and len(content) <= FULL_LIMIT:
             return content
         return content[: headers.header_end(content)]

@@ -84,9 +84,9 @@ class Selection:
 
     def named(self, name: str, policy: SourcePolicy) -> Choice | Reply:
         """The virtual MTA of this name, or the next member of the pool of this name."""
-        choice = self._find(name)
+        choice = self.find(name)
         if choice is None and self._fallback:
-            choice = self._find(self._fallback)
+            choice = self.find(self._fallback)
         if choice is not None:
             return choice
         if not policy.reject_invalid_vmta:
@@ -106,7 +106,8 @@ class Selection:
             self._queue_domains[raw, vmta] = found
         return found
 
-    def _find(self, name: str) -> Choice | None:
+    def find(self, name: str) -> Choice | None:
+        """The virtual MTA or the next member of the pool of this name; None when there is neither."""
         low = name.lower()
         if low in self._names:
             return Choice(self._names[low])

@@ -18,6 +18,7 @@ from mta.errors import RemoteProtocolError
 from mta.ingress import replies
 from mta.ingress.accept import AcceptResult, Submission
 from mta.ingress.reception import Reception, Rules
+from mta.ingress.suppression import INVALID_QUEUE, SUPPRESSED_QUEUE, invalid_address
 from mta.ingress.wire import Mode, Wire
 from mta.smtp.address import parse_path, split_domain
 from mta.smtp.data import TOO_BIG, ChunkReader, DataReader
@@ -66,6 +67,8 @@ class Transactions(Wire):
         self.originator: str | None = None
         self._parameters = _NO_PARAMETERS
         self._recipients: list[tuple[str, int, str]] = []
+        self._condemned: list[tuple[str, int, str, str]] = []
+        self._has_too_many = False
         self._chunks: ChunkReader | None = None
         self._is_last_chunk = False
         self.takes_short_cut = False
@@ -108,7 +111,7 @@ class Transactions(Wire):
             answer = self._plain_rcpt(data)
         elif verb == b"MAIL":
             answer = self._plain_mail(data)
-        elif data == b"DATA\r\n" and self._recipients and self._chunks is None:
+        elif data == b"DATA\r\n" and self._recipients and self._chunks is None and not self._has_too_many:
             self._begin_data()
             answer = replies.GO_AHEAD
         else:
@@ -141,7 +144,7 @@ class Transactions(Wire):
     def _plain_rcpt(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
         match = _PLAIN_RCPT(data)
-        if match is None or self.originator is None or not self.policy.allow_relaying:
+        if match is None or self.originator is None or not self.policy.takes_plain_recipients:
             return b""
         address, domain = match.groups()
         if (
@@ -217,7 +220,11 @@ class Transactions(Wire):
             return replies.BAD_SENDER
         try:
             parameters = _parameters(argument, path.end)
-            found = parse_mail_parameters(parameters, with_smtputf8=policy.allow_smtputf8)
+            found = parse_mail_parameters(
+                parameters,
+                with_smtputf8=policy.allow_smtputf8,
+                with_verp=policy.allow_mailmerge or policy.verp_default,
+            )
         except RemoteProtocolError as error:
             return _reply(error)
         if not path.address.isascii() and not found.is_smtputf8:
@@ -237,8 +244,8 @@ class Transactions(Wire):
             self.fault(replies.MAIL_FIRST)
         elif start is None:
             self.fault(replies.RCPT_SYNTAX)
-        elif len(self._recipients) >= self.policy.max_recipients:
-            self._refuse_recipient(replies.TOO_MANY_RECIPIENTS, "")
+        elif len(self._recipients) + len(self._condemned) >= self.policy.max_recipients:
+            self._too_many()
         else:
             self._recipient(argument, start.end())
 
@@ -246,7 +253,10 @@ class Transactions(Wire):
         is_utf8 = self._parameters.is_smtputf8
         path = parse_path(argument, start, is_utf8=is_utf8)
         if path is None or not path.address:
-            self._refuse_recipient(replies.BAD_RECIPIENT, "")
+            if self.policy.accept_invalid:
+                self._condemn(invalid_address(argument[start:]), 0, "", INVALID_QUEUE)
+            else:
+                self._refuse_recipient(replies.BAD_RECIPIENT, "")
             return
         address = path.address if "@" in path.address else f"{path.address}@{self.rules.host_name}"
         try:
@@ -259,8 +269,35 @@ class Transactions(Wire):
         if refusal is not None:
             self._refuse_recipient(refusal, address)
             return
-        self._recipients.append((address, found.notify, found.orcpt))
+        refusal = self.rules.relaying.suppressed(self.policy, address)
+        if refusal is None:
+            self.add_recipient(address, found.notify, found.orcpt)
+            self.say(replies.RECIPIENT_OK)
+        elif refusal.is_permanent and self.policy.accept_invalid:
+            self._condemn(address, found.notify, found.orcpt, SUPPRESSED_QUEUE)
+        else:
+            self._refuse_recipient(refusal, address)
+
+    def add_recipient(self, address: str, notify: int, orcpt: str) -> None:
+        """One more who gets the message."""
+        self._recipients.append((address, notify, orcpt))
+
+    def _condemn(self, address: str, notify: int, orcpt: str, queue: str) -> None:
+        """Take a recipient whose mail bounces at once."""
+        self._condemned.append((address, notify, orcpt, queue))
         self.say(replies.RECIPIENT_OK)
+
+    def _too_many(self) -> None:
+        """One recipient more than the limit: refused, or the reason to refuse the message."""
+        if self.policy.too_many_recipients_fail:
+            self._has_too_many = True
+            self.say(replies.RECIPIENT_OK)
+        else:
+            self._refuse_recipient(replies.TOO_MANY_RECIPIENTS, "")
+
+    @property
+    def has_recipients(self) -> bool:
+        return bool(self._recipients or self._condemned)
 
     def _refuse_recipient(self, reply: Reply, address: str) -> None:
         self.reply(reply)
@@ -276,8 +313,11 @@ class Transactions(Wire):
             self.fault(replies.NO_ARGUMENT)
         elif self.originator is None or self._chunks is not None:
             self.fault(replies.MAIL_FIRST)
-        elif not self._recipients:
+        elif not self.has_recipients:
             self.fault(replies.NO_RECIPIENTS)
+        elif self._has_too_many:
+            self.clear()
+            self.fault(replies.TOO_MANY_FAIL)
         else:
             self._begin_data()
             self.say(replies.GO_AHEAD)
@@ -309,8 +349,10 @@ class Transactions(Wire):
         self._chunks.expect(octets)
         if self.originator is None:
             self._chunks.refuse(replies.MAIL_FIRST)
-        elif not self._recipients:
+        elif not self.has_recipients:
             self._chunks.refuse(replies.NO_RECIPIENTS)
+        elif self._has_too_many:
+            self._chunks.refuse(replies.TOO_MANY_FAIL)
         self.begin_content(Mode.CHUNK, self._chunks)
         if not octets:
             self.take_content()
@@ -349,6 +391,8 @@ class Transactions(Wire):
                 parameters.is_smtputf8,
                 parameters.ret,
                 parameters.envelope_id,
+                wants_verp=parameters.wants_verp,
+                condemned=self._condemned,
             ),
             self.accepted,
         )
@@ -387,6 +431,8 @@ class Transactions(Wire):
         self.originator = None
         self._parameters = _NO_PARAMETERS
         self._recipients = []
+        self._condemned = []
+        self._has_too_many = False
         self._chunks = None
         self._refused_recipients = 0
         self.release()

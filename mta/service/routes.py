@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 
 from mta.clock import Clock
 from mta.config.snapshot import Snapshot
 from mta.config.values import parse_host_port
+from mta.errors import RouteError
+from mta.ingress.suppression import INVALID_QUEUE, SUPPRESSED_QUEUE
 from mta.queue.key import QueueKey
 from mta.routing.policy import RoutePolicy
 from mta.routing.resolver import Resolver, system_nameservers
@@ -15,6 +18,14 @@ from mta.routing.router import Router, Target
 __all__ = ["QueueRoutes", "make_resolver"]
 
 DNS_PORT = 53
+
+#: Queues of recipients that came in only to be bounced (accept-invalid-recipients).
+_NOWHERE = MappingProxyType(
+    {
+        INVALID_QUEUE: RouteError("bad recipient address syntax", temporary=False, status="5.1.3"),
+        SUPPRESSED_QUEUE: RouteError("recipient is on a suppression list", temporary=False, status="5.7.1"),
+    }
+)
 
 
 class QueueRoutes:
@@ -30,6 +41,8 @@ class QueueRoutes:
 
     async def route(self, key: QueueKey) -> tuple[Target, ...]:
         """The targets, best first. Raises RouteError."""
+        if key.domain in _NOWHERE:
+            raise _NOWHERE[key.domain]
         return await self._router.route(key, self._policies(key))
 
     def no_mx_age(self, key: QueueKey) -> float | None:

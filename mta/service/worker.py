@@ -30,6 +30,8 @@ from mta.delivery.signing import Signer
 from mta.delivery.trace import Tracer
 from mta.errors import SpoolError
 from mta.ingress.accept import Acceptance
+from mta.ingress.cold import ColdQuota
+from mta.ingress.copies import Copies
 from mta.ingress.listener import Listener
 from mta.ingress.queueid import QueueIds
 from mta.ingress.reception import Reception
@@ -152,6 +154,7 @@ class Worker:
             # Where there are colleagues, each share is admitted by its owner.
             admitted=self._admit if self.crew.is_alone else self._count_taken,
             host_name=platform.node(),
+            cold=ColdQuota(self.state, clock, part=own_part(layout, int(name)), parts=listening(layout)),
         )
         keeps_rejects = bool(snapshot.reject_files)
         rejects = Rejects(self.partition.record if keeps_rejects else None, clock=clock, queue_ids=queue_ids)
@@ -193,6 +196,9 @@ class Worker:
             name=name,
             sent=self._count_sent,
             ended=self.jobs.ended,
+            copies=Copies(
+                accept=self.acceptance.accept, load=lambda message: self.partition.load(message).body
+            ),
         )
         self.resolver = make_resolver(snapshot, clock)
         self.router = Router(
@@ -443,6 +449,16 @@ class Worker:
         failure = await done
         if failure is not None:
             log.error("spool: the last outcomes could not be written: %s", failure)
+
+
+def listening(layout: Layout, below: int | None = None) -> int:
+    """How many workers take mail in; only those with smaller numbers when `below` is given."""
+    return sum(post.listens for post in layout.posts[:below])
+
+
+def own_part(layout: Layout, number: int) -> int:
+    """Which of the workers that take mail in this one is, from 0."""
+    return listening(layout, number)
 
 
 def most_connections(snapshot: Snapshot) -> int:

@@ -45,6 +45,7 @@ class MailParameters(NamedTuple):
     is_smtputf8: bool = False
     ret: int = 0
     envelope_id: str = ""
+    wants_verp: bool = False
 
 
 class RcptParameters(NamedTuple):
@@ -56,9 +57,14 @@ class RcptParameters(NamedTuple):
     orcpt: str = ""
 
 
-def parse_mail_parameters(text: bytes, *, with_smtputf8: bool = True) -> MailParameters:
-    """Read what follows the path of MAIL; raises RemoteProtocolError (501, 555)."""
-    size, is_8bit, is_smtputf8, ret, envelope_id = -1, False, False, 0, ""
+def parse_mail_parameters(
+    text: bytes, *, with_smtputf8: bool = True, with_verp: bool = False
+) -> MailParameters:
+    """Read what follows the path of MAIL; raises RemoteProtocolError (501, 555).
+
+    `with_verp` knows the word VERP (also written XVERP): a return path of its own for each recipient.
+    """
+    size, is_8bit, is_smtputf8, ret, envelope_id, wants_verp = -1, False, False, 0, "", False
     for keyword, value in _split(text):
         if keyword == b"SIZE" and value is not None and value.isdigit() and len(value) <= 20:
             size = int(value)
@@ -66,6 +72,8 @@ def parse_mail_parameters(text: bytes, *, with_smtputf8: bool = True) -> MailPar
             is_8bit = value.upper() == b"8BITMIME"
         elif keyword == b"SMTPUTF8" and value is None and with_smtputf8:
             is_smtputf8 = True
+        elif keyword in (b"VERP", b"XVERP") and value is None and with_verp:
+            wants_verp = True
         elif keyword == b"RET" and value is not None and value.upper() in _RET:
             ret = _RET[value.upper()]
         elif keyword == b"ENVID" and value:
@@ -75,7 +83,7 @@ def parse_mail_parameters(text: bytes, *, with_smtputf8: bool = True) -> MailPar
             _check_xtext(value, keyword)
         else:
             raise _refusal(keyword, value, with_smtputf8)
-    return MailParameters(size, is_8bit, is_smtputf8, ret, envelope_id)
+    return MailParameters(size, is_8bit, is_smtputf8, ret, envelope_id, wants_verp)
 
 
 def parse_rcpt_parameters(text: bytes, *, is_utf8: bool = False) -> RcptParameters:

@@ -15,6 +15,7 @@ from mta.clock import SystemClock
 from mta.config.load import load_text
 from mta.config.snapshot import Snapshot
 from mta.ingress.accept import Acceptance
+from mta.ingress.cold import ColdQuota, ColdStore
 from mta.ingress.listener import Listener
 from mta.ingress.queueid import QueueIds
 from mta.ingress.reception import RECEIVE_MEMORY, Reception
@@ -48,7 +49,9 @@ class Inbound:
         is_immediate_tls: bool = False,
         source_name: str = "",
         receive_memory: int = RECEIVE_MEMORY,
+        cold: ColdStore | None = None,
     ) -> None:
+        self._cold = cold
         self.snapshot = snapshot_of(text, source=source)
         self.admitted: list[Envelope] = []
         self._tls = tls
@@ -67,6 +70,7 @@ class Inbound:
             clock=clock,
             queue_ids=queue_ids,
             admitted=lambda envelope, message, size: self.admitted.append(envelope),
+            cold=None if self._cold is None else ColdQuota(self._cold, clock),
         )
         self.reception = Reception(
             snapshot=lambda: self.snapshot,

@@ -318,7 +318,6 @@ _BACKOFF = (
         Kind.TEXT,
         None,
         "Virtual MTA that takes the queue's mail over.",
-        NO,
     ),
     Directive(
         "reenable-source-ip-after",
@@ -344,7 +343,6 @@ _BACKOFF = (
         Kind.DAILY,
         "0/day",
         "Messages a day that go to each cold virtual MTA; one entry for each day, the last one repeating.",
-        NO,
     ),
 )
 
@@ -385,7 +383,6 @@ _VIRTUAL_MTA = (
         Kind.TEXT,
         None,
         "Virtual MTA that is being warmed up with some of this one's mail.",
-        NO,
         repeatable=True,
     ),
     Directive(

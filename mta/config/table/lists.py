@@ -103,7 +103,6 @@ _OTHERS = (
         Kind.ENTRY,
         None,
         "`FROM TO`: rewrites the envelope sender.",
-        NO,
         repeatable=True,
     ),
     Directive(
@@ -112,7 +111,6 @@ _OTHERS = (
         Kind.ENTRY,
         None,
         "`PATTERN DOMAIN`: rewrites the domain in the From line.",
-        NO,
         repeatable=True,
     ),
 )

@@ -103,7 +103,6 @@ _PROCESS = (
         Kind.BOOLEAN,
         "yes",
         "Whether a mail-merge field without a value becomes empty text instead of staying as written.",
-        NO,
     ),
     Directive(
         "track-time-first-attempt",
@@ -127,7 +126,6 @@ _PROCESS = (
         Kind.ENTRY,
         None,
         "`FROM TO[,TO...]` forwards mail for an address, a local part or `*@domain`.",
-        NO,
         repeatable=True,
     ),
 )
@@ -375,7 +373,6 @@ _EGRESS = (
         Kind.FILE,
         None,
         "File with header lines to put on top of every message.",
-        NO,
     ),
     Directive(
         "domain-key",

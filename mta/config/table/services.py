@@ -53,7 +53,6 @@ _INBOUND = (
         Kind.TEXT,
         None,
         "An address, a local part or a `/regex/`.",
-        NO,
         repeatable=True,
     ),
     Directive(
@@ -62,10 +61,9 @@ _INBOUND = (
         Kind.FILE,
         None,
         "File with one address or local part on each line.",
-        NO,
         repeatable=True,
     ),
-    Directive("domain", _ADDRESSES, Kind.TEXT, None, "Every address of a domain.", NO, repeatable=True),
+    Directive("domain", _ADDRESSES, Kind.TEXT, None, "Every address of a domain.", repeatable=True),
     Directive(
         "body-pattern-file",
         only(Scope.EMAIL_PATTERNS),

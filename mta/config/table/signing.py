@@ -182,9 +182,7 @@ _DSN = (
         "Shape of our DSNs: a report that programs can read, or one text.",
         choices=("standard", "plain-text"),
     ),
-    Directive(
-        "bcc-upon-delivery", DOMAIN, Kind.ADDRESS, None, "Address that gets a copy of delivered mail.", NO
-    ),
+    Directive("bcc-upon-delivery", DOMAIN, Kind.ADDRESS, None, "Address that gets a copy of delivered mail."),
 )
 
 _RECORDS = (

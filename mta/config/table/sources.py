@@ -49,11 +49,8 @@ _HEADERS = (
         Kind.TEXTS,
         None,
         'Header lines that are not sent on; `""` takes an inherited list back.',
-        NO,
     ),
-    Directive(
-        "bcc", SOURCE, Kind.ADDRESS, None, "Address that gets a copy of every message of this source.", NO
-    ),
+    Directive("bcc", SOURCE, Kind.ADDRESS, None, "Address that gets a copy of every message of this source."),
 )
 
 _AUTH = (
@@ -88,10 +85,8 @@ _AUTH = (
 )
 
 _EXTENSIONS = (
-    Directive(
-        "verp-default", SOURCE, Kind.BOOLEAN, "no", "Gives each recipient a return path of its own.", NO
-    ),
-    Directive("allow-mailmerge", SOURCE, Kind.BOOLEAN, "no", "Offers PowerMTA's mail-merge commands.", NO),
+    Directive("verp-default", SOURCE, Kind.BOOLEAN, "no", "Gives each recipient a return path of its own."),
+    Directive("allow-mailmerge", SOURCE, Kind.BOOLEAN, "no", "Offers PowerMTA's mail-merge commands."),
     Directive(
         "always-allow-api-submission",
         SOURCE,
@@ -211,7 +206,6 @@ _DSN = (
         Kind.ENUM,
         "system",
         "What a DSN returns when the client did not say.",
-        NO,
         choices=("headers", "full", "system"),
     ),
 )
@@ -247,9 +241,7 @@ _VIRTUAL_MTA = (
         "Obeys the header x-virtual-mta and takes it out.",
     ),
     Directive("retain-x-virtual-mta", SOURCE, Kind.BOOLEAN, "no", "Leaves that header in."),
-    Directive(
-        "add-x-virtual-mta-header", SOURCE, Kind.BOOLEAN, "no", "Adds x-virtual-mta to what is sent.", NO
-    ),
+    Directive("add-x-virtual-mta-header", SOURCE, Kind.BOOLEAN, "no", "Adds x-virtual-mta to what is sent."),
     Directive("pattern-list", SOURCE, Kind.TEXT, None, "`<pattern-list>` that chooses the virtual MTA."),
     Directive(
         "rewrite-list",
@@ -257,7 +249,6 @@ _VIRTUAL_MTA = (
         Kind.TEXT,
         None,
         "`<rewrite-list>` for sender addresses.",
-        NO,
     ),
 )
 
@@ -320,7 +311,6 @@ _LIMITS = (
         Kind.TEXTS,
         None,
         "`<address-list>` blocks with recipients that are refused.",
-        NO,
     ),
     Directive(
         "accept-invalid-recipients",
@@ -328,7 +318,6 @@ _LIMITS = (
         Kind.BOOLEAN,
         "no",
         "Takes recipients that would be refused and bounces them at once.",
-        NO,
     ),
     Directive(
         "max-message-size",
@@ -352,7 +341,6 @@ _LIMITS = (
         Kind.BOOLEAN,
         "no",
         "Refuses the whole message when it has too many recipients, not just the extra ones.",
-        NO,
     ),
     Directive(
         "source-group",

@@ -41,8 +41,6 @@ OTHER_WORDS = {
 #: Checked or referred to, but without effect.
 LOOKED_AT = {
     "backoff-reroute-to-virtual-mta",  # config/references.py: the virtual MTA must exist
-    "cold-virtual-mta",
-    "reroute-to-virtual-mta",
     "smtp-server-tls-ca-file",  # config/load.py: the file must exist
     "tls-ca-file",
     "tls-allow-tlsv1.2",  # <transmissions-api-listener> only
@@ -55,11 +53,6 @@ LOOKED_AT = {
     "use-proxy",
     "proxy-protocol",
     "protocol-version",
-    "suppression-lists",
-    "rewrite-list",
-    "from-domain",
-    "address",
-    "address-file",
 }
 
 
@@ -107,7 +100,7 @@ def test_nothing_that_is_read_is_said_to_be_without_effect() -> None:
 
 
 def test_every_scope_of_a_block_in_force_has_something_in_force() -> None:
-    dead = {Scope.ALIASES, Scope.MX_ROLLUP_LIST, Scope.REWRITE_LIST, Scope.DNS, Scope.PROXY, Scope.VAULT}
+    dead = {Scope.MX_ROLLUP_LIST, Scope.DNS, Scope.PROXY, Scope.VAULT}
     working = {scope for row in ROWS if row.status is Status.IN_FORCE for scope in row.scopes}
 
     assert {Scope.GLOBAL, Scope.SOURCE, Scope.DOMAIN, Scope.VIRTUAL_MTA, Scope.POOL} <= working

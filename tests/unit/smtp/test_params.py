@@ -17,7 +17,7 @@ from mta.smtp.params import (
 
 
 def test_no_parameters_leave_the_defaults() -> None:
-    assert parse_mail_parameters(b"") == (-1, False, False, 0, "")
+    assert parse_mail_parameters(b"") == (-1, False, False, 0, "", False)
     assert parse_rcpt_parameters(b"  ") == (0, "")
 
 
@@ -26,7 +26,14 @@ def test_mail_parameters_in_any_case_and_order() -> None:
         b" body=8bitmime  Size=12345 SMTPUTF8 ret=hdrs ENVID=QQ+2B314 AUTH=<>".replace(b"<>", b"a+40b")
     )
 
-    assert found == (12345, True, True, Ret.HDRS, "QQ+314")
+    assert found == (12345, True, True, Ret.HDRS, "QQ+314", False)
+
+
+@pytest.mark.parametrize("word", [b"VERP", b"XVERP"])
+def test_verp_is_only_known_where_it_is_offered(word: bytes) -> None:
+    assert parse_mail_parameters(word, with_verp=True).wants_verp
+    with pytest.raises(RemoteProtocolError, match=r"5\.5\.4"):
+        parse_mail_parameters(word)
 
 
 def test_rcpt_parameters_have_the_bits_of_the_envelope() -> None:

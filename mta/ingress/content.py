@@ -1,0 +1,170 @@
+"""The content of a submission: its header block found, control headers obeyed, our lines made.
+
+Nothing here is proportional to the size of the body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mta.ingress.stamp import Stamp
+from mta.ingress.submission import Submission
+from mta.message import headers
+from mta.smtp.reply import Reply
+
+__all__ = [
+    "CAPTURE_LIMIT",
+    "HEADER_LIMIT",
+    "Content",
+    "field_text",
+    "open_content",
+    "own_lines",
+    "stamped",
+    "strip",
+]
+
+#: Octets of a header block; Postfix has 100 KiB.
+HEADER_LIMIT = 128 * 1024
+#: Characters of a job id, envelope id or captured header that are kept.
+_VALUE_LIMIT = 256
+CAPTURE_LIMIT = 1024
+
+_LOOP = Reply(554, "5.4.6 Too many hops: this message goes round in a loop", "5.4.6")
+_HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5.3.4")
+
+_FIELD_START = re.compile(rb"[!-9;-~]+[ \t]*:")
+
+
+@dataclass(slots=True)
+class Content:
+    """A message between parsing its header and writing it down."""
+
+    block: bytes
+    prefix: bytes = b""
+    vmta_header: bytes | None = None
+    job_id: str = ""
+    envelope_id: str = ""
+    captured: dict[str, str] = field(default_factory=dict)
+
+
+def open_content(submission: Submission) -> Content | Reply:
+    """Find the header block and do to it what the source's settings say. Changes `submission.chunks`."""
+    policy = submission.source
+    # The header of a template is in its first part; what it has in others is filled in and left alone.
+    block = _header_block(submission.chunks[:1] if submission.parts else submission.chunks)
+    if len(block) > HEADER_LIMIT:
+        return _HEADER_TOO_BIG
+    lowered = block.lower()
+    hops = lowered.count(b"\nreceived:") + lowered.startswith(b"received:")
+    if hops > policy.max_message_hops:
+        return _LOOP
+    content = Content(block)
+    if block and not _FIELD_START.match(block):
+        _make_body(submission, content)
+        return content
+    if policy.process_vmta and (at := headers.find(lowered, b"x-virtual-mta")) >= 0:
+        content.vmta_header = headers.value_at(block, at)
+    if policy.process_job and (at := headers.find(lowered, b"x-job")) >= 0:
+        content.job_id = field_text(block, at, _VALUE_LIMIT)
+    if policy.job_header and not content.job_id:
+        at = headers.find(lowered, policy.job_header.encode("utf-8"))
+        content.job_id = field_text(block, at, _VALUE_LIMIT) if at >= 0 else ""
+    if policy.process_envid and (at := headers.find(lowered, b"x-envid")) >= 0:
+        content.envelope_id = field_text(block, at, _VALUE_LIMIT)
+    return content
+
+
+def _header_block(chunks: list[bytes]) -> bytes:
+    """The header block; afterwards it lies whole in the first chunk."""
+    if not chunks:
+        return b""
+    first = chunks[0]
+    if len(chunks) > 1 and b"\r\n\r\n" not in first and not first.startswith(b"\r\n"):
+        count = 1
+        length = len(first)
+        while count < len(chunks) and length <= HEADER_LIMIT:
+            length += len(chunks[count])
+            count += 1
+            # The blank line may lie across two chunks: look at what they are together.
+            if b"\r\n\r\n" in chunks[count - 2][-3:] + chunks[count - 1]:
+                break
+        first = b"".join(chunks[:count])
+        chunks[:count] = [first]
+    return first[: headers.header_end(first)]
+
+
+def _make_body(submission: Submission, content: Content) -> None:
+    """The first line is no header field: what follows is a body, or mail out of an mbox file."""
+    chunks = submission.chunks
+    if content.block.startswith((b"From ", b">From ")):
+        end = content.block.index(b"\r\n") + 2
+        chunks[0] = chunks[0][end:]
+        content.block = content.block[end:]
+        if not content.block or _FIELD_START.match(content.block):
+            return
+    # Our lines will stand in front of it; without a blank line it would become part of the header.
+    chunks[:1] = [b"\r\n" + chunks[0]] if submission.parts else [b"\r\n", chunks[0]]
+    content.block = b""
+
+
+def field_text(block: bytes, at: int, limit: int) -> str:
+    """A header value as text that can't break a line, a record or a log."""
+    text = headers.value_at(block, at)[: 4 * limit].decode("utf-8", "replace")
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text).strip()
+    return text[:limit]
+
+
+def stamped(
+    stamp: Stamp, submission: Submission, content: Content, queue_id: str, now: float
+) -> Sequence[bytes]:
+    """The content as it goes to disk: our lines, then the message without what was to be taken out."""
+    if submission.source.stripped and content.block:
+        strip(submission, content)
+    lines = own_lines(stamp, submission, content, queue_id, now)
+    return [*lines, *submission.chunks] if lines else submission.chunks
+
+
+def strip(submission: Submission, content: Content) -> None:
+    """Take out what was to be taken out."""
+    block = content.block
+    kept = headers.remove(block, submission.source.stripped)
+    if kept is not block:
+        chunks = submission.chunks
+        chunks[0] = kept + chunks[0][len(block) :]
+        content.block = kept
+
+
+def own_lines(
+    stamp: Stamp,
+    submission: Submission,
+    content: Content,
+    queue_id: str,
+    now: float,
+    included: bytes = b"",
+) -> list[bytes]:
+    """Our lines; `included` are those that the operator wants behind Received."""
+    policy = submission.source
+    block = content.block
+    lines: list[bytes] = []
+    if policy.add_received:
+        recipients = submission.recipients
+        lines.append(
+            stamp.received(
+                helo=submission.helo,
+                source_ip="" if policy.hide_source else submission.source_ip,
+                protocol=submission.protocol,
+                queue_id=queue_id,
+                recipient=recipients[0][0] if len(recipients) == 1 else "",
+                now=now,
+            )
+        )
+    if included:
+        lines.append(included)
+    if policy.add_date != "no" and not headers.has(block, b"date"):
+        lines.append(stamp.date_line(now))
+    if policy.add_message_id and not headers.has(block, b"message-id"):
+        lines.append(stamp.message_id_line(queue_id))
+    return lines
