@@ -48,8 +48,8 @@ class Pace:
     """
 
     inline_limit: int = 16
-    # With syncs of 1 to 3 ms and 20 writers the thread gives 37 % more messages a second for the same CPU: the
-    # loop takes the next commands meanwhile. At 0.3 ms the hand-over costs more than it gives.
+    # With syncs of 1 to 3 ms and 20 writers the thread gives 37 % more messages a second for the same CPU:
+    # the loop takes the next commands meanwhile. At 0.3 ms the hand-over costs more than it gives.
     slow_sync: float = 0.0007
     settle_age: float = 0.015
     settle_delay: float = 0.03
