@@ -20,6 +20,7 @@ import uvloop
 
 from tests.reliability.controls import Controls
 from tests.reliability.enumerator import Enumerator
+from tests.reliability.faults import Faults
 from tests.reliability.images import TornImages
 from tests.reliability.kills import KillLoop
 from tests.reliability.plan import Engine, Findings, Plan
@@ -32,7 +33,15 @@ __all__ = ["main"]
 
 def engines() -> dict[str, Engine]:
     """All of them, in the order in which they run."""
-    found: list[Engine] = [KillLoop(), TornImages(), Enumerator(), PowerCuts(), MeanDisk(), Controls()]
+    found: list[Engine] = [
+        KillLoop(),
+        TornImages(),
+        Enumerator(),
+        PowerCuts(),
+        MeanDisk(),
+        Faults(),
+        Controls(),
+    ]
     return {engine.name: engine for engine in found}
 
 

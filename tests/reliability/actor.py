@@ -231,7 +231,9 @@ class Actor:
             done: asyncio.Future[SpoolError | None] = asyncio.get_running_loop().create_future()
             self.partition.flush(done.set_result)
             error = await done
-            if error is None or self.partition.stats().broken:
+            if broken := self.partition.stats().broken:
+                say(f"! {broken}")
+            if error is None or broken:
                 return
             await asyncio.sleep(0.05)
 

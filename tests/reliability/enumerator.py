@@ -124,7 +124,7 @@ class Enumerator:
             else:
                 breaches = await self._try(plan.directory / f"try-{number}", task, counts)
                 if len(findings.breaches) < 50:
-                    findings.breaches += [f"{task.key}: {breach}" for breach in breaches]
+                    findings.breaches += [f"{task.key}: {breach}" for breach in breaches[:2]]
                 if not breaches:
                     _note(plan, task)
             plan.progress.step(text=task.key)

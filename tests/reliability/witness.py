@@ -57,7 +57,7 @@ class Promises:
                 case "o":
                     found.kept = int(words[0])
                 case "!":
-                    found.is_broken |= "sync failed" in rest or "output error" in rest
+                    found.is_broken |= "sync failed" in rest or "nput/output error" in rest
                 case "end":
                     found.ended = True
         return found
@@ -120,7 +120,7 @@ def _compare(
     for name in promises.acknowledged if not promises.is_broken else ():
         if not any(kind == "r" and _who(address)[0] == name for kind, address in rows):
             breaches.append(f"{name} has no receipt")
-    # What a failing disk could not take back may return: the client was told to try again, not that it is gone.
+    # What a failing disk could not take back may return: the client was told to try again, no more.
     for name in promises.refused & waiting.keys() if not promises.is_broken else ():
         breaches.append(f"{name} was refused and is there")
     for name, index in promises.settled:
