@@ -16,8 +16,9 @@ from aiosmtpd.smtp import AuthResult, LoginPassword, _AuthMechAttr
 
 from mta.ingress import replies
 from mta.ingress.exchange import LoginSession
+from mta.ingress.merging import Merging
 from mta.ingress.reception import Reception
-from mta.ingress.transactions import MAX_IDLE_COMMANDS, Transactions
+from mta.ingress.transactions import MAX_IDLE_COMMANDS
 from mta.ingress.wire import Mode
 
 __all__ = ["Conversation"]
@@ -31,7 +32,7 @@ _HELLO_NAME = re.compile(rb"[!-~]{1,255}\Z")
 _MECHANISMS = ("LOGIN", "PLAIN")
 
 
-class Conversation(Transactions):
+class Conversation(Merging):
     """One client from greeting to QUIT."""
 
     AuthLoginUsernameChallenge = "Username:"
@@ -108,6 +109,8 @@ class Conversation(Transactions):
             words.append("SMTPUTF8")
         if policy.allow_chunking:
             words.append("CHUNKING")
+        if policy.allow_mailmerge:
+            words += ["XACK", "XMRG"]
         if policy.allow_mailmerge or policy.verp_default:
             words.append("VERP")
         if self._offers_tls:
@@ -255,11 +258,15 @@ _COMMANDS: Mapping[bytes, Callable[[Conversation, bytes], None]] = MappingProxyT
         b"AUTH": Conversation.on_auth,
         b"STARTTLS": Conversation.on_starttls,
         b"QUIT": Conversation.on_quit,
+        b"XMRG": Conversation.on_xmrg,
+        b"XDFN": Conversation.on_xdfn,
+        b"XPRT": Conversation.on_xprt,
+        b"XACK": Conversation.on_xack,
     }
 )
 #: Known to RFC 5321 and others, not spoken here.
 _NOT_IMPLEMENTED = frozenset(
-    b"ETRN TURN ATRN SEND SOML SAML XCLIENT XFORWARD XMRG XDFN XPRT XACK".split(),
+    b"ETRN TURN ATRN SEND SOML SAML XCLIENT XFORWARD".split(),
 )
 #: Browsers and others that were made to knock at the wrong door.
 _FOREIGN_PROTOCOLS = frozenset(b"GET POST PUT HEAD OPTIONS CONNECT DELETE TRACE PATCH PRI PROXY".split())
