@@ -6,6 +6,7 @@ The verbs and views of the scheduler (scheduler.py), which is their only user: t
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from itertools import chain, islice
 from typing import Any
 
 from mta.queue.entries import Entry
@@ -117,6 +118,11 @@ class OperatorVerbs:
         """Everything that waits in a queue."""
         queue = self._registry.by_key.get(key)
         return [] if queue is None else queue.entries()
+
+    def sample(self, key: QueueKey, limit: int) -> list[Entry]:
+        """The first of what waits in a queue, without looking at the rest."""
+        queue = self._registry.by_key.get(key)
+        return [] if queue is None else list(islice(chain(queue.ready, queue.deferred), limit))
 
     # -- over restarts ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.key import RECIPIENT_BITS
 from mta.queue.status import QueueStatus
 
 if TYPE_CHECKING:
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["domain_rows", "queue_rows", "vmta_rows"]
 
 #: Sizes of so many waiting recipients are summed; a longer queue's are estimated from them.
-SIZE_SAMPLE = 2000
+SIZE_SAMPLE = 200
+
+#: What monitors look for when a limit stops a queue, by the beginning of our own sentence about it.
+LIMIT_WORDS = (
+    ("max-msg-rate", "message rate limit reached"),
+    ("backoff-max-msg-rate", "message rate limit reached"),
+    ("max-smtp-msg-rate", "message rate limit reached"),
+    ("max-connect-rate", "connect rate limit reached"),
+    ("backoff-max-connect-rate", "connect rate limit reached"),
+    ("This queue may use no source address", "All SMTP sources disabled"),
+)
 
 SORTS = {
     "name": lambda status: (status.key.domain, status.key.vmta),
@@ -56,7 +66,7 @@ def queue_rows(
         and (paused is None or (status.state == "paused") == paused)
         and (mode is None or status.mode == mode)
         and (connected is None or bool(status.connections) == connected)
-        and not (errors and not status.last_error)
+        and not (errors and not status.last_error and not limit_of(status))
     ]
     wanted.sort(key=SORTS.get(sort, SORTS["rcpt"]))
     return {
@@ -72,7 +82,7 @@ def queue_row(worker: Worker, status: QueueStatus, now: float) -> dict[str, Any]
     return {
         "name": str(status.key),
         "rcp": status.waiting,
-        "kb": waiting_bytes(worker, status.key) // 1024,
+        "kb": waiting_bytes(worker, status) // 1024,
         "conn": status.connections,
         "paused": status.state == "paused",
         "mode": status.mode,
@@ -83,10 +93,19 @@ def queue_row(worker: Worker, status: QueueStatus, now: float) -> dict[str, Any]
         "failed": status.failed,
         "deferred": status.temporary,
         "event": [
-            {"type": kind, "time": when, "text": text}
-            for when, kind, text in worker.scheduler.recent(status.key)
+            *({"type": "limit", "time": now, "text": text} for text in limit_of(status)),
+            *(
+                {"type": kind, "time": when, "text": text}
+                for when, kind, text in worker.scheduler.recent(status.key)
+            ),
         ],
     }
+
+
+def limit_of(status: QueueStatus) -> list[str]:
+    """The limit that stops a queue now, in words that monitors know; empty without one."""
+    said = status.explanation
+    return [f"{words}: {said}" for start, words in LIMIT_WORDS if said.startswith(start)][:1]
 
 
 def domain_rows(
@@ -105,11 +124,11 @@ def domain_rows(
     for status in worker.scheduler.queues(now):
         if fnmatchcase(status.key.domain, domain.lower()) and fnmatchcase(status.key.vmta, vmta):
             found.setdefault(status.key.domain, []).append(status)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "rcp": sum(status.waiting for status in queues),
-            "kb": sum(waiting_bytes(worker, status.key) for status in queues) // 1024,
+            "kb": 0,
             "conn": sum(status.connections for status in queues),
             "lastError": next((status.last_error for status in queues if status.last_error), ""),
         }
@@ -120,22 +139,27 @@ def domain_rows(
         for row in rows
         if (connected is None or bool(row["conn"]) == connected) and not (errors and not row["lastError"])
     ]
+    by_size = sort == "size"
+    for row in wanted if by_size else ():
+        row["kb"] = sum(waiting_bytes(worker, status) for status in found[row["name"]]) // 1024
     wanted.sort(key=DOMAIN_SORTS.get(sort, DOMAIN_SORTS["rcpt"]))
+    shown = wanted[: maxitems or None]
+    for row in () if by_size else shown:
+        row["kb"] = sum(waiting_bytes(worker, status) for status in found[row["name"]]) // 1024
     return {
-        "domain": wanted[: maxitems or None],
+        "domain": shown,
         "totalRcp": sum(row["rcp"] for row in wanted),
         "totalDomains": len(wanted),
     }
 
 
-def waiting_bytes(worker: Worker, key: QueueKey) -> int:
+def waiting_bytes(worker: Worker, status: QueueStatus) -> int:
     """About how many bytes wait in a queue."""
-    entries = worker.scheduler.entries(key)
-    if not entries:
+    sample = worker.scheduler.sample(status.key, SIZE_SAMPLE)
+    if not sample:
         return 0
-    sample = entries[:SIZE_SAMPLE]
     size = sum(worker.partition.size(entry.ref >> RECIPIENT_BITS) for entry in sample)
-    return size * len(entries) // len(sample)
+    return size * status.waiting // len(sample)
 
 
 def vmta_rows(worker: Worker, now: float) -> dict[str, Any]:
@@ -151,5 +175,5 @@ def vmta_rows(worker: Worker, now: float) -> dict[str, Any]:
         row["rcp"] += status.waiting
         if status.waiting:
             row["dom"] += 1
-            row["kb"] += waiting_bytes(worker, status.key) // 1024
+            row["kb"] += waiting_bytes(worker, status) // 1024
     return {"vmta": list(rows.values()), "totalRcp": sum(row["rcp"] for row in rows.values())}
