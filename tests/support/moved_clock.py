@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = ["MovedClock"]
 
@@ -14,9 +16,10 @@ class MovedClock:
     def __init__(self, start: float = 1_800_000_000.0) -> None:
         self._loop = asyncio.get_running_loop()
         self._offset = start - self._loop.time()
+        self._stands_at: float | None = None
 
     def now(self) -> float:
-        return self._loop.time() + self._offset
+        return self._loop.time() + self._offset if self._stands_at is None else self._stands_at
 
     wall = now
 
@@ -28,3 +31,14 @@ class MovedClock:
     def move_to(self, when: float) -> None:
         """Let it be `when`."""
         self.move(when - self.now())
+
+    @contextmanager
+    def standing(self, when: float) -> Iterator[None]:
+        """Let it be `when` all the time, then go on from there."""
+        self.move_to(max(when, self.now()))
+        self._stands_at = self.now()
+        try:
+            yield
+        finally:
+            self._offset = self._stands_at - self._loop.time()
+            self._stands_at = None

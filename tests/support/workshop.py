@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from mta.config.load import load_text
@@ -27,8 +28,13 @@ SECONDS = 20.0
 
 
 class Workshop:
-    """`async with Workshop(tmp_path, ...) as shop`. `rules` is the receiver's script, `within` goes into
-    `<domain *>` and `extra` behind it; `domains` all lead to the receiver. `files` write the spool."""
+    """`async with Workshop(tmp_path, ...) as shop`.
+
+    `rules` is the script of the receiver that all `domains` lead to; `refusing` that of a second one, which
+    example.com is sent to instead. `within` goes into `<domain *>`, `extra` behind it; time begins at
+    `start`.
+    `files` write the spool.
+    """
 
     def __init__(
         self,
@@ -37,6 +43,8 @@ class Workshop:
         rules: str = "",
         within: str = "",
         extra: str = "",
+        refusing: str = "",
+        start: float | None = None,
         domains: tuple[str, ...] = ("example.com", "example.org"),
         files: Files | None = None,
     ) -> None:
@@ -51,17 +59,21 @@ class Workshop:
         self._files = files
         self._within = within
         self._extra = extra
+        self.refusing = Receiver(ReceiverOptions(script=parse_script(refusing))) if refusing else None
+        self.start = start
         self._events: list[Event] = []
         self._cursor = Cursor()
 
     async def __aenter__(self) -> Workshop:
         await self.receiver.start()
+        if self.refusing is not None:
+            await self.refusing.start()
         self.nameserver = Nameserver(self._zone)
         await self.nameserver.start()
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         self.port: int = sock.getsockname()[1]
-        self.clock = MovedClock()
+        self.clock = MovedClock() if self.start is None else MovedClock(self.start)
         loaded = load_text(self._text())
         assert loaded.snapshot is not None, loaded.problems
         spool = self.directory / "spool"
@@ -84,10 +96,15 @@ class Workshop:
             await self._life
         self._log.close()
         self.receiver.close()
+        if self.refusing is not None:
+            self.refusing.close()
         self.nameserver.close()
 
     def _text(self) -> str:
         host, port = self.nameserver.address
+        detour = ""
+        if self.refusing is not None:
+            detour = f"<domain example.com>\nsmtp-hosts 127.0.0.1:{self.refusing.port}\n</domain>"
         return f"""
 host-name mta.example.org
 postmaster postmaster@example.org
@@ -103,6 +120,7 @@ name-server {host}:{port}
 </domain>
 <spool {self.directory}/spool>
 </spool>
+{detour}
 {self._extra}
 """
 
@@ -124,17 +142,25 @@ name-server {host}:{port}
 
     async def until_events(self, count: int, *types: str) -> list[Event]:
         """Wait until there are so many events of these types, then return them; more are a failure."""
-        async with asyncio.timeout(SECONDS):
-            while len(found := self.events(*types)) < count:
-                await self.turn()
+        await self.until(lambda: len(self.events(*types)) >= count)
+        found = self.events(*types)
         assert len(found) == count, found
         return found
 
-    async def until_idle(self) -> None:
-        """Wait until no connection is open: what could be tried has been tried."""
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until `condition()` is true."""
         async with asyncio.timeout(SECONDS):
-            while any(self.worker.dispatcher.stats()):
+            while not condition():
                 await self.turn()
+
+    async def until_idle(self) -> None:
+        """Wait until no connection works or is being opened: what could be tried has been tried."""
+
+        def is_idle() -> bool:
+            working, _, opening = self.worker.dispatcher.stats()
+            return not working and not opening
+
+        await self.until(is_idle)
 
     async def turn(self) -> None:
         """Let something happen."""
@@ -143,17 +169,17 @@ name-server {host}:{port}
         await passed.wait()
 
     async def at(self, when: float) -> None:
-        """Let it be `when`, and everything happen that is due then."""
-        self.clock.move_to(when)
-        self.worker.dispatcher.wake()
-        await self.turn()
-        await self.until_idle()
+        """Let it be `when`, and everything happen that is due then, however long the machine takes for it."""
+        with self.clock.standing(when):
+            self.worker.dispatcher.wake()
+            await self.turn()
+            await self.until_idle()
 
     def waiting(self, domain: str = "example.com", vmta: str = "{default}") -> list[Entry]:
         """What waits in a queue."""
         return self.worker.scheduler.entries(QueueKey(domain, vmta))
 
     @property
-    def attempts(self) -> int:
-        """Transactions that the receiver has seen, whatever became of them (MAIL commands)."""
+    def connections(self) -> int:
+        """How often the receiver was called."""
         return self.receiver.totals.connections
