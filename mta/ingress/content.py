@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from mta.ingress.stamp import Stamp
 from mta.ingress.submission import Submission
@@ -37,8 +38,7 @@ _HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5
 _FIELD_START = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
-@dataclass(slots=True)
-class Content:
+class Content(msgspec.Struct):
     """A message between parsing its header and writing it down."""
 
     block: bytes
@@ -46,7 +46,7 @@ class Content:
     vmta_header: bytes | None = None
     job_id: str = ""
     envelope_id: str = ""
-    captured: dict[str, str] = field(default_factory=dict)
+    captured: dict[str, str] = {}
 
 
 def open_content(submission: Submission) -> Content | Reply:

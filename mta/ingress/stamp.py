@@ -15,6 +15,8 @@ __all__ = ["Stamp"]
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+#: First halves of Received lines that are remembered.
+_FRONTS = 1024
 
 
 class Stamp:
@@ -24,6 +26,7 @@ class Stamp:
         self._by = _UNSAFE.sub("?", host_name)
         self._second = -1
         self._date = ""
+        self._fronts: dict[tuple[str, str, str], str] = {}
 
     def received(
         self, *, helo: str, source_ip: str, protocol: str, queue_id: str, recipient: str, now: float
@@ -32,11 +35,19 @@ class Stamp:
 
         `recipient` is "" unless the message has exactly one: a list of recipients is nobody's business.
         """
-        origin = f"from {_UNSAFE.sub('?', helo) or 'unknown'} ([{source_ip}])\r\n\t" if source_ip else ""
+        # Few clients send most of the mail.
+        front = self._fronts.get((helo, source_ip, protocol)) or self._front(helo, source_ip, protocol)
         is_shown = recipient and recipient.isascii() and recipient.isprintable()
         whom = f"\r\n\tfor <{recipient}>" if is_shown else ""
-        line = f"Received: {origin}by {self._by} (mta) with {protocol} id {queue_id}{whom};"
-        return f"{line}\r\n\t{self.date(now)}\r\n".encode("ascii")
+        return f"{front}{queue_id}{whom};\r\n\t{self.date(now)}\r\n".encode("ascii")
+
+    def _front(self, helo: str, source_ip: str, protocol: str) -> str:
+        origin = f"from {_UNSAFE.sub('?', helo) or 'unknown'} ([{source_ip}])\r\n\t" if source_ip else ""
+        front = f"Received: {origin}by {self._by} (mta) with {protocol} id "
+        if len(self._fronts) >= _FRONTS:
+            self._fronts.clear()
+        self._fronts[helo, source_ip, protocol] = front
+        return front
 
     def date_line(self, now: float) -> bytes:
         return f"Date: {self.date(now)}\r\n".encode("ascii")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from mta.ingress.relaying import SourcePolicy
 from mta.message.envelope import Personal
@@ -20,9 +21,8 @@ class Wish(NamedTuple):
     personal: Personal | None = None
 
 
-@dataclass(slots=True)
-class Submission:
-    """One message as it was handed in.
+class Submission(msgspec.Struct):
+    """One message as it was handed in. (A Struct because a dataclass takes ten times as long to make.)
 
     `recipients` are (address, NOTIFY bits, ORCPT); `chunks` the content in wire form, `size` its octets.
     `vmta` forces a virtual MTA or pool, as our own DSNs do. `protocol` is the `with` of the Received line.

@@ -59,3 +59,19 @@ def test_date_and_message_id_lines() -> None:
 
     assert stamp.date_line(NOW) == b"Date: Mon, 21 Sep 2026 14:13:20 +0000\r\n"
     assert stamp.message_id_line("QID") == b"Message-ID: <QID@mx.test>\r\n"
+
+
+def test_what_is_remembered_of_one_client_is_not_said_of_another() -> None:
+    stamp = Stamp("mx.example")
+
+    def line(helo: str, source_ip: str, protocol: str) -> bytes:
+        return stamp.received(
+            helo=helo, source_ip=source_ip, protocol=protocol, queue_id="q", recipient="", now=0.0
+        )
+
+    clients = [("a", "192.0.2.1", "SMTP"), ("b", "192.0.2.1", "SMTP"), ("a", "", "ESMTP")]
+    clients += [(f"h{number}", "192.0.2.1", "SMTP") for number in range(3000)]
+    first = [line(*client) for client in clients]
+
+    assert len(set(first)) == len(clients)
+    assert [line(*client) for client in clients] == first
