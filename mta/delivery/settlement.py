@@ -324,6 +324,9 @@ class Settlement:
         settled = self._scheduler.settle(slot, now, ref, judgement.reaction, str(reply))
         if judgement.reaction is Reaction.FAILED:
             self._failed += 1
+            if judgement.is_by_rule:
+                reply = permanent(reply)
+                status = consistent(reply.code, reply.enhanced)
             self._bounce(envelope, ref, key, facts, reply, status, wants_dsn=judgement.wants_dsn)
         elif settled.is_expired:
             self._expired += 1

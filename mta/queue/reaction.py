@@ -59,7 +59,8 @@ class Judgement(NamedTuple):
     """What to do with the recipient and with the queue.
 
     `wants_dsn` is False where a bounce rule says `delete`; `skips_host` asks for the next MX host;
-    `is_ordered` says that a rule decided about the whole queue: no other host is asked.
+    `is_ordered` says that a rule decided about the whole queue: no other host is asked, `is_by_rule` that a
+    list entry decided.
     """
 
     reaction: Reaction
@@ -67,6 +68,7 @@ class Judgement(NamedTuple):
     wants_dsn: bool = True
     skips_host: bool = False
     is_ordered: bool = False
+    is_by_rule: bool = False
 
     @property
     def disables_source(self) -> bool:
@@ -157,7 +159,9 @@ class ReplyRules:
                     judgement = judgement._replace(reaction=Reaction.RETRY_QUEUE)
                 case "skip-mx":
                     judgement = judgement._replace(reaction=Reaction.RETRY_NOW, skips_host=True)
-        return judgement._replace(measures=tuple(measures), is_ordered=not names.isdisjoint(FOR_THE_QUEUE))
+        return judgement._replace(
+            measures=tuple(measures), is_ordered=not names.isdisjoint(FOR_THE_QUEUE), is_by_rule=True
+        )
 
     def _by_bounce_rule(self, action: str, stage: Stage | None, reply: Reply) -> Judgement:
         match action:

@@ -3,7 +3,7 @@
 When a lease has become smaller than what is open, connections are retired like those that are in the way of
 another queue: idle ones at once, busy ones after their fair turn.
 
-A rate that spans workers (max-smtp-msg-rate, max-smtp-data-volume-rate of a virtual MTA) is not borrowed: each
+A rate that spans workers (max-smtp-msg-rate, max-smtp-data-volume-rate of a virtual MTA) is not lent: each
 worker has an equal part, so that it holds in sum, and a worker with little mail leaves some of it unused.
 """
 
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from mta.config.units import Rate
 from mta.queue.key import QueueKey
+from mta.queue.notice import Noticed
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.scheduler import Scheduler
 from mta.queue.slot import Slot
@@ -40,9 +41,12 @@ class LeasedScheduler(Scheduler):
         wanting: Callable[[], None],
         parts: int,
         sizes: Callable[[int], int] = lambda message: 0,
+        noticed: Noticed = lambda notice: None,
     ) -> None:
         """`parts` is the number of workers that deliver, `sizes` gives the octets of a message."""
-        super().__init__(policies=policies, vmtas=self._leased, total_max_smtp_out=0, sizes=sizes)
+        super().__init__(
+            policies=policies, vmtas=self._leased, total_max_smtp_out=0, sizes=sizes, noticed=noticed
+        )
         self._unleased = vmtas
         self._wanting = wanting
         self._parts = parts

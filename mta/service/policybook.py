@@ -6,6 +6,8 @@ by that object: a million domains that no block names share one policy of each k
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mta.config.snapshot import Snapshot
 from mta.delivery.policy import DeliveryPolicy
 from mta.queue.key import QueueKey
@@ -31,8 +33,17 @@ class PolicyBook:
         settings = self.snapshot.effective(key.domain, key.vmta)
         found = self._queues.get(id(settings))
         if found is None:
-            found = self._queues[id(settings)] = QueuePolicy.from_settings(settings)
+            found = QueuePolicy.from_settings(settings)
+            found = replace(found, backoff_reroute_to=self._members(found.backoff_reroute_to))
+            self._queues[id(settings)] = found
         return found
+
+    def _members(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The virtual MTAs that are meant: those of a pool where one is named."""
+        pools = self.snapshot.pools
+        return tuple(
+            member for name in names for member in (pools[name].members if name in pools else (name,))
+        )
 
     def delivery(self, key: QueueKey) -> DeliveryPolicy:
         """How to speak to the receivers."""

@@ -41,6 +41,7 @@ from mta.message.envelope import Envelope
 from mta.queue.classify import Classifier
 from mta.queue.entries import Entry
 from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.notice import Notice
 from mta.queue.policy import UNLIMITED, VmtaPolicy
 from mta.queue.scheduler import Scheduler
 from mta.routing.router import Router
@@ -49,10 +50,12 @@ from mta.service.crew import Crew
 from mta.service.jobs import JobBook, JobStore
 from mta.service.layout import Layout
 from mta.service.leasedscheduler import LeasedScheduler
+from mta.service.notices import Notices
 from mta.service.operatorstate import OperatorState
 from mta.service.policybook import PolicyBook
 from mta.service.premises import spool_directory
 from mta.service.routes import QueueRoutes, make_resolver
+from mta.service.statekeeper import StateKeeper
 from mta.service.traffic import Traffic
 from mta.service.trash import Trash
 from mta.spool.files import Files
@@ -121,6 +124,7 @@ class Worker:
                 vmtas=lambda vmta: self._book.vmta(vmta),
                 total_max_smtp_out=most_connections(snapshot),
                 sizes=self.partition.size,
+                noticed=self._notice,
             )
         else:
             self.scheduler = leased = LeasedScheduler(
@@ -129,8 +133,10 @@ class Worker:
                 wanting=self._want_more,
                 parts=sum(post.delivers for post in layout.posts),
                 sizes=self.partition.size,
+                noticed=self._notice,
             )
         self.scheduler.restore_state(self.state.load("scheduler"))
+        self.keeper = StateKeeper(changes=lambda: self.scheduler.changes, save=self._save_queues, clock=clock)
         self.jobs = JobBook()
         self.jobs.restore_state(self.state.load("jobs"))
         self.trash = Trash(self._delete, loop=loop)
@@ -176,6 +182,13 @@ class Worker:
                 lent=lambda: self.dispatcher.wake(),
                 clock=clock,
             )
+        self.notices = Notices(
+            accept=self.acceptance.accept,
+            snapshot=lambda: self.snapshot,
+            queue_ids=queue_ids,
+            clock=clock,
+            host_name=platform.node(),
+        )
         self.returns = Returns(
             accept=self.acceptance.accept,
             load=lambda message: self.partition.load(message).body,
@@ -266,14 +279,17 @@ class Worker:
                 recovery = company.create_task(self._recover())
                 adoption = company.create_task(self._adopt(recovery))
                 borrowing = company.create_task(self._borrow())
+                keeping = company.create_task(self.keeper.run())
                 # Delivery may be through before the last client is: the spool stays open for both.
                 await self._stopped.wait()
+                keeping.cancel()
                 recovery.cancel()
                 adoption.cancel()
                 borrowing.cancel()
         finally:
             self.signer.close()
             self.partition.close()
+            self.keeper.look()
             self.state.close()
 
     async def drain(self, seconds: float) -> None:
@@ -318,8 +334,14 @@ class Worker:
 
     def save_state(self) -> None:
         """Keep what the operator did, for the next start."""
-        self.state.save("scheduler", self.scheduler.snapshot_state())
+        self._save_queues()
         self.state.save("jobs", self.jobs.snapshot_state())
+
+    def _save_queues(self) -> None:
+        self.state.save("scheduler", self.scheduler.snapshot_state())
+
+    def _notice(self, notice: Notice) -> None:
+        self.notices(notice)
 
     def host_name(self) -> str:
         """What we call ourselves where nothing else is configured."""
@@ -388,7 +410,9 @@ class Worker:
     def _spool_broke(self, text: str) -> None:
         """Nothing that is sent from here on could be noted: send nothing. Clients are told to come again, and
         the process stays, so that the operator can look at it; only a restart makes the spool whole."""
-        alarm = f"spool {self.partition.directory} is broken ({text}): nothing is accepted or delivered from it"
+        alarm = (
+            f"spool {self.partition.directory} is broken ({text}): nothing is accepted or delivered from it"
+        )
         self.alarms.append(alarm)
         log.critical("event=alarm text=%r", alarm)
         self.dispatcher.halt("our spool is broken")

@@ -287,7 +287,6 @@ _BACKOFF = (
         Kind.ADDRESSES,
         None,
         "Whom to tell when a queue enters or leaves backoff.",
-        NO,
     ),
     Directive(
         "backoff-to-normal-after",
@@ -310,7 +309,6 @@ _BACKOFF = (
         Kind.TEXT,
         None,
         "Virtual MTA that takes the queue's mail over during backoff.",
-        NO,
     ),
     Directive(
         "reroute-to-virtual-mta",
@@ -332,7 +330,6 @@ _BACKOFF = (
         Kind.ADDRESSES,
         None,
         "Whom to tell when a local address is disabled or comes back.",
-        NO,
     ),
     Directive(
         "smtp-pattern-list", DOMAIN, Kind.TEXT, None, "`<smtp-pattern-list>` with reactions to replies."

@@ -1,0 +1,224 @@
+"""Backoff as an operator sees it: reactions to replies of every stage, mails, rerouting, restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mta.queue.queue import QueueMode
+from mta.queue.status import QueueStatus
+from mta.sink.counters import Delivery
+from tests.support.workshop import Workshop
+
+
+def patterns(*lines: str) -> str:
+    entries = "\n".join(f"    reply {line}" for line in lines)
+    return f"<smtp-pattern-list reactions>\n{entries}\n</smtp-pattern-list>"
+
+
+def row(shop: Workshop, domain: str = "example.com", vmta: str = "{default}") -> QueueStatus:
+    """The queue's row."""
+    (found,) = shop.worker.scheduler.queues(shop.clock.now(), f"{domain}/{vmta}")
+    return found
+
+
+def mails_to(shop: Workshop, address: str) -> list[Delivery]:
+    return [delivery for delivery in shop.deliveries if address in delivery.recipients]
+
+
+async def try_once(shop: Workshop) -> None:
+    await shop.submit()
+    await shop.turn()
+    await shop.until_idle()
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
+@pytest.mark.parametrize("code", ["450", "550"])
+async def test_a_reply_of_any_stage_takes_the_queue_into_backoff(
+    tmp_path: Path, stage: str, code: str
+) -> None:
+    rules = f"{stage} {code} 4.7.28 unusual rate"
+    within = "smtp-pattern-list reactions\nbackoff-to-normal-after 1h"
+    async with Workshop(
+        tmp_path, rules=rules, within=within, extra=patterns("/unusual rate/ mode=backoff")
+    ) as shop:
+        await try_once(shop)
+
+        assert row(shop).mode == "backoff"
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "MAIL", "RCPT", "DOT"])
+async def test_defer_queue_makes_the_whole_queue_wait(tmp_path: Path, stage: str) -> None:
+    rules = f"{stage} 550 5.7.1 come back tomorrow"
+    within = "smtp-pattern-list reactions\nretry-after 2h"
+    extra = patterns("/come back/ defer-queue")
+    async with Workshop(tmp_path, rules=rules, within=within, extra=extra) as shop:
+        await try_once(shop)
+
+        assert row(shop).state == "retry"
+        assert row(shop).retry_at == pytest.approx(shop.clock.now() + 7200, abs=5)
+        assert shop.events("b") == []
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
+async def test_bounce_queue_fails_everything_that_waits(tmp_path: Path, stage: str) -> None:
+    rules = f"{stage} 451 4.7.1 we know you"
+    within = "smtp-pattern-list reactions\nmax-smtp-out 1\ndeliver-local-dsn no"
+    extra = patterns("/we know you/ bounce-queue")
+    async with Workshop(tmp_path, rules=rules, within=within, extra=extra) as shop:
+        shop.worker.scheduler.pause("*/*", shop.clock.now())
+        await shop.submit(count=5)
+        shop.worker.scheduler.resume("*/*", shop.clock.now())
+        shop.worker.dispatcher.wake()
+
+        events = await shop.until_events(5, "b")
+
+        assert {event.dsn_status for event in events} == {"5.7.1"}
+        assert shop.waiting() == []
+
+
+async def test_bounce_rcpt_makes_a_temporary_refusal_of_a_recipient_final_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    extra = patterns("/full/ bounce-rcpt")
+    within = "smtp-pattern-list reactions\ndeliver-local-dsn no"
+    async with Workshop(tmp_path, rules="RCPT 452 4.2.2 full", within=within, extra=extra) as shop:
+        await shop.submit()
+        (event,) = await shop.until_events(1, "b")
+        assert event.dsn_status == "5.2.2"
+    async with Workshop(tmp_path, rules="DOT 452 4.2.2 full", within=within, extra=extra) as shop:
+        await shop.submit()
+        await shop.until_events(1, "t")
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "DOT"])
+async def test_a_disabled_address_leaves_the_others_at_work_until_it_comes_back(
+    tmp_path: Path, stage: str
+) -> None:
+    extra = f"""
+{patterns("/not from there/ disable-source-ip, reenable-after=1h")}
+<virtual-mta two>
+    smtp-source-host 127.0.0.2 a.example.org
+    smtp-source-host 127.0.0.3 b.example.org
+</virtual-mta>
+<source 127.0.0.1>
+    default-virtual-mta two
+</source>
+"""
+    within = "smtp-pattern-list reactions\nmax-smtp-out 1\nretry-recipients-after 1s"
+    rules = f"{stage} x1 421 4.7.0 not from there"
+    async with Workshop(tmp_path, rules=rules, within=within, extra=extra) as shop:
+        await shop.submit()
+        if stage == "DOT":
+            await shop.until_events(1, "t")
+            await shop.at(shop.clock.now() + 3)
+        await shop.until_events(1, "d")
+
+        ((queue, ip, until),) = shop.worker.scheduler.disabled_sources(shop.clock.now())
+        assert queue == "example.com/two"
+        assert ip != shop.events("d")[0].delivery_source_ip
+        await shop.at(until)
+        assert shop.worker.scheduler.disabled_sources(shop.clock.now()) == []
+
+
+async def test_skip_mx_goes_on_at_the_next_host(tmp_path: Path) -> None:
+    within = "smtp-pattern-list reactions\nretry-after 5s"
+    extra = patterns("/elsewhere/ skip-mx")
+    async with Workshop(tmp_path, rules="MAIL x1 550 5.7.1 elsewhere", within=within, extra=extra) as shop:
+        await try_once(shop)
+        assert shop.events("b") == []
+        assert len(shop.waiting()) == 1
+
+
+@pytest.mark.both_loops
+async def test_operators_are_told_by_mail_of_backoff_and_its_end(tmp_path: Path) -> None:
+    within = (
+        "smtp-pattern-list reactions\nbackoff-to-normal-after 30m\nretry-after 1h\nbackoff-retry-after 1h\n"
+        "backoff-notify ops@example.org, night@example.org"
+    )
+    extra = patterns("/slow down/ mode=backoff")
+    async with Workshop(tmp_path, rules="MAIL x1 421 4.7.28 slow down", within=within, extra=extra) as shop:
+        await try_once(shop)
+        assert row(shop).mode == "backoff"
+        await shop.at(shop.clock.now() + 1801)
+        await shop.at(shop.clock.now() + 1)
+
+        first, second = (delivery.data for delivery in mails_to(shop, "ops@example.org"))
+        assert b"Subject: example.com/{default} is in backoff mode" in first
+        assert b"reason: 421 4.7.28 slow down" in first
+        assert b"Subject: example.com/{default} is back in normal mode" in second
+        assert len(mails_to(shop, "night@example.org")) == 2
+
+
+async def test_operators_are_told_by_mail_of_disabled_addresses(tmp_path: Path) -> None:
+    within = (
+        "smtp-pattern-list reactions\nreenable-source-ip-after 30m\nretry-after 1h\ndeliver-local-dsn no\n"
+        "disabled-source-ip-notify ops@example.org"
+    )
+    extra = """
+<virtual-mta one>
+    smtp-source-host 127.0.0.2 a.example.org
+</virtual-mta>
+<source 127.0.0.1>
+    default-virtual-mta one
+</source>
+""" + patterns("/blocked/ disable-source-ip")
+    async with Workshop(tmp_path, rules="MAIL x1 550 5.7.1 blocked", within=within, extra=extra) as shop:
+        await shop.submit()
+        await shop.until_events(1, "b")
+        await shop.at(shop.clock.now() + 1801)
+        await shop.at(shop.clock.now() + 1)
+
+        first, second = (delivery.data for delivery in mails_to(shop, "ops@example.org"))
+        assert b"example.com/one does not use 127.0.0.2 any more" in first
+        assert b"example.com/one may use 127.0.0.2 again" in second
+
+
+async def test_mail_of_a_queue_in_backoff_goes_through_the_other_virtual_mta(tmp_path: Path) -> None:
+    extra = f"""
+{patterns("/slow down/ mode=backoff")}
+<virtual-mta first>
+    smtp-source-host 127.0.0.2 a.example.org
+    <domain example.com>
+        smtp-pattern-list reactions
+        backoff-reroute-to-virtual-mta spare
+    </domain>
+</virtual-mta>
+<virtual-mta third>
+    smtp-source-host 127.0.0.3 b.example.org
+</virtual-mta>
+<virtual-mta-pool spare>
+    virtual-mta third
+</virtual-mta-pool>
+<source 127.0.0.1>
+    default-virtual-mta first
+</source>
+"""
+    async with Workshop(tmp_path, rules="MAIL x1 421 4.7.28 slow down", extra=extra) as shop:
+        await shop.submit(count=3)
+        events = await shop.until_events(3, "d")
+
+        assert {event.delivery_source_ip for event in events} == {"127.0.0.3"}
+        assert {event.queue for event in events} == {"example.com/third"}
+
+
+async def test_mode_disabled_address_and_retry_time_are_the_same_after_a_restart(tmp_path: Path) -> None:
+    within = (
+        "smtp-pattern-list reactions\nbackoff-to-normal-after 6h\nbackoff-retry-after 20m,40m,80m\n"
+        "max-smtp-out 1"
+    )
+    extra = patterns("/busy/ mode=backoff, defer-queue")
+    async with Workshop(tmp_path, rules="MAIL 421 4.3.2 busy", within=within, extra=extra) as shop:
+        await try_once(shop)
+        await shop.at(row(shop).retry_at)
+        before, now = row(shop), shop.clock.now()
+        assert (before.mode, before.state) == ("backoff", "retry")
+    async with Workshop(tmp_path, rules="", within=within, extra=extra, start=now + 60) as again:
+        await again.until_idle()
+        after = row(again)
+        assert (after.mode, after.state, after.retry_at) == ("backoff", "retry", before.retry_at)
+        assert again.deliveries == []
+        await again.at(after.retry_at)
+        await again.until_events(1, "d")
+        assert row(again).mode == QueueMode.BACKOFF.value
