@@ -64,7 +64,7 @@ class World:
         self.arrivals: list[tuple[float, str]] = []  # the loop's time, recipient
         self.deliveries: list[Delivery] = []
         self.options = options or ReceiverOptions(with_bodies=False)
-        self.options.delivered = self._remember
+        self.options.delivered = self.remember
         self.receiver = Receiver(self.options)
         zone = Zone()
         for domain in domains:
@@ -79,7 +79,8 @@ class World:
         self._environment = {**os.environ, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
 
-    def _remember(self, delivery: Delivery) -> None:
+    def remember(self, delivery: Delivery) -> None:
+        """Note a delivery; for a second receiver too."""
         now = asyncio.get_running_loop().time()
         self.deliveries.append(delivery)
         self.received.update(delivery.recipients)
