@@ -137,6 +137,11 @@ class QueuePolicy:
             or self.source_ip_max_data_volume_rate
         )
 
+    def longest_wait(self) -> float:
+        """No recipient waits longer than this for its next attempt."""
+        waits = (*self.retry_after, *self.backoff_retry_after)
+        return max(*waits, self.retry_recipients_after, self.retry_after_dns_error, self.max_pts)
+
     def in_backoff(self) -> QueuePolicy:
         """The same policy with the backoff-* values in the places of the normal ones."""
         return replace(

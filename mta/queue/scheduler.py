@@ -55,6 +55,7 @@ from mta.queue.queue import FRUITLESS_CONNECTIONS, DeliveryQueue, QueueMode
 from mta.queue.reaction import Measure, MeasureKind, Reaction
 from mta.queue.registry import Registry
 from mta.queue.rerouting import Rerouting
+from mta.queue.retry import after_restart
 from mta.queue.seizure import Seized, seize
 from mta.queue.slot import Slot, SlotState
 from mta.queue.timers import NEVER
@@ -64,6 +65,8 @@ __all__ = ["Scheduler", "Settled"]
 
 #: A connection keeps its permit for at least so many messages, even when others wait for one.
 FAIR_TURN = 50
+#: Mail received so many seconds ago is not new: it was here before a restart, or its sender was slow.
+OLD = 60.0
 
 
 class Settled(NamedTuple):
@@ -113,12 +116,17 @@ class Scheduler(OperatorVerbs):
         attempts: int = 0,
         due: float | None = None,
     ) -> None:
-        """Add one recipient; with `due` it waits until then. Hot path."""
+        """Add one recipient; with `due` it was here before a restart, and waits until then. Hot path."""
         queue = self._registry.by_key.get(key)
         if queue is None:
             queue = self._registry.obtain(key, now)
         if queue.is_rerouting:
             queue = self._rerouting.destination(queue, now)
+        if due is not None or now - received > OLD or received > now:
+            policy = queue.policy
+            received, due = after_restart(
+                now, received, due or now, bounce_after=policy.bounce_after, longest=policy.longest_wait()
+            )
         second = int(received) if received > 0.0 else 0
         if due is not None and due > now:
             self._turns.wake_at(queue, float(queue.defer(ref, second, attempts, due)))

@@ -433,3 +433,21 @@ def test_rows_show_what_an_operator_asks_for() -> None:
 def test_names_of_no_queue_are_refused() -> None:
     with pytest.raises(ValueError, match="not a queue name"):
         Desk().scheduler.pause("/v1", 0.0)
+
+
+def test_mail_that_expired_while_nobody_was_there_gets_another_try() -> None:
+    desk = Desk(bounce_after=3600.0)
+    later = 40 * 86_400.0
+    for number, due in ((1, 1800.0), (2, None)):
+        desk.scheduler.admit(A, ref(number), later, received=0.0, attempts=1, due=due)
+
+    assert desk.scheduler.expired(later) == []
+    assert desk.scheduler.take(later)
+
+
+def test_mail_of_a_clock_that_was_ahead_is_due_within_the_longest_wait() -> None:
+    desk = Desk(retry_after=(600.0,), backoff_retry_after=(600.0,), retry_recipients_after=60.0, max_pts=60.0)
+    desk.scheduler.admit(A, ref(1), 1000.0, received=9e8, attempts=1, due=9e8 + 600)
+
+    assert desk.scheduler.take(1000.0) == []
+    assert desk.scheduler.take(1601.0)
