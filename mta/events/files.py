@@ -115,15 +115,18 @@ class RotatingFile:
             return True
         return (mine.st_ino, mine.st_dev) != (theirs.st_ino, theirs.st_dev)
 
-    def finish(self, now: float) -> Path | None:
-        """Close the file for good and move it away if that is wanted; returns where it now lies."""
+    def finish(self, now: float, steady: float | None = None) -> Path | None:
+        """Close the file for good and move it away if that is wanted; returns where it now lies.
+
+        `steady` decides which finished files are too old: a clock that is set forward deletes nothing.
+        """
         finished = self.current
         self.close()
         if finished is None:
             return None
         self._last_name = finished.name
         moved = self._move(finished)
-        self.tidy(now)
+        self.tidy(now if steady is None else min(now, steady))
         return moved
 
     def close(self) -> None:

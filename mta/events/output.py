@@ -280,7 +280,7 @@ class Output:
         assert self.file is not None
         # What is in the finished file must never be written again into the next one.
         self.commit(now)
-        return self.file.finish(wall)
+        return self.file.finish(wall, now)
 
     def close(self, now: float, *, grace: float = 0.0) -> None:
         """Commit and let go; a pipe's program gets `grace` seconds to read what it has."""

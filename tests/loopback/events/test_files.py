@@ -154,6 +154,18 @@ def test_old_finished_files_are_deleted_and_others_left_alone(tmp_path: Path) ->
     assert names(tmp_path) == ["acct-2026-11-20-0000.csv", "acct.csv", "other-2026-11-01-0000.csv"]
 
 
+def test_a_clock_that_is_set_forward_deletes_nothing(tmp_path: Path) -> None:
+    name = "acct-2026-11-20-0000.csv"
+    (tmp_path / name).write_text("x")
+    os.utime(tmp_path / name, (NOON - DAY, NOON - DAY))
+    file = opened(tmp_path)
+    file.write(b"d,a\n", NOON)
+
+    file.finish(NOON + 3650 * DAY, NOON)
+
+    assert (tmp_path / name).exists()
+
+
 def test_nothing_is_deleted_when_files_are_moved_or_kept_for_ever(tmp_path: Path) -> None:
     (tmp_path / "acct-2026-11-01-0000.csv").write_text("x")
     os.utime(tmp_path / "acct-2026-11-01-0000.csv", (0, 0))
