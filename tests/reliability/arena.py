@@ -60,7 +60,10 @@ class _WatchedSession(Session):
 
 
 class Arena(World):
-    """A `World` whose evidence can be judged: feed it with `injector`, report each kill with `note_kill`."""
+    """A `World` whose evidence can be judged: feed it with `injector`, report each kill with `note_kill`.
+
+    With `keeps_records` no accounting file is ever deleted, whatever the date.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,9 @@ class Arena(World):
         wrapper: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         latency: float = 0.0,
+        keeps_records: bool = False,
     ) -> None:
+        self._keeps_records = keeps_records
         answers = Answers(
             named={
                 "later.example": DomainAnswers(defer=1.0, greylist=True),
@@ -98,6 +103,12 @@ class Arena(World):
             is_refused=lambda name: name.endswith("@never.example"),
         )
         self._loads: list[Injector] = []
+
+    def write_config(self, extra: str | None = None) -> None:
+        super().write_config(extra)
+        if self._keeps_records:
+            text = self.config.read_text()
+            self.config.write_text(text.replace("\n    records", "\n    delete-after never\n    records"))
 
     def _remember(self, delivery: Delivery) -> None:
         now = time.time()

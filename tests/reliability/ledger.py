@@ -227,9 +227,9 @@ def _explain(
         lead = kill.at - copy.at
         if copy.connection in evidence.unread and copy.at == last[copy.connection]:
             cause = Cause.IN_FLIGHT
-        elif lead <= WINDOW:
+        elif lead <= WINDOW + 1e-6:
             cause = Cause.WINDOW
-        elif copy.at >= kill.safe_until - _BLUR:
+        elif kill.safe_until and copy.at >= kill.safe_until - _BLUR:
             cause = Cause.STALL
         else:
             cause = Cause.UNEXPLAINED

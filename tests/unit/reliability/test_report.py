@@ -1,0 +1,56 @@
+"""The report: the same findings as text and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from tests.reliability.plan import Findings, Plan
+from tests.reliability.progress import Progress
+from tests.reliability.report import as_text, conditions, write
+
+FINDINGS = [
+    Findings("kill", {"lost": 0}),
+    Findings("power", skipped="only root may mount a file system"),
+    Findings("calls", {"points": 3}, ["accept kill write:1: lost"], ["slow"]),
+]
+
+
+def test_a_broken_promise_stands_out_and_a_skipped_engine_says_why() -> None:
+    text = as_text({"seed": 7}, FINDINGS)
+
+    assert "kill: kept" in text
+    assert "power: skipped: only root may mount a file system" in text
+    assert "calls: BROKEN" in text
+    assert "BREACH: accept kill write:1: lost" in text
+
+
+def test_json_holds_the_seed_and_every_figure(tmp_path: Path) -> None:
+    path = write(tmp_path / "new", conditions(7, "short"), FINDINGS)
+
+    found = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert found["conditions"]["seed"] == 7
+    assert [engine["engine"] for engine in found["engines"]] == ["kill", "power", "calls"]
+    assert found["engines"][0]["figures"] == {"lost": 0}
+    assert path.read_text().startswith("seed")
+
+
+def test_dice_depend_on_seed_and_purpose_alone(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, Progress(io.StringIO()), seed=5)
+
+    assert plan.dice("a").random() == plan.dice("a").random()
+    assert plan.dice("a").random() != plan.dice("b").random()
+    assert plan.choose(full=10, short=2) == 10
+    assert Plan(tmp_path, plan.progress, is_short=True).choose(full=10, short=2) == 2
+    assert Plan(tmp_path, plan.progress, rounds=3, is_short=True).choose(full=10, short=2) == 3
+
+
+def test_progress_says_a_line_every_tenth_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    progress.begin("kill", 100)
+    for _ in range(100):
+        progress.step()
+
+    assert len(stream.getvalue().splitlines()) == 11
