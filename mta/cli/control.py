@@ -43,7 +43,7 @@ Commands, their arguments (optional in brackets) and their data:
     show.disabledsources [queue: "domain[/vmta]"]
                         {"source": [{"queue": queue or pattern, "ip", "until": epoch, 0 = by hand}]}
     show.version        {"name", "version", "python", "revision"}
-    list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [maxitems: 100]
+    list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [olderThan: "4h"], [maxitems: 100]
                         {"rcpt": [{"queueId", "orig", "rcpt", "queue", "jobId", "envId", "timeQueued",
                                    "attempts", "nextTry": epoch or 0, "size"}], "total": matches in all}
     why                 queue                   {"queue", "text": one sentence, "directive": "" or what sets
@@ -59,8 +59,8 @@ Commands, their arguments (optional in brackets) and their data:
     source.disable      ip, [pattern: "*/*"], [reenableAfter: "1h30m"]
                                                 {"queues": that there are; those to come follow as well}
     source.enable       ip, [pattern: "*/*"]    {"queues": that may use it again}
-    delete              [queue] [jobId] [orig] [rcpt] [envId], [dryRun: bool], [dsn: bool], [grace: "5m"]
-                        (at least one of queue, jobId, orig, rcpt)
+    delete              [queue] [jobId] [orig] [rcpt] [envId] [olderThan], [dryRun: bool], [dsn: bool],
+                        [noAccounting: bool], [grace: "5m"] (at least one of queue, jobId, orig, rcpt)
                                                 {"rcp": number, "msg": number}
     undo.delete                                 {"rcp": brought back, while their grace lasts}
     trace               queue, [retryRecipients: bool], [logData: bool], [logResolution: bool], [sourceIp]

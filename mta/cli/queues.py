@@ -23,6 +23,7 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many there
 def _filters(function: Command) -> Command:
     """The options that choose recipients; PowerMTA's spelling and ours."""
     for option in (
+        click.option("--older-than", help="Received at least so long ago, as 4h."),
         click.option("--envId", "--env-id", "env_id", help="Envelope id."),
         click.option("--jobId", "--job-id", "job_id", help="Job id."),
         click.option("--orig", help="Sender; * stands for anything."),
@@ -47,11 +48,21 @@ def list_recipients(
     orig: str | None,
     job_id: str | None,
     env_id: str | None,
+    older_than: str | None,
     maxitems: int,
 ) -> None:
     """List queued recipients, all of them or those that every given filter fits."""
     call = invocation(context)
-    data = call.ask("list", queue=queue, rcpt=rcpt, orig=orig, jobId=job_id, envId=env_id, maxitems=maxitems)
+    data = call.ask(
+        "list",
+        queue=queue,
+        rcpt=rcpt,
+        orig=orig,
+        jobId=job_id,
+        envId=env_id,
+        olderThan=older_than,
+        maxitems=maxitems,
+    )
     if call.as_json:
         call.output.json(data)
         return
@@ -200,6 +211,7 @@ def schedule(context: click.Context, pattern: str, retry_recipients: bool, dry_r
     "--grace", default="0s", show_default=True, help="How long `mta undo delete` can bring them back, as 5m."
 )
 @click.option("--dsn", is_flag=True, help="Tell the senders.")
+@click.option("--no-accounting", is_flag=True, help="Write no b records.")
 @click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 @click.pass_context
 def delete(
@@ -209,9 +221,11 @@ def delete(
     orig: str | None,
     job_id: str | None,
     env_id: str | None,
+    older_than: str | None,
     dry_run: bool,
     grace: str,
     dsn: bool,
+    no_accounting: bool,
     yes: bool,
 ) -> None:
     """Delete queued recipients that every given filter fits; each gets a b record when the grace is over.
@@ -221,7 +235,14 @@ def delete(
     call = invocation(context)
     if not (queue or job_id or orig or rcpt):
         raise click.UsageError("give at least one of --queue, --jobId, --orig and --rcpt", context)
-    chosen = {"queue": queue, "jobId": job_id, "orig": orig, "rcpt": rcpt, "envId": env_id}
+    chosen = {
+        "queue": queue,
+        "jobId": job_id,
+        "orig": orig,
+        "rcpt": rcpt,
+        "envId": env_id,
+        "olderThan": older_than,
+    }
     is_asking = sys.stdin.isatty() and sys.stdout.isatty() and not (yes or dry_run or call.as_json)
     if is_asking:
         found = call.ask("delete", **chosen, dryRun=True)
@@ -231,7 +252,14 @@ def delete(
         click.confirm(f"Delete {_recipients(found)}?", abort=True)
     has_grace = grace != "0s"
     late = grace if has_grace and not dry_run else None
-    data = call.ask("delete", **chosen, dryRun=dry_run or None, dsn=dsn or None, grace=late)
+    data = call.ask(
+        "delete",
+        **chosen,
+        dryRun=dry_run or None,
+        dsn=dsn or None,
+        noAccounting=no_accounting or None,
+        grace=late,
+    )
     if call.as_json:
         call.output.json(data)
         return

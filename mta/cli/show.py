@@ -37,6 +37,16 @@ def show() -> None:
 show.add_command(show_settings)
 
 
+@show.command("vmta-settings")
+@common_options
+@click.argument("vmta")
+@click.pass_context
+def show_vmta_settings(context: click.Context, vmta: str) -> int:
+    """Settings of a virtual MTA or pool itself, with its addresses and DKIM keys."""
+    code: int = context.invoke(show_settings, queue=None, vmta=vmta, source=None, with_all=False)
+    return code
+
+
 @show.command("status")
 @common_options
 @click.pass_context

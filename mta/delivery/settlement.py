@@ -266,11 +266,13 @@ class Settlement:
         category = MESSAGE_EXPIRED if reply is EXPIRED else ""
         self._bounce(envelope, ref, key, Facts(), reply, consistent(reply.code, reply.enhanced), category)
 
-    def delete(self, key: QueueKey, ref: int, envelope: Envelope, *, with_dsn: bool) -> None:
+    def delete(
+        self, key: QueueKey, ref: int, envelope: Envelope, *, with_dsn: bool, is_recorded: bool = True
+    ) -> None:
         """The operator has taken it out of its queue."""
         self._failed += 1
         status = consistent(DELETED.code, DELETED.enhanced)
-        self._bounce(envelope, ref, key, Facts(), DELETED, status, wants_dsn=with_dsn)
+        self._bounce(envelope, ref, key, Facts(), DELETED, status, wants_dsn=with_dsn, is_recorded=is_recorded)
 
     def take_measures(self, slot: Slot, judgement: Judgement, reply: Reply, now: float) -> None:
         """What a rule does to the queue; whom it condemns is failed later, some at a time (`condemned`)."""
@@ -367,6 +369,7 @@ class Settlement:
         category: str = "",
         *,
         wants_dsn: bool = True,
+        is_recorded: bool = True,
     ) -> None:
         index = ref & RECIPIENT_MASK
         if envelope.is_personal:
@@ -385,7 +388,7 @@ class Settlement:
         if self._ended is not None and envelope.job_id:
             self._ended(envelope, False)
         message = ref >> RECIPIENT_BITS
-        is_recorded = "b" not in self._policies(key).disabled_records
+        is_recorded = is_recorded and "b" not in self._policies(key).disabled_records
         settle = partial(self._store.settle, message, index, encode_event(event) if is_recorded else b"")
         if wants_dsn and envelope.originator:
             self._returns(envelope, index, event, message, settle)

@@ -22,6 +22,7 @@ FLAGS: Final = frozenset(
         "errors",
         "logData",
         "logResolution",
+        "noAccounting",
         "paused",
         "retryRecipients",
     }

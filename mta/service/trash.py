@@ -19,8 +19,8 @@ __all__ = ["Trash"]
 #: Recipients deleted for good in one turn of the loop.
 AT_ONCE = 200
 
-#: Called with queue, reference, and whether the sender is to be told.
-Delete = Callable[[QueueKey, int, bool], None]
+#: Called with queue, reference, whether the sender is to be told, and whether a b record is wanted.
+Delete = Callable[[QueueKey, int, bool, bool], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -29,6 +29,7 @@ class Heap:
 
     queues: dict[QueueKey, HeldQueue]
     with_dsn: bool
+    is_recorded: bool
 
     def __len__(self) -> int:
         return sum(map(len, self.queues.values()))
@@ -44,16 +45,23 @@ class Trash:
         self._delete = delete
         self._loop = loop
         self._heaps: dict[Heap, asyncio.TimerHandle] = {}
-        self._ending: Iterator[tuple[QueueKey, int, bool]] | None = None
+        self._ending: Iterator[tuple[QueueKey, int, bool, bool]] | None = None
         self._over: list[Heap] = []
 
     def __len__(self) -> int:
         """Recipients that can be brought back."""
         return sum(map(len, self._heaps))
 
-    def keep(self, entries: dict[QueueKey, list[Entry]], grace: float, *, with_dsn: bool) -> None:
+    def keep(
+        self,
+        entries: dict[QueueKey, list[Entry]],
+        grace: float,
+        *,
+        with_dsn: bool = False,
+        is_recorded: bool = True,
+    ) -> None:
         """Delete these in `grace` seconds."""
-        heap = Heap({}, with_dsn)
+        heap = Heap({}, with_dsn, is_recorded)
         for key, some in entries.items():
             held = heap.queues[key] = HeldQueue()
             for entry in some:
@@ -94,7 +102,9 @@ class Trash:
             if not self._over:
                 return False
             heap = self._over.pop(0)
-            self._ending = ((key, entry.ref, heap.with_dsn) for key, entry in heap.entries())
+            self._ending = (
+                (key, entry.ref, heap.with_dsn, heap.is_recorded) for key, entry in heap.entries()
+            )
         for _ in range(AT_ONCE):
             found = next(self._ending, None)
             if found is None:

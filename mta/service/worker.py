@@ -398,14 +398,14 @@ class Worker:
             ref = message << RECIPIENT_BITS | recipient
             self.jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
 
-    def _delete(self, key: QueueKey, ref: int, with_dsn: bool) -> None:
+    def _delete(self, key: QueueKey, ref: int, with_dsn: bool, is_recorded: bool) -> None:
         """An operator's delete becomes final."""
         try:
             envelope = self.partition.envelope(ref >> RECIPIENT_BITS)
         except SpoolError as error:
             log.error("queue=%s message=%d event=not-deleted error=%s", key, ref >> RECIPIENT_BITS, error)
             return
-        self.settlement.delete(key, ref, envelope, with_dsn=with_dsn)
+        self.settlement.delete(key, ref, envelope, with_dsn=with_dsn, is_recorded=is_recorded)
 
     def _spool_broke(self, text: str) -> None:
         """Nothing that is sent from here on could be noted: send nothing. Clients are told to come again, and

@@ -227,11 +227,12 @@ class WorkerCommands:
         self,
         dryRun: bool = False,
         dsn: bool = False,
+        noAccounting: bool = False,
         queue: str = "",
         grace: str = "0",
         **filters: str,
     ) -> dict[str, Any]:
-        if not queue and not filters:
+        if not queue and filters.keys().isdisjoint(("jobId", "orig", "rcpt")):
             raise CommandFailed("delete needs at least one of queue, jobId, orig and rcpt")
         worker, seconds = self._worker, parse_interval(grace) or 0.0
         found: dict[QueueKey, dict[int, Entry]] = {}
@@ -246,7 +247,7 @@ class WorkerCommands:
                 await asyncio.sleep(0)
             gone[key] = [entries[ref] for ref in refs]
         if not dryRun:
-            worker.trash.keep(gone, seconds, with_dsn=dsn)
+            worker.trash.keep(gone, seconds, with_dsn=dsn, is_recorded=not noAccounting)
         messages = {entry.ref >> RECIPIENT_BITS for entries in gone.values() for entry in entries}
         return {"rcp": sum(map(len, gone.values())), "msg": len(messages)}
 
@@ -264,16 +265,19 @@ class WorkerCommands:
         self, queue: str, filters: dict[str, str]
     ) -> AsyncIterator[tuple[QueueKey, Entry, Envelope]]:
         """Waiting recipients that match; those whose message can't be read are left out."""
-        unknown = set(filters) - {"rcpt", "orig", "jobId", "envId"}
+        unknown = set(filters) - {"rcpt", "orig", "jobId", "envId", "olderThan"}
         if unknown:
             raise CommandFailed(f"unknown filter {', '.join(sorted(unknown))}")
         worker = self._worker
+        youngest = self._clock.now() - (parse_interval(filters.get("olderThan", "0")) or 0.0)
         seen = 0
         for key, entries in self._waiting(queue):
             for entry in entries:
                 seen += 1
                 if seen % SLICE == 0:
                     await asyncio.sleep(0)
+                if entry.received > youngest:
+                    continue
                 try:
                     envelope = worker.partition.envelope(entry.ref >> RECIPIENT_BITS)
                 except (SpoolError, MtaError):

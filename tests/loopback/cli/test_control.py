@@ -228,6 +228,12 @@ def run(
             {"command": "delete", "queue": "a/b", "grace": "10m"},
             "`mta undo delete` brings back what was deleted, for 10m from now.",
         ),
+        (
+            ["delete", "--jobId=j", "--older-than=4h", "--no-accounting", "--dsn"],
+            {"command": "delete", "jobId": "j", "olderThan": "4h", "dsn": True, "noAccounting": True},
+            "5 recipients of 4 messages deleted.",
+        ),
+        (["list", "--older-than=1d"], {"command": "list", "olderThan": "1d", "maxitems": 100}, "1 of 3"),
         (["undo", "delete"], {"command": "undo.delete"}, "3 recipients brought back."),
         (
             ["pause", "queue", "--dry-run", "*/v1"],

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mta.service.channel import CommandFailed
 from mta.service.workercommands import WorkerCommands
 from tests.support.inbound import Caller
 from tests.support.workshop import Workshop
@@ -98,3 +99,20 @@ async def test_what_is_brought_back_of_a_paused_job_waits_with_it(tmp_path: Path
         assert shop.waiting() == []
         assert await ask(shop, "job.resume", job="j") == {"jobs": 1, "rcp": 1}
         await shop.until_events(1, "d")
+
+
+async def test_only_what_is_old_enough_is_deleted_and_without_records_where_wanted(tmp_path: Path) -> None:
+    async with Workshop(tmp_path) as shop:
+        await ask(shop, "queue.pause", pattern="*/*")
+        await shop.submit(count=2)
+        shop.clock.move_to(shop.clock.now() + 7200)
+        await shop.submit(count=1, prefix="young")
+        assert (await ask(shop, "list", olderThan="1h"))["total"] == 2
+        with pytest.raises(CommandFailed, match="at least one of"):
+            await ask(shop, "delete", olderThan="1h")
+
+        assert (await ask(shop, "delete", queue="*/*", olderThan="1h", noAccounting=True))["rcp"] == 2
+        while shop.worker.partition.stats().recipients > 1:
+            await shop.turn()
+        assert shop.events("b") == []
+        assert len(shop.waiting()) == 1

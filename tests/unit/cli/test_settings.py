@@ -116,3 +116,13 @@ def test_a_wrong_configuration_shows_its_errors_instead(
 
     assert main(["-c", str(tmp_path / "c"), "show", "settings", "a.b"]) == 78
     assert "unknown directive spol" in capsys.readouterr().err
+
+
+def test_powermtas_command_for_virtual_mtas_shows_the_same(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", path, "show", "vmta-settings", "v1"]) == 0
+    said = capsys.readouterr().out
+
+    assert "out1.example.com" in said
+    assert "settings of" in said.splitlines()[-1]
