@@ -22,6 +22,7 @@ from mta.config.directives import TABLE
 from mta.config.kinds import Kind, Scope, Status
 from mta.config.networks import parse_network
 from mta.config.problems import Origin, Problem, Severity
+from mta.config.secrets import open_secrets
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
 from mta.config.units import FALSE_WORDS, TRUE_WORDS, parse_interval, parse_intervals
 
@@ -47,9 +48,6 @@ _SILENT_SCOPES = frozenset(form.scope for form in BLOCKS if form.status is Statu
 
 #: Whom a server started by root becomes when nobody is named.
 DEFAULT_USER = "mta"
-
-#: Directives whose values nobody else should read.
-_SECRETS = frozenset({"password", "auth-password", "http-api-key", "api-key", "access-token"})
 
 #: Endings that the world can't resolve, so that a receiver would take the name for a lie.
 PRIVATE_SUFFIXES = (".local", ".localdomain", ".localhost", ".lan", ".internal", ".home", ".corp", ".arpa")
@@ -280,15 +278,9 @@ def nothing_kept(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
         yield _whole(snapshot, text, "add <acct-file /var/log/mta/acct.csv>")
 
 
-def open_secrets(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
+def readable_secrets(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
     """Passwords and private keys that every user of the machine can read."""
-    for line in snapshot.written:
-        if line.directive.name in _SECRETS and machine.is_open_to_all(line.origin.file):
-            yield _at(line.origin, f"every user can read this file, and {line.name} in it", "chmod o-rwx it")
-    for name in snapshot.vmtas:
-        for key in snapshot.domain_keys(name):
-            if not key.path.startswith("{") and machine.is_open_to_all(Path(key.path)):
-                yield _at(key.origin, f"every user can read the private key {key.path}", "chmod o-rwx it")
+    yield from open_secrets(snapshot, machine.is_open_to_all)
 
 
 def doubtful_names(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
@@ -328,7 +320,7 @@ CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
     nobody_may_send,
     lives_too_short,
     nothing_kept,
-    open_secrets,
+    readable_secrets,
     doubtful_names,
     missing_addresses,
 )

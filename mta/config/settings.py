@@ -17,6 +17,7 @@ from mta.config.directives import TABLE
 from mta.config.kinds import Directive, Kind, Scope, Status
 from mta.config.problems import Origin
 from mta.config.quoting import unquote
+from mta.config.secrets import masked
 from mta.config.units import Rate
 from mta.config.values import EMPTY, HostPort, NetworkLimit, PatternLimit, list_of, parse_value
 
@@ -29,6 +30,10 @@ class WrittenLine(NamedTuple):
     text: str
     value: Any
     origin: Origin
+
+    def __repr__(self) -> str:
+        # The text may be a password; whoever wants to see it asks `in_force`.
+        return f"<WrittenLine {self.origin}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +188,12 @@ class Settings:
         return setting.lines[-1].origin if setting is not None else None
 
     def in_force(self, *, with_defaults: bool = True) -> Iterator[InForce]:
-        """Every directive of the scope in table order, one row per line of a repeatable one."""
+        """Every directive in table order, one row per line of a repeatable one; secrets are masked."""
         for name, (directive, _value) in self._defaults.items():
             setting = self._written.get(name)
             if setting is not None:
                 for line in setting.lines:
-                    yield InForce(name, line.text or '""', line.origin)
+                    yield InForce(name, masked(name, line.text) or '""', line.origin)
             elif with_defaults and directive.kind is not Kind.NOTHING:
                 yield InForce(name, '""' if directive.default is None else directive.default, None)
 

@@ -112,7 +112,7 @@ class Written:
     name: str  #: as written
     directive: Directive
     scope: Scope
-    value: str
+    value: str = field(repr=False)  # it may be a password
     origin: Origin
 
 

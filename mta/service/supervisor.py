@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from mta.clock import Clock, SystemClock
+from mta.config.lint import Machine
 from mta.config.load import Loaded, load
 from mta.config.problems import Problem, Severity
+from mta.config.secrets import open_secrets
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError
 from mta.service.admin import AdminSocket
@@ -92,6 +94,9 @@ def main(config: Path) -> int:
 def _report(loaded: Loaded) -> None:
     for problem in loaded.problems:
         if problem.severity is Severity.ERROR or loaded.snapshot is not None:
+            print(f"mta: {problem}", file=sys.stderr)
+    if loaded.snapshot is not None:
+        for problem in open_secrets(loaded.snapshot, Machine.here().is_open_to_all):
             print(f"mta: {problem}", file=sys.stderr)
 
 

@@ -15,7 +15,9 @@ from mta.config.table.rows import ROWS
 PACKAGE = Path(__file__).resolve().parents[3] / "mta"
 
 #: These only describe the language.
-DESCRIBING = {PACKAGE / "config" / name for name in ("kinds.py", "blocks.py", "lint.py", "reference.py")}
+DESCRIBING = {
+    PACKAGE / "config" / name for name in ("kinds.py", "blocks.py", "lint.py", "reference.py", "secrets.py")
+}
 
 #: In force through the parser itself, in other words than their names.
 PARSED = {"/regex/ category", "virtual-mta=", "backoff-to-normal-after=", "reenable-after="}
