@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from typing import Any, Final, NamedTuple
 
 __all__ = ["LONGEST", "WAYS", "longest_text"]
@@ -52,7 +53,10 @@ def longest_text(body: str, flags: int = 0) -> int:
 
     Raises re.error, OverflowError or RecursionError for what is no pattern.
     """
-    parsed = _PARSER.parse(body, flags)
+    with warnings.catch_warnings():
+        # What may be read in another way some day (`[[`) is what it is today.
+        warnings.simplefilter("ignore", FutureWarning)
+        parsed = _PARSER.parse(body, flags)
     is_anchored = bool(parsed.data) and str(parsed.data[0]) in _AT_START
     peaks: list[_Ways] = []
     peaks.append(_sequence(parsed, _ONE if is_anchored else _RUN, peaks))

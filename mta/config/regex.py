@@ -9,6 +9,7 @@ ignore case; `(?-i)` at the start switches that off.
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any, Protocol
 
 import re2
@@ -82,7 +83,9 @@ def _guarded(source: str, refused: str) -> tuple[_Engine, int]:
         body, flags = body[5:], re.RegexFlag(0)
     try:
         longest = longest_text(body, flags)
-        compiled = re.compile(body, flags)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            compiled = re.compile(body, flags)
     except (re.error, OverflowError, RecursionError):
         raise ValueError(f"the regular expression /{source}/ is not valid: {refused}") from None
     if not longest:
