@@ -17,6 +17,7 @@ from mta.config.proxy import Proxy
 from mta.config.proxylines import named_proxies, proxy_source, used_proxies
 from mta.config.quoting import read_regex, split_words
 from mta.config.regex import Pattern, compile_pattern
+from mta.config.rollups import Rollup, RollupLine, gather_rollups, read_rollup_line
 from mta.config.settings import Layer, Setting, Settings, WrittenLine, merge
 from mta.config.snapshot import (
     DEFAULT_VMTA,
@@ -96,6 +97,7 @@ def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Pro
         source_base=_shared(top, Scope.SOURCE),
         named_sources=MappingProxyType(draft.named_sources),
         categories=tuple(draft.categories),
+        rollups=_rollups(draft, problems),
         reply_lists=MappingProxyType({name: tuple(found) for name, found in draft.reply_lists.items()}),
         address_lists=MappingProxyType({name: tuple(found) for name, found in draft.address_lists.items()}),
         key_lists=MappingProxyType({name: tuple(found) for name, found in draft.key_lists.items()}),
@@ -106,6 +108,18 @@ def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Pro
         rewrite_lists=rewrite_lists(draft, problems),
         address_books=address_books(draft, problems),
     )
+
+
+def _rollups(draft: Draft, problems: Problems) -> tuple[Rollup, ...]:
+    lines: list[RollupLine] = []
+    for block in draft.of(Scope.MX_ROLLUP_LIST):
+        setting = block.layer.get("mx")
+        for line in setting.lines if setting is not None else ():
+            try:
+                lines.append(read_rollup_line(line.text, line.origin))
+            except ValueError as error:
+                problems.error(line.origin, str(error))
+    return gather_rollups(lines)
 
 
 def _settings(scope: Scope, *layers: Layer) -> Settings:

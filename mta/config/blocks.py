@@ -99,9 +99,7 @@ BLOCKS: tuple[BlockForm, ...] = (
         "domain-key-list", Scope.DOMAIN_KEY_LIST, _REQUIRED, "A named set of DKIM keys.", example="keys"
     ),
     BlockForm("rewrite-list", Scope.REWRITE_LIST, _REQUIRED, "Rewrites senders."),
-    BlockForm(
-        "mx-rollup-list", Scope.MX_ROLLUP_LIST, _NONE, "Merges domains by MX.", status=Status.NO_EFFECT
-    ),
+    BlockForm("mx-rollup-list", Scope.MX_ROLLUP_LIST, _NONE, "Merges domains by MX."),
     BlockForm("aliases", Scope.ALIASES, _NONE, "Forwards local addresses."),
     BlockForm(
         "bounce-processor", Scope.BOUNCE_PROCESSOR, _OPTIONAL, "Reads returned mail.", status=Status.NO_EFFECT

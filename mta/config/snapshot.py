@@ -19,6 +19,7 @@ from mta.config.patterns import AddressPattern, BouncePattern, DomainKey, ReplyP
 from mta.config.problems import Origin
 from mta.config.proxy import Proxy
 from mta.config.regex import Pattern
+from mta.config.rollups import Rollup
 from mta.config.settings import Layer, Settings, merge
 
 __all__ = [
@@ -151,6 +152,7 @@ class Snapshot:
     source_base: Layer
     named_sources: Mapping[str, Layer]
     categories: tuple[BouncePattern, ...]
+    rollups: tuple[Rollup, ...]
     reply_lists: Mapping[str, tuple[ReplyPattern, ...]]
     address_lists: Mapping[str, tuple[AddressPattern, ...]]
     key_lists: Mapping[str, tuple[DomainKey, ...]]

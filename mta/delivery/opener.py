@@ -28,7 +28,7 @@ from mta.queue.slot import Slot
 from mta.smtp.reply import Reply
 from mta.smtp.transaction import internal_reply, is_internal
 
-__all__ = ["Opener", "Routes"]
+__all__ = ["Opener", "RolledUp", "Routes"]
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,16 @@ REFUSED_AT_ONCE = 100
 FAILED_AT_ONCE = 50
 
 
+class RolledUp(RouteError):
+    """The mail of this queue belongs into the queue of an MX roll-up; `name` is that queue's domain."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"its mail belongs into the queue {name}", temporary=True, status="4.4.4")
+        self.name = name
+
+
 class Routes(Protocol):
-    """Where a queue's mail goes: the router with the queue's own policy. Raises RouteError."""
+    """Where a queue's mail goes: the router with the queue's own policy. Raises RouteError and RolledUp."""
 
     def cached(self, key: QueueKey) -> Sequence[TargetLike] | None: ...
     async def route(self, key: QueueKey) -> Sequence[TargetLike]: ...
@@ -53,6 +61,7 @@ class Permits(Draws, Protocol):
     def opened(self, slot: Slot, now: float) -> None: ...
     def failed(self, slot: Slot, now: float, text: str, *, retry_after: float | None = None) -> float: ...
     def release(self, slot: Slot, now: float) -> None: ...
+    def hand_over(self, slot: Slot, key: QueueKey, now: float) -> None: ...
     def entries(self, key: QueueKey) -> list[Entry]: ...
     def remove(self, key: QueueKey, refs: Set[int]) -> list[int]: ...
 
@@ -105,6 +114,8 @@ class Opener:
                 policy=policy,
                 gives_up=gives_up,
             )
+        except RolledUp as rolled:
+            self._scheduler.hand_over(slot, QueueKey(rolled.name, slot.key.vmta), self._clock.now())
         except RouteError as error:
             await self._no_route(slot, error)
         except DialFailure as failure:

@@ -11,7 +11,7 @@ from mta.queue.key import QueueKey
 from mta.queue.queue import DeliveryQueue
 from mta.queue.registry import Registry
 
-__all__ = ["Rerouting"]
+__all__ = ["Rerouting", "transfer"]
 
 
 class Rerouting:
@@ -45,11 +45,16 @@ class Rerouting:
         target = self.destination(queue, now)
         if target is queue:
             return None
-        entries = queue.entries()
-        queue.empty()
-        for entry in entries:
-            if entry.due:
-                target.defer(entry.ref, entry.received, entry.attempts, entry.due)
-            else:
-                target.add_ready(entry.ref, entry.received, entry.attempts)
+        transfer(queue, target)
         return target
+
+
+def transfer(queue: DeliveryQueue, target: DeliveryQueue) -> None:
+    """Move all that waits in one queue to another, with its times and attempts."""
+    entries = queue.entries()
+    queue.empty()
+    for entry in entries:
+        if entry.due:
+            target.defer(entry.ref, entry.received, entry.attempts, entry.due)
+        else:
+            target.add_ready(entry.ref, entry.received, entry.attempts)

@@ -54,7 +54,7 @@ from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.queue import FRUITLESS_CONNECTIONS, DeliveryQueue, QueueMode
 from mta.queue.reaction import Measure, MeasureKind, Reaction
 from mta.queue.registry import Registry
-from mta.queue.rerouting import Rerouting
+from mta.queue.rerouting import Rerouting, transfer
 from mta.queue.retry import after_restart
 from mta.queue.seizure import Seized, seize
 from mta.queue.slot import Slot, SlotState
@@ -187,6 +187,13 @@ class Scheduler(OperatorVerbs):
                 self._fail(queue, now, "connections end before a message can be tried")
         self._turns.consider(queue, now)
         self._turns.arm(queue, now)
+
+    def hand_over(self, slot: Slot, key: QueueKey, now: float) -> None:
+        """What waits in the slot's queue belongs into the queue `key`; the slot is released."""
+        target = self._registry.obtain(key, now)
+        transfer(slot.queue, target)
+        self.release(slot, now)
+        self._turns.refresh(target, now)
 
     # -- messages ---------------------------------------------------------------------------------------
 

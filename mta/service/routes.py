@@ -14,6 +14,7 @@ from mta.queue.key import QueueKey
 from mta.routing.policy import RoutePolicy
 from mta.routing.resolver import Resolver, system_nameservers
 from mta.routing.router import Router, Target
+from mta.service.rollup import Rollups
 
 __all__ = ["QueueRoutes", "make_resolver"]
 
@@ -31,19 +32,38 @@ _NOWHERE = MappingProxyType(
 class QueueRoutes:
     """The router, asked with the policy of the queue."""
 
-    def __init__(self, router: Router, policies: Callable[[QueueKey], RoutePolicy]) -> None:
+    def __init__(
+        self,
+        router: Router,
+        policies: Callable[[QueueKey], RoutePolicy],
+        rollups: Callable[[], Rollups | None] = lambda: None,
+    ) -> None:
         self._router = router
         self._policies = policies
+        self._rollups = rollups
 
     def cached(self, key: QueueKey) -> tuple[Target, ...] | None:
         """The targets if they are known."""
-        return self._router.cached(key, self._policies(key))
+        key, policy = self._way(key)
+        return self._router.cached(key, policy)
 
     async def route(self, key: QueueKey) -> tuple[Target, ...]:
-        """The targets, best first. Raises RouteError."""
+        """The targets, best first. Raises RouteError; RolledUp where the queue's mail belongs elsewhere."""
         if key.domain in _NOWHERE:
             raise _NOWHERE[key.domain]
-        return await self._router.route(key, self._policies(key))
+        rollups = self._rollups()
+        if rollups is not None:
+            await rollups.check(key)
+        key, policy = self._way(key)
+        return await self._router.route(key, policy)
+
+    def _way(self, key: QueueKey) -> tuple[QueueKey, RoutePolicy]:
+        """Whose MX to follow, and how."""
+        rollups = self._rollups()
+        if rollups is None:
+            return key, self._policies(key)
+        policy = rollups.policy(key)
+        return (key, policy) if policy.levels else (way := rollups.way(key), rollups.policy(way))
 
     def no_mx_age(self, key: QueueKey) -> float | None:
         """How old mail may get, because the domain has no MX; None when that doesn't matter."""

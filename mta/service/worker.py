@@ -54,6 +54,7 @@ from mta.service.notices import Notices
 from mta.service.operatorstate import OperatorState
 from mta.service.policybook import PolicyBook
 from mta.service.premises import spool_directory
+from mta.service.rollup import Rollups
 from mta.service.routes import QueueRoutes, make_resolver
 from mta.service.statekeeper import StateKeeper
 from mta.service.traffic import Traffic
@@ -222,7 +223,8 @@ class Worker:
         )
         self.signer = Signer(snapshot, clock, loop)
         store = JobStore(self.partition, self.jobs)
-        self.routes = QueueRoutes(self.router, lambda key: self._book.route(key))
+        self.rollups = self._make_rollups()
+        self.routes = QueueRoutes(self.router, lambda key: self._book.route(key), lambda: self.rollups)
         self.dialer = Dialer(clock=clock)
         opener = Opener(
             scheduler=self.scheduler,
@@ -326,6 +328,7 @@ class Worker:
         self.snapshot = snapshot
         self.crew.follow(layout)
         self.router.flush()
+        self.rollups = self._make_rollups()
         self.scheduler.reconfigure(self.clock.now(), most_connections(snapshot))
         if self.borrower is not None:
             self.borrower.doors.apply()
@@ -355,6 +358,23 @@ class Worker:
         """The sources and limits of a virtual MTA."""
         return self._book.vmta(vmta)
 
+    def _make_rollups(self) -> Rollups | None:
+        """The roll-ups of the configuration in force, None where it has none."""
+        if not self.snapshot.rollups:
+            return None
+        return Rollups(
+            self.snapshot,
+            resolver=self.resolver,
+            router=self.router,
+            policies=lambda key: self._book.route(key),
+            clock=self.clock,
+        )
+
+    def _key(self, domain: str, vmta: str) -> QueueKey:
+        """The queue of a recipient."""
+        key = QueueKey(domain, vmta)
+        return key if self.rollups is None else self.rollups.key(key)
+
     def _admit(self, envelope: Envelope, message: int, size: int) -> None:
         """A message is on disk: its recipients enter their queues. Hot path."""
         now = self.clock.now()
@@ -365,9 +385,10 @@ class Worker:
                 self._hold(envelope, message, [Waiting(i, 0, 0.0) for i in range(len(envelope.recipients))])
                 return
         admit, vmta, received = self.scheduler.admit, envelope.vmta, envelope.received
+        key_of = QueueKey if self.rollups is None else self._key
         reference = message << RECIPIENT_BITS
         for index, recipient in enumerate(envelope.recipients):
-            admit(QueueKey(recipient.queue_domain, vmta), reference | index, now, received=received)
+            admit(key_of(recipient.queue_domain, vmta), reference | index, now, received=received)
         self.dispatcher.wake()
 
     def _enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
@@ -382,7 +403,7 @@ class Worker:
                 return
         for recipient, attempts, due in waiting:
             self.scheduler.admit(
-                QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta),
+                self._key(envelope.recipients[recipient].queue_domain, envelope.vmta),
                 reference | recipient,
                 now,
                 received=envelope.received,

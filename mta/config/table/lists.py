@@ -94,7 +94,6 @@ _OTHERS = (
         Kind.ENTRY,
         None,
         "`MX-PATTERN NAME.rollup [rollup-by-ip]`: puts domains with these MX hosts into one queue.",
-        NO,
         repeatable=True,
     ),
     Directive(

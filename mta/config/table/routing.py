@@ -47,7 +47,7 @@ _ROUTE = (
         "Puts the mail of several domains into one queue of this name.",
     ),
     Directive(
-        "disable-mx-rollup", DOMAIN, Kind.BOOLEAN, "no", "Keeps the domain out of every MX roll-up.", NO
+        "disable-mx-rollup", DOMAIN, Kind.BOOLEAN, "no", "Keeps the domain out of every MX roll-up."
     ),
     Directive(
         "bounce-upon-no-mx",
