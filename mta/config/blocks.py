@@ -127,7 +127,7 @@ BLOCKS: tuple[BlockForm, ...] = (
         Status.NO_EFFECT,
     ),
     BlockForm("dns", Scope.DNS, _NONE, "The DNS cache.", status=Status.NO_EFFECT),
-    BlockForm("proxy", Scope.PROXY, _REQUIRED, "A proxy for outbound mail.", status=Status.NO_EFFECT),
+    BlockForm("proxy", Scope.PROXY, _REQUIRED, "A proxy for outbound mail."),
     BlockForm("vault", Scope.VAULT, _OPTIONAL, "A store of DKIM keys.", status=Status.NO_EFFECT),
     BlockForm(
         "transmissions-api",

@@ -13,9 +13,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from mta.clock import Clock
+from mta.config.proxy import Proxy
 from mta.delivery.connection import Connection, DialFailure, TargetLike
 from mta.delivery.dialogue import Dialogue
-from mta.delivery.handshake import Handshake, TlsBroken
+from mta.delivery.handshake import Handshake, ProxyDown, TlsBroken
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.tls import TlsContexts
 from mta.errors import ConfigError
@@ -62,17 +63,41 @@ class Dialer:
         host_name: str,
         policy: DeliveryPolicy,
         gives_up: Callable[[DialFailure], bool] = lambda failure: False,
+        proxies: Sequence[Proxy] = (),
     ) -> Connection:
         """The first connection that comes about, from `source_ip` ("" = any), saying EHLO `host_name`.
 
         `gives_up` hears of each target that failed and says whether the others need not be tried. Raises
-        DialFailure with what the last target said when there is no connection.
+        DialFailure with what the last target said when there is no connection. With `proxies` it goes
+        through the first of them that is up, from that one's address and under its name.
         """
+        if not proxies:
+            return await self._dial(targets, source_ip, host_name, policy, gives_up, None)
+        for number, proxy in enumerate(proxies, 1):
+            try:
+                return await self._dial(targets, proxy.client_ip, proxy.host_name, policy, gives_up, proxy)
+            except ProxyDown as failure:
+                log.warning("proxy=%s:%d event=down error=%r", proxy.host, proxy.port, str(failure))
+                if number == len(proxies):
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _dial(
+        self,
+        targets: Sequence[TargetLike],
+        source_ip: str,
+        host_name: str,
+        policy: DeliveryPolicy,
+        gives_up: Callable[[DialFailure], bool],
+        proxy: Proxy | None,
+    ) -> Connection:
         last: DialFailure | None = None
         are_all_refusals = True
         for target in self._in_order(targets, source_ip)[: policy.mx_connection_attempts]:
             try:
-                return await self._reach(target, source_ip, host_name, policy)
+                return await self._reach(target, source_ip, host_name, policy, proxy)
+            except ProxyDown:
+                raise
             except DialFailure as failure:
                 last = failure
                 are_all_refusals = are_all_refusals and failure.is_refusal
@@ -93,20 +118,31 @@ class Dialer:
         _remember(self._avoided, (target.ip, target.port), self._clock.now() + AVOIDANCE_LASTS)
 
     async def _reach(
-        self, target: TargetLike, source_ip: str, host_name: str, policy: DeliveryPolicy
+        self,
+        target: TargetLike,
+        source_ip: str,
+        host_name: str,
+        policy: DeliveryPolicy,
+        proxy: Proxy | None,
     ) -> Connection:
         with_tls = policy.tls.require or (policy.tls.use and not self._is_in(self._tls_broken, target))
         try:
-            return await self._attempt(target, source_ip, host_name, policy, with_tls)
+            return await self._attempt(target, source_ip, host_name, policy, with_tls, proxy)
         except TlsBroken as failure:
             if policy.tls.require:
                 raise
             log.info("tls=broken remote=%r error=%r next=plaintext", failure.facts.mta_name, str(failure))
             _remember(self._tls_broken, (target.ip, target.port), self._clock.now() + BROKEN_TLS_LASTS)
-        return await self._attempt(target, source_ip, host_name, policy, False)
+        return await self._attempt(target, source_ip, host_name, policy, False, proxy)
 
     async def _attempt(
-        self, target: TargetLike, source_ip: str, host_name: str, policy: DeliveryPolicy, with_tls: bool
+        self,
+        target: TargetLike,
+        source_ip: str,
+        host_name: str,
+        policy: DeliveryPolicy,
+        with_tls: bool,
+        proxy: Proxy | None,
     ) -> Connection:
         self.attempts += 1
         try:
@@ -116,7 +152,9 @@ class Dialer:
             if policy.tls.require:
                 raise DialFailure(internal_reply(451, "4.3.5", str(error))) from error
             tls = None
-        handshake = Handshake(target, source_ip=source_ip, host_name=host_name, policy=policy, tls=tls)
+        handshake = Handshake(
+            target, source_ip=source_ip, host_name=host_name, policy=policy, tls=tls, proxy=proxy
+        )
         if self._dialogue is not None:
             handshake.watch(self._dialogue)
         try:

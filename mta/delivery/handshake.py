@@ -29,9 +29,11 @@ from aiosmtplib.errors import (
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
+from mta.config.proxy import Proxy
 from mta.delivery.connection import Connection, DialFailure, TargetLike
 from mta.delivery.dialogue import Dialogue
 from mta.delivery.policy import DeliveryPolicy
+from mta.delivery.proxying import proxy_header
 from mta.delivery.tls import server_name
 from mta.smtp.extensions import PLAIN_SMTP, Extensions
 from mta.smtp.reply import Reply
@@ -39,7 +41,7 @@ from mta.smtp.replyparser import parse_text
 from mta.smtp.status import find_enhanced
 from mta.smtp.transaction import internal_reply
 
-__all__ = ["Handshake", "TlsBroken"]
+__all__ = ["Handshake", "ProxyDown", "TlsBroken"]
 
 #: Linux: choose the local port when the destination is known, so that a source address can have more
 #: connections than it has ports. Not in the socket module of Python 3.11.
@@ -48,6 +50,10 @@ IP_BIND_ADDRESS_NO_PORT: Final = 24
 
 class TlsBroken(DialFailure):
     """STARTTLS was begun and failed: this connection is lost, another one in plain text may work."""
+
+
+class ProxyDown(DialFailure):
+    """The proxy on the way gave no connection; nothing is known about the target."""
 
 
 class Handshake:
@@ -61,12 +67,14 @@ class Handshake:
         host_name: str,
         policy: DeliveryPolicy,
         tls: ssl.SSLContext | None,
+        proxy: Proxy | None = None,
     ) -> None:
-        """`tls` is the context for STARTTLS where it is offered; None for plain text."""
+        """`tls` is the context for STARTTLS where it is offered; None for plain text. Through a `proxy` the
+        source address is one of its own."""
         self._target = target
         self._policy = policy
         self._tls = tls
-        self._client = _Client(target, source_ip, host_name, policy)
+        self._client = _Client(target, source_ip, host_name, policy, proxy)
         self.mta_name = f"{target.host} ({target.ip})"
         self._extensions = PLAIN_SMTP
 
@@ -178,6 +186,8 @@ class Handshake:
             raise self._failure(_server_reply(error)) from error
         except SMTPServerDisconnected as error:
             raise self._failure(internal_reply(451, "4.4.2", f"connection lost ({name})")) from error
+        except _ProxyFailed as error:
+            raise self._failure(internal_reply(451, "4.4.1", str(error)), kind=ProxyDown) from error
         except _ConnectFailed as error:
             raise self._failure(internal_reply(451, "4.4.1", str(error))) from error
         except SMTPException as error:
@@ -197,6 +207,10 @@ class Handshake:
 
 class _ConnectFailed(Exception):
     """TCP gave no connection; the text says why."""
+
+
+class _ProxyFailed(Exception):
+    """The same, before the target came into it."""
 
 
 class _SetupProtocol(SMTPProtocol):
@@ -225,12 +239,20 @@ class _WatchedSetup(_SetupProtocol):
 class _Client(SMTP):
     """aiosmtplib's client for one target, bound to a source address; it never asks DNS."""
 
-    def __init__(self, target: TargetLike, source_ip: str, host_name: str, policy: DeliveryPolicy) -> None:
+    def __init__(
+        self,
+        target: TargetLike,
+        source_ip: str,
+        host_name: str,
+        policy: DeliveryPolicy,
+        proxy: Proxy | None = None,
+    ) -> None:
         super().__init__(
             hostname=target.ip, port=target.port, local_hostname=host_name, timeout=None, start_tls=False
         )
         self._target_host = target.host
         self._policy = policy
+        self._proxy = proxy
         self.source_ip = source_ip
         self.dialogue: Dialogue | None = None
 
@@ -242,11 +264,12 @@ class _Client(SMTP):
                 sock = await self._open_socket(loop)
                 self.transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
         except TimeoutError:
-            raise _ConnectFailed("connection timed out") from None
+            raise self._no_connection("connection timed out") from None
         except OSError as error:
-            raise _ConnectFailed(_words(error)) from error
+            raise self._no_connection(_words(error)) from error
         self.protocol = protocol
-        self.source_ip = self.transport.get_extra_info("sockname")[0]
+        if self._proxy is None:
+            self.source_ip = self.transport.get_extra_info("sockname")[0]
         async with asyncio.timeout(self._policy.greeting_timeout):
             response = await protocol.read_response()
         if response.code != 220:
@@ -267,6 +290,9 @@ class _Client(SMTP):
     async def _open_socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
         assert self.hostname is not None
         assert self.port is not None
+        proxy = self._proxy
+        if proxy is not None:
+            return await self._open_through(proxy, loop)
         is_v6 = ":" in self.hostname
         sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -280,6 +306,31 @@ class _Client(SMTP):
             sock.close()
             raise
         return sock
+
+    async def _open_through(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        """A socket to the proxy that has told it where to connect to."""
+        assert self.hostname is not None
+        assert self.port is not None
+        found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+        family, kind, _, _, address = found[0]
+        sock = socket.socket(family, kind)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy.local_ip:
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind((proxy.local_ip, 0))
+            await loop.sock_connect(sock, address)
+            await loop.sock_sendall(sock, proxy_header(proxy, self.hostname, self.port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _no_connection(self, words: str) -> Exception:
+        if self._proxy is None:
+            return _ConnectFailed(words)
+        return _ProxyFailed(f"proxy {self._proxy.host}:{self._proxy.port}: {words}")
 
     @property
     def is_encrypted(self) -> bool:

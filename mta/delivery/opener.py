@@ -111,6 +111,7 @@ class Opener:
                 targets,
                 source_ip=slot.source.ip,
                 host_name=slot.source.host_name or self._host_name(),
+                proxies=slot.source.proxies,
                 policy=policy,
                 gives_up=gives_up,
             )

@@ -161,6 +161,7 @@ class Tracer:
             targets,
             source_ip=slot.source.ip,
             host_name=slot.source.host_name or self._host_name(),
+            proxies=slot.source.proxies,
             policy=policy,
         )
         self._scheduler.opened(slot, self._clock.now())

@@ -322,7 +322,6 @@ _EGRESS = (
         Kind.WORDS,
         None,
         "Sends through a proxy: `LOCAL-IP PROXY:PORT CLIENT-IP NAME`.",
-        NO,
         repeatable=True,
     ),
     Directive(
@@ -331,7 +330,6 @@ _EGRESS = (
         Kind.TEXTS,
         None,
         "`<proxy>` blocks to send through, the next one when the one before is down.",
-        NO,
     ),
     Directive(
         "proxy-protocol",
@@ -339,7 +337,6 @@ _EGRESS = (
         Kind.ENUM,
         "1",
         "Version of the HAProxy protocol towards `smtp-proxy-source-host`.",
-        NO,
         choices=("1", "2"),
     ),
     Directive(

@@ -98,17 +98,16 @@ _NETWORK = (
     Directive(
         "precached-max-domains", only(Scope.DNS), Kind.INTEGER, "500", "How many of the file are used.", NO
     ),
-    Directive("server", _PROXY, Kind.HOST_PORT, None, "Address of the proxy.", NO),
+    Directive("server", _PROXY, Kind.HOST_PORT, None, "Address of the proxy."),
     Directive(
         "client",
         _PROXY,
         Kind.WORDS,
         None,
         "`IP[:PORT] NAME`: the address at the proxy and the EHLO name for it.",
-        NO,
     ),
     Directive(
-        "protocol-version", _PROXY, Kind.ENUM, "1", "Version of the HAProxy protocol.", NO, choices=("1", "2")
+        "protocol-version", _PROXY, Kind.ENUM, "1", "Version of the HAProxy protocol.", choices=("1", "2")
     ),
     Directive("server-url", only(Scope.VAULT), Kind.TEXT, None, "The Vault server that keeps keys.", NO),
     Directive("access-token", only(Scope.VAULT), Kind.TEXT, None, "Token for it.", NO),
