@@ -33,6 +33,7 @@ from mta.ingress.accept import Acceptance
 from mta.ingress.cold import ColdQuota
 from mta.ingress.copies import Copies
 from mta.ingress.listener import Listener
+from mta.ingress.pickup import Pickup
 from mta.ingress.queueid import QueueIds
 from mta.ingress.reception import Reception
 from mta.ingress.reject import Rejects
@@ -163,6 +164,9 @@ class Worker:
             host_name=platform.node(),
             cold=ColdQuota(self.state, clock, part=own_part(layout, int(name)), parts=listening(layout)),
         )
+        self.pickup = Pickup(snapshot=lambda: self.snapshot, accept=self.acceptance.accept, clock=clock)
+        # One worker looks after the directory, so that no file is taken twice.
+        self._picks_up = self.crew.post.listens and own_part(layout, int(name)) == 0
         keeps_rejects = bool(snapshot.reject_files)
         rejects = Rejects(self.partition.record if keeps_rejects else None, clock=clock, queue_ids=queue_ids)
         self.listener = Listener(
@@ -281,6 +285,8 @@ class Worker:
                 recovery = company.create_task(self._recover())
                 adoption = company.create_task(self._adopt(recovery))
                 borrowing = company.create_task(self._borrow())
+                if self._picks_up:
+                    company.create_task(self.pickup.run())
                 keeping = company.create_task(self.keeper.run())
                 # Delivery may be through before the last client is: the spool stays open for both.
                 await self._stopped.wait()
@@ -300,6 +306,7 @@ class Worker:
         self.crew.drain()
         self.listener.close()
         async with asyncio.TaskGroup() as company:
+            company.create_task(self.pickup.stop())
             company.create_task(self.dispatcher.drain(deadline))
             company.create_task(self.tracer.stop())
             company.create_task(self.listener.drained(seconds * DRAIN_SHARE))

@@ -271,7 +271,6 @@ _PICKUP = (
         None,
         "`DIRECTORY BAD-DIRECTORY`: takes message files from the first, puts the unusable ones into the "
         "second.",
-        NO,
     ),
     Directive(
         "pickup-retry-interval",
@@ -279,9 +278,8 @@ _PICKUP = (
         Kind.INTERVAL,
         None,
         "How often the pickup directory is looked through.",
-        NO,
     ),
-    Directive("pickup-remove-dot", GLOBAL, Kind.BOOLEAN, "no", "Undoes dot stuffing in pickup files.", NO),
+    Directive("pickup-remove-dot", GLOBAL, Kind.BOOLEAN, "no", "Undoes dot stuffing in pickup files."),
     Directive(
         "dummy-smtp-ip",
         GLOBAL,
