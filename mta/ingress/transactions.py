@@ -53,6 +53,9 @@ _BDAT = re.compile(rb"([0-9]{1,19})(?: +(LAST))?\Z", re.IGNORECASE)
 
 _NO_PARAMETERS = MailParameters()
 
+# As in `wire`: plain names, because they are looked at for every packet.
+_CHUNK, _COMMANDS, _DATA, _WAITING = Mode.CHUNK, Mode.COMMANDS, Mode.DATA, Mode.WAITING
+
 
 class Transactions(Wire):
     """One message after the other; `Conversation` adds what surrounds them."""
@@ -92,7 +95,7 @@ class Transactions(Wire):
             super().data_received(data)
 
     def _take_directly(self, data: bytes) -> bool:
-        if self.mode is Mode.DATA:
+        if self.mode is _DATA:
             used = self.reader.feed(data)
             self._progress_at = self._time()
             if used < 0:
@@ -104,7 +107,7 @@ class Transactions(Wire):
             if self._out or self.has_backlog:
                 self.process()
             return True
-        if not self.takes_short_cut or self.mode is not Mode.COMMANDS or len(data) > _PLAIN_LIMIT:
+        if not self.takes_short_cut or self.mode is not _COMMANDS or len(data) > _PLAIN_LIMIT:
             return False
         verb = data[:4]
         if verb == b"RCPT":
@@ -328,7 +331,7 @@ class Transactions(Wire):
             reader = DataReader(None)
         reader.max_size = self.max_size
         reader.max_line = self.policy.max_line
-        self.begin_content(Mode.DATA, reader)
+        self.begin_content(_DATA, reader)
 
     def on_bdat(self, argument: bytes) -> None:
         match = _BDAT.match(argument)
@@ -353,13 +356,13 @@ class Transactions(Wire):
             self._chunks.refuse(replies.NO_RECIPIENTS)
         elif self._has_too_many:
             self._chunks.refuse(replies.TOO_MANY_FAIL)
-        self.begin_content(Mode.CHUNK, self._chunks)
+        self.begin_content(_CHUNK, self._chunks)
         if not octets:
             self.take_content()
 
     def take_content(self) -> None:
         reader = self.reader
-        self.mode = Mode.COMMANDS
+        self.mode = _COMMANDS
         if isinstance(reader, ChunkReader):
             if not self._is_last_chunk and reader.refusal is None:
                 self.account()
@@ -373,7 +376,7 @@ class Transactions(Wire):
             self.fault(refusal)
             return
         parameters = self._parameters
-        self.mode = Mode.WAITING
+        self.mode = _WAITING
         self.reception.acceptance.accept(
             Submission(
                 self.originator or "",
@@ -404,9 +407,9 @@ class Transactions(Wire):
         else:
             self._log_refusal(result.refusal)
         self.clear()
-        if self.mode is not Mode.WAITING:
+        if self.mode is not _WAITING:
             return
-        self.mode = Mode.COMMANDS
+        self.mode = _COMMANDS
         refusal = result.refusal
         if refusal is None:
             answer = b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii")
