@@ -127,9 +127,15 @@ def server_tls(snapshot: Snapshot, block: ListenerBlock | None = None) -> ssl.SS
     try:
         if settings.is_set(f"{prefix}ciphers"):
             context.set_ciphers(settings.text(f"{prefix}ciphers"))
+    except ssl.SSLError:
+        raise ConfigError(f"{prefix}ciphers: OpenSSL knows none of them") from None
+    try:
         # Without a password OpenSSL would ask on the terminal; an empty one fails instead.
         context.load_cert_chain(path, password=password)
-    except (OSError, ssl.SSLError) as error:
+    except ssl.SSLError as error:
+        what = "no PEM file with a certificate and its private key, or another password"
+        raise ConfigError(f"{prefix}certificate {path}: {what} ({error.strerror or error})") from None
+    except OSError as error:
         raise ConfigError(f"{prefix}certificate {path}: {error.strerror or error}") from None
     return context
 

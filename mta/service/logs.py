@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from logging.handlers import WatchedFileHandler
 
 from mta.config.settings import Settings
+from mta.errors import ConfigError
 
 __all__ = ["set_up_logging"]
 
@@ -25,10 +26,16 @@ class _JournalFormatter(logging.Formatter):
 
 
 def set_up_logging(settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
-    """Send the root logger to `log-file`, or to standard error when there is none."""
+    """Send the root logger to `log-file`, or to standard error when there is none.
+
+    Raises ConfigError when the file can't be written.
+    """
     path = settings.text("log-file")
-    # Reopens a file that was moved away, so SIGUSR1 and logrotate both work.
-    handler: logging.Handler = WatchedFileHandler(path) if path else logging.StreamHandler(sys.stderr)
+    try:
+        # Reopens a file that was moved away, so SIGUSR1 and logrotate both work.
+        handler: logging.Handler = WatchedFileHandler(path) if path else logging.StreamHandler(sys.stderr)
+    except OSError as failure:
+        raise ConfigError(f"log-file {path}: {failure.strerror or failure}") from None
     plain = "%(levelname)s %(name)s %(message)s"
     if not path and "JOURNAL_STREAM" in environment:
         handler.setFormatter(_JournalFormatter(plain))

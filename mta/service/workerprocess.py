@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
+EX_CONFIG = 78
 HEARTBEAT = 1.0
 
 
@@ -81,7 +82,8 @@ class WorkerProcess:
         except* (SpoolError, ConfigError, OSError) as failures:
             for failure in failures.exceptions:
                 log.error("worker=%s cannot run: %s", self._name, failure)
-            code = EX_TEMPFAIL
+            is_config = any(isinstance(failure, ConfigError) for failure in failures.exceptions)
+            code = EX_CONFIG if is_config else EX_TEMPFAIL
         except* Exception as failures:
             log.critical("worker=%s died of a contradiction", self._name, exc_info=failures)
             code = EX_SOFTWARE

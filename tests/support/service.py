@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class World:
         self._within = within
         self._wrapper = tuple(wrapper)
         self._environment = {**os.environ, **(environment or {})}
+        self._stack = AsyncExitStack()
         self._process: asyncio.subprocess.Process | None = None
 
     def remember(self, delivery: Delivery) -> None:
@@ -87,9 +89,7 @@ class World:
         self.arrivals += [(now, recipient) for recipient in delivery.recipients]
 
     async def __aenter__(self) -> World:
-        await self.receiver.start()
-        await self.nameserver.start()
-        self.write_config()
+        await self._stack.enter_async_context(self.surroundings())
         try:
             await self.start()
         except BaseException:
@@ -98,11 +98,22 @@ class World:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.kill()
-        if self._process is not None:
-            await self._process.wait()
-        self.receiver.close()
-        self.nameserver.close()
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def surroundings(self) -> AsyncIterator[None]:
+        """Receiver, name server and configuration, and no service yet; nothing of it runs afterwards."""
+        await self.receiver.start()
+        await self.nameserver.start()
+        self.write_config()
+        try:
+            yield
+        finally:
+            self.kill()
+            if self._process is not None:
+                await self._process.wait()
+            self.receiver.close()
+            self.nameserver.close()
 
     def write_config(self, extra: str | None = None) -> None:
         host, port = self.nameserver.address
