@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from mta.cli.invocation import Exit, common_options, invocation
+from mta.cli.main import ShortenedGroup
 from mta.cli.output import counted
 from mta.config.lint import Machine, lint
 from mta.config.load import Loaded
 from mta.config.problems import Problem, Severity
 from mta.delivery.keyring import KeyRing
 
-__all__ = ["as_data", "check", "find_problems"]
+__all__ = ["as_data", "check", "find_problems", "test_group"]
 
 
 @click.command()
@@ -50,6 +51,29 @@ def check(context: click.Context, file: Path | None, strict: bool, quiet: bool) 
         if problems or not quiet:
             click.echo(_verdict(len(errors), warnings))
     return 0 if is_fine else Exit.CONFIG
+
+
+@click.group("test", cls=ShortenedGroup)
+def test_group() -> None:
+    """Test something."""
+
+
+@test_group.command("config")
+@common_options
+@click.pass_context
+def test_config(context: click.Context) -> int:
+    """Say whether the server would start, or the first error: PowerMTA's shorter form of `mta check`."""
+    call = invocation(context)
+    problems = find_problems(call.load())
+    first = next((problem for problem in problems if problem.severity is Severity.ERROR), None)
+    text = "Configuration OK."
+    if first is not None:
+        text = f"Error in line {first.line} of {first.file}: {first.text}"
+    if call.as_json:
+        call.output.json({}, message=text, is_success=first is None)
+    else:
+        click.echo(text, err=first is not None)
+    return Exit.CONFIG if first is not None else 0
 
 
 def find_problems(loaded: Loaded) -> tuple[Problem, ...]:

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
         "run": Entry("mta.cli.server", "run", "Run the server in the foreground."),
         "check": Entry("mta.cli.check", "check", "Check a configuration and report everything at once."),
+        "test": Entry("mta.cli.check", "test_group", "Say whether a configuration can be used."),
         "reload": Entry("mta.cli.server", "reload", "Let the server read its configuration again."),
         "show": Entry("mta.cli.show", "show", "Show status, queues, virtual MTAs, settings, ..."),
         "list": Entry("mta.cli.queues", "list_recipients", "List queued recipients."),

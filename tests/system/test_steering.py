@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import aiosmtplib
 import pytest
@@ -147,3 +150,36 @@ async def test_domains_are_shown_with_all_their_queues(tmp_path: Path) -> None:
         assert [row["name"] for row in (await world.ask("show.domains", domain="*.net"))["domain"]] == [
             "example.net"
         ]
+
+
+async def test_a_monitors_command_line_reads_a_running_server(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        await world.ask("queue.pause", pattern="*/*")
+        for number in range(3):
+            await inject(world, f"r{number}@example.com")
+
+        async def mta(*arguments: str) -> str:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "mta",
+                "-c",
+                str(world.config),
+                *arguments,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            output, _ = await process.communicate()
+            assert process.returncode == 0
+            return output.decode()
+
+        lines = (await mta("--dom", "show", "topqueues", "--maxitems=100000")).splitlines()
+        assert 'queue[0].name="example.com/{default}"' in lines
+        assert 'queue[0].rcp="3"' in lines
+        assert 'queue[0].paused="true"' in lines
+        status = dict(line.split("=", 1) for line in (await mta("--dom", "show", "status")).splitlines())
+        assert status["status.queue.smtp.rcp"] == '"3"'
+        assert status["status.traffic.total.in.rcp"] == '"3"'
+        root = ElementTree.fromstring(await mta("--xml", "show", "status"))
+        assert root.findtext("data/status/status") == "running"
+        rows = (await mta("show", "vmtas")).splitlines()[2:-2]
+        assert [row.split()[:3:2] for row in rows] == [["{default}", "3"]]

@@ -93,3 +93,17 @@ def test_a_key_that_cannot_sign_is_found_before_the_server_refuses_it(tmp_path: 
     problems = [problem for problem in find_problems(loaded) if "bad.pem" in problem.text]
 
     assert [(problem.line, problem.severity) for problem in problems] == [(4, Severity.ERROR)]
+
+
+def test_powermtas_short_form_says_the_first_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, "host-name x.example.com\nspol /x\nspul /x\n")
+    assert main(["-c", path, "test", "config"]) == 78
+    assert capsys.readouterr().err.startswith(f"Error in line 2 of {path}: unknown directive spol")
+
+    path = config(tmp_path, FINE)
+    assert main(["-c", path, "test", "config"]) == 0
+    assert capsys.readouterr().out == "Configuration OK.\n"
+    assert main(["-c", path, "--json", "test", "config"]) == 0
+    assert json.loads(capsys.readouterr().out)["message"] == "Configuration OK."
