@@ -110,7 +110,7 @@ class Arena(World):
             text = self.config.read_text()
             self.config.write_text(text.replace("\n    records", "\n    delete-after never\n    records"))
 
-    def _remember(self, delivery: Delivery) -> None:
+    def remember(self, delivery: Delivery) -> None:
         now = time.time()
         if not delivery.sender and delivery.recipients == (_SENDER,):
             self.evidence.returned += [found.decode() for found in _RETURNED.findall(delivery.data)]
