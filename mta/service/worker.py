@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import platform
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from mta.clock import Clock
@@ -63,7 +64,7 @@ from mta.service.trash import Trash
 from mta.spool.files import Files
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
-from mta.spool.stored import Waiting
+from mta.spool.stored import Recovered, Waiting
 
 __all__ = ["Worker"]
 
@@ -108,6 +109,7 @@ class Worker:
         self._book = PolicyBook(snapshot)
         self._classifier = make_classifier(snapshot)
         self._stopped = asyncio.Event()
+        self._found: Iterator[Recovered] = iter(())
         directory = spool_directory(snapshot) / name
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
         if files is not None:
@@ -271,6 +273,9 @@ class Worker:
 
         A worker that only delivers has none. Raises OSError when colleagues couldn't reach us.
         """
+        # Looked for before anything new can arrive, which must not be found as well.
+        found = self.partition.recovered()
+        self._found = itertools.chain(list(itertools.islice(found, 1)), found)
         await self.crew.open()
         if self.borrower is not None:
             await self.borrower.renew()
@@ -297,7 +302,7 @@ class Worker:
         finally:
             self.signer.close()
             self.partition.close()
-            self.keeper.look()
+            self._save_queues(with_rates=True)
             self.state.close()
 
     async def drain(self, seconds: float) -> None:
@@ -347,8 +352,8 @@ class Worker:
         self._save_queues()
         self.state.save("jobs", self.jobs.snapshot_state())
 
-    def _save_queues(self) -> None:
-        self.state.save("scheduler", self.scheduler.snapshot_state())
+    def _save_queues(self, *, with_rates: bool = False) -> None:
+        self.state.save("scheduler", self.scheduler.snapshot_state(with_rates=with_rates))
 
     def _notice(self, notice: Notice) -> None:
         self.notices(notice)
@@ -472,7 +477,7 @@ class Worker:
     async def _recover(self) -> None:
         """Bring what waited on disk back into the queues, a slice at a time."""
         count = 0
-        for found in self.partition.recovered():
+        for found in self._found:
             self.crew.recovered(found.envelope, found.message, found.waiting)
             count += 1
             if count % RECOVERED_AT_ONCE == 0:

@@ -1,0 +1,111 @@
+"""Two workers' crews in one process, each with a partition of its own on disk and no more of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from mta.clock import SystemClock
+from mta.errors import SpoolError
+from mta.message.envelope import Envelope, Recipient, encode_envelope
+from mta.queue.scheduler import Scheduler
+from mta.service.crew import Crew
+from mta.service.layout import Layout, Post
+from mta.spool.options import SpoolOptions
+from mta.spool.partition import Partition
+from mta.spool.stored import Waiting
+
+__all__ = ["Member", "envelope", "owned_by"]
+
+SECONDS = 10.0
+
+
+def owned_by(number: int, workers: int = 2) -> str:
+    """A domain that this worker owns."""
+    layout = Layout([Post(post) for post in range(workers)])
+    return next(domain for k in range(1000) if layout.owner(domain := f"d{k}.example") == number)
+
+
+def envelope(queue_id: str, *domains: str) -> Envelope:
+    recipients = tuple(Recipient(f"{queue_id}.{i}@{domain}", domain) for i, domain in enumerate(domains))
+    return Envelope(queue_id, 1.0, "s@example.org", "v1", recipients)
+
+
+class Member:
+    """One worker as far as the others notice; `queued` are the addresses that entered its queues."""
+
+    def __init__(self, spool: Path, number: int, *, workers: int = 2, adopted: Sequence[int] = ()) -> None:
+        loop = asyncio.get_running_loop()
+        options = SpoolOptions()
+        self.queued: Counter[str] = Counter()
+        self.attempts: dict[str, int] = {}
+        self.partition = Partition.open(spool / str(number), options=options, loop=loop)
+        self.crew = Crew(
+            number,
+            Layout([Post(post) for post in range(workers)]),
+            partition=self.partition,
+            options=options,
+            scheduler=cast(Scheduler, NoQueues()),
+            enter=self._enter,
+            adopted=adopted,
+            clock=SystemClock(),
+            loop=loop,
+        )
+
+    async def open(self) -> Member:
+        """Begin as a worker does: look what waits, open the socket, read the disk."""
+        self.look()
+        await self.crew.open()
+        self.recover()
+        return self
+
+    def look(self) -> None:
+        """What waits from here on is new, and not found by `recover`."""
+        found = self.partition.recovered()
+        self._found = itertools.chain(list(itertools.islice(found, 1)), found)
+
+    def recover(self) -> None:
+        for found in self._found:
+            self.crew.recovered(found.envelope, found.message, found.waiting)
+        self.crew.knows_all()
+
+    async def close(self) -> None:
+        """End in good order."""
+        self.crew.drain()
+        await self.crew.finish(1.0)
+        self.crew.close()
+        self.partition.close()
+        await asyncio.sleep(0)
+
+    async def submit(
+        self, message: Envelope, body: bytes = b"Subject: x\r\n\r\nhello\r\n"
+    ) -> SpoolError | None:
+        """Hand a message in like acceptance does, and wait for the answer."""
+        done: asyncio.Future[SpoolError | None] = asyncio.get_running_loop().create_future()
+        self.crew.spool.accept(
+            encode_envelope(message), [body], lambda _number, error: done.set_result(error), message
+        )
+        async with asyncio.timeout(SECONDS):
+            return await done
+
+    async def until(self, condition: Any, seconds: float = SECONDS) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    def _enter(self, message: Envelope, number: int, waiting: Iterable[Waiting]) -> None:
+        for recipient, attempts, _due in waiting:
+            address = message.recipients[recipient].address
+            self.queued[address] += 1
+            self.attempts[address] = attempts
+
+
+class NoQueues:
+    """What a crew asks of a scheduler when claims change: there is nothing."""
+
+    def queues(self, now: float) -> list[Any]:
+        return []
