@@ -302,7 +302,7 @@ class Worker:
         finally:
             self.signer.close()
             self.partition.close()
-            self._save_queues(with_rates=True)
+            self.keeper.look()
             self.state.close()
 
     async def drain(self, seconds: float) -> None:
@@ -352,8 +352,8 @@ class Worker:
         self._save_queues()
         self.state.save("jobs", self.jobs.snapshot_state())
 
-    def _save_queues(self, *, with_rates: bool = False) -> None:
-        self.state.save("scheduler", self.scheduler.snapshot_state(with_rates=with_rates))
+    def _save_queues(self) -> None:
+        self.state.save("scheduler", self.scheduler.snapshot_state())
 
     def _notice(self, notice: Notice) -> None:
         self.notices(notice)
