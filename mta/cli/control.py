@@ -38,8 +38,10 @@ Commands, their arguments (optional in brackets) and their data:
                          "totalRcp", "totalJobs"}
     show.vmtas          [maxitems], [sort]
                         {"vmta": [{"name", "dom", "rcp", "kb", "conn", "sources": ["127.0.0.2"]}], "totalRcp"}
-    show.workers        {"worker": [{"id", "pid", "state", "startupTime", "cpus": [0], "rcp",
-                                     "connIn", "connOut"}]}
+    show.workers        {"worker": [{"id", "pid", "state", "startupTime", "restarts", "cpus": [0],
+                                     "cpuShare": of one processor, "rss": bytes, "lag": seconds, "queues",
+                                     "rcp", "connIn", "connOut", "handedOver": shares to other workers,
+                                     "held", "adopted": recipients on their way to other workers}]}
     show.disabledsources [queue: "domain[/vmta]"]
                         {"source": [{"queue": queue or pattern, "ip", "until": epoch, 0 = by hand}]}
     show.version        {"name", "version", "python", "revision"}
