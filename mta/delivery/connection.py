@@ -38,6 +38,7 @@ class Facts(NamedTuple):
     tls_protocol: str = ""
     tls_cipher: str = ""
     has_dsn: bool = False
+    delivery_type: str = "smtp"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Protocol
 from mta.clock import Clock
 from mta.delivery.connection import Connection, DialFailure, Facts, TargetLike
 from mta.delivery.dialer import Dialer
+from mta.delivery.local import LocalDelivery
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.settlement import Settlement, permanent
 from mta.delivery.supply import Draws, Store, take_stored
@@ -84,6 +85,7 @@ class Opener:
     ) -> None:
         """`host_name` is said in EHLO where a source address has no name of its own."""
         self._scheduler = scheduler
+        self._local = LocalDelivery(scheduler=scheduler, store=store, settlement=settlement, clock=clock)
         self._store = store
         self._routes = routes
         self._dialer = dialer
@@ -96,6 +98,9 @@ class Opener:
     async def open(self, slot: Slot) -> Connection | None:
         """A connection for `slot`; None when there is none, and then the slot has been given back."""
         policy = self._policies(slot.key)
+        if policy.type != "smtp" and not slot.key.domain.startswith("{"):
+            await self._local.deliver(slot, policy)
+            return None
         heard: list[Judgement] = []
 
         def gives_up(failure: DialFailure) -> bool:

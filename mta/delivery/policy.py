@@ -45,6 +45,12 @@ class DeliveryPolicy:
     disabled_records: frozenset[str] = frozenset()
     removed_headers: frozenset[bytes] = frozenset()
     bcc_upon_delivery: str = ""
+    type: str = "smtp"
+    file_format: str = "newfile-plain"
+    file_destination: str = ""
+    command: str = ""
+    keeps_case: bool = False
+    discard_as_bounce: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DeliveryPolicy:
@@ -81,4 +87,10 @@ class DeliveryPolicy:
                 name.rstrip(": ").lower().encode("utf-8") for name in settings.texts("remove-header")
             ),
             bcc_upon_delivery=settings.text("bcc-upon-delivery"),
+            type=settings.text("type"),
+            file_format=settings.text("file-format"),
+            file_destination=settings.text("file-destination"),
+            command=settings.text("command"),
+            keeps_case=settings.boolean("macro-variables-preserve-case"),
+            discard_as_bounce=settings.boolean("discard-as-bounce"),
         )

@@ -250,6 +250,47 @@ class Settlement:
 
     # -- without a transaction -------------------------------------------------------------------------
 
+    def finish(
+        self, slot: Slot, envelope: Envelope, ref: int, reply: Reply, facts: Facts, size: int
+    ) -> None:
+        """What became of one recipient of a delivery without SMTP."""
+        now = self._clock.now()
+        if reply.is_permanent:
+            self.fail(slot, envelope, [ref], reply, facts)
+            return
+        if reply.code // 100 != 2:
+            outcome = Outcome(Fate.DEFERRED, reply, Stage.MAIL)
+            self._settle(slot, envelope, ref, outcome, RETRY_RECIPIENT, facts, now)
+            return
+        message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
+        self._scheduler.settle(slot, now, ref, Reaction.DELIVERED)
+        self._delivered += 1
+        if self._sent is not None:
+            self._sent(1, size)
+        if self._ended is not None and envelope.job_id:
+            self._ended(envelope, True)
+        event = self._event(
+            "d",
+            envelope,
+            index,
+            slot.key,
+            facts,
+            action="delivered",
+            status=reply.enhanced,
+            reply=reply,
+            category="success",
+            size=size,
+        )
+        policy = self._policies(slot.key)
+        if policy.bcc_upon_delivery and self._copies is not None:
+            self._copies(policy.bcc_upon_delivery, envelope, index, message)
+        encoded = encode_event(event) if "d" not in policy.disabled_records else b""
+        settle = partial(self._store.settle, message, index, encoded)
+        if envelope.recipients[index].notify & _SUCCESS:
+            self._returns(envelope, index, event, message, settle)
+        else:
+            settle()
+
     def fail(self, slot: Slot, envelope: Envelope, refs: list[int], reply: Reply, facts: Facts) -> None:
         """These can't be sent at all: no route, or a greeting that refuses."""
         now = self._clock.now()
@@ -433,7 +474,7 @@ class Settlement:
             category,
             envelope.source_type,
             envelope.source_mta,
-            "smtp",
+            facts.delivery_type,
             facts.source_ip,
             facts.destination_ip,
             facts.esmtp,

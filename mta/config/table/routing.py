@@ -16,8 +16,7 @@ _ROUTE = (
         DOMAIN,
         Kind.ENUM,
         "smtp",
-        "The way of delivery; only smtp is in force.",
-        NO,
+        "The way of delivery; mail of http-delivery waits for now.",
         choices=("smtp", "pipe", "file", "discard", "http-delivery"),
     ),
     Directive(
@@ -46,9 +45,7 @@ _ROUTE = (
         None,
         "Puts the mail of several domains into one queue of this name.",
     ),
-    Directive(
-        "disable-mx-rollup", DOMAIN, Kind.BOOLEAN, "no", "Keeps the domain out of every MX roll-up."
-    ),
+    Directive("disable-mx-rollup", DOMAIN, Kind.BOOLEAN, "no", "Keeps the domain out of every MX roll-up."),
     Directive(
         "bounce-upon-no-mx",
         DOMAIN,
@@ -245,23 +242,19 @@ _OTHER_TYPES = (
         Kind.ENUM,
         "newfile-plain",
         "Layout of files for `type file`.",
-        NO,
         choices=("newfile-plain", "newfile-pickup", "append-mbox"),
     ),
-    Directive(
-        "file-destination", DOMAIN, Kind.TEXT, None, "Path for `type file`, with `$to` and its kin.", NO
-    ),
-    Directive("command", DOMAIN, Kind.TEXT, None, "Program for `type pipe`, with the same variables.", NO),
+    Directive("file-destination", DOMAIN, Kind.TEXT, None, "Path for `type file`, with `$to` and its kin."),
+    Directive("command", DOMAIN, Kind.TEXT, None, "Program for `type pipe`, with the same variables."),
     Directive(
         "macro-variables-preserve-case",
         DOMAIN,
         Kind.BOOLEAN,
         "no",
         "Leaves upper case in those variables.",
-        NO,
     ),
     Directive(
-        "discard-as-bounce", DOMAIN, Kind.BOOLEAN, "no", "Writes b records, not d, for discarded mail.", NO
+        "discard-as-bounce", DOMAIN, Kind.BOOLEAN, "no", "Writes b records, not d, for discarded mail."
     ),
     Directive("http-delivery-url", DOMAIN, Kind.TEXT, None, "Where `type http-delivery` posts to.", NO),
     Directive(
