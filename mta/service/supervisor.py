@@ -30,7 +30,7 @@ from mta.config.load import Loaded, load
 from mta.config.problems import Problem, Severity
 from mta.config.secrets import open_secrets
 from mta.config.snapshot import Snapshot
-from mta.errors import ConfigError, MtaError
+from mta.errors import ConfigError, MtaError, StreamError
 from mta.service.admin import AdminSocket
 from mta.service.adoption import EMPTIED
 from mta.service.borrower import SMTP_IN, SMTP_OUT, VMTA
@@ -273,14 +273,22 @@ class Supervisor:
         async with asyncio.TaskGroup() as company:
             for worker in self.workers:
                 company.create_task(self._drain_worker(worker))
-        with contextlib.suppress(MtaError, TimeoutError):
+        with contextlib.suppress(CommandFailed, TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
-                # It may be between two lives; what it has not written then waits for the next start.
-                await self.events.wait_ready()
-                self.events.stop_restarting()
-                await self.events.channel.ask("finish", timeout=FINISH_SECONDS)
+                await self._finish_records()
         self.events.stop_restarting()
         await self._end(self.events)
+
+    async def _finish_records(self) -> None:
+        """Return when all records are written; what can't be written now waits for the next start."""
+        while True:
+            await self.events.wait_ready()
+            try:
+                await self.events.channel.ask("finish", timeout=FINISH_SECONDS)
+                return
+            except StreamError:
+                # It is between two lives, and perhaps we have not been told yet.
+                await asyncio.sleep(0.05)
 
     async def _drain_worker(self, worker: Child) -> None:
         worker.stop_restarting()

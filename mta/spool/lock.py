@@ -1,4 +1,7 @@
-"""One process per partition: an advisory lock on an open file, so that it dies with its holder."""
+"""One process per partition: an advisory lock on an open file, so that it dies with its holder.
+
+The events process has such a lock of its own on the spool as a whole.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ _NAME = "lock"
 
 
 class SpoolLock:
-    """Held from construction to `close`. Raises SpoolError, naming the holder, when somebody else has it."""
+    """Held from construction to `close`. Raises SpoolError, naming the holder, when somebody else has it.
 
-    def __init__(self, directory: Path) -> None:
-        path = directory / _NAME
+    `name` is that of the file: locks of different names don't know each other.
+    """
+
+    def __init__(self, directory: Path, name: str = _NAME) -> None:
+        path = directory / name
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self._descriptor = os.open(path, flags, 0o600)
