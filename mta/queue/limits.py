@@ -10,6 +10,7 @@ Not here: limits on how many at once (permits.py).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 __all__ = ["SlidingWindow", "has_memory", "window_for"]
 
@@ -65,6 +66,22 @@ class SlidingWindow:
         other._events.extend(list(event) for event in self._events)
         other._used = self._used
         return other
+
+    def events(self) -> list[list[float]]:
+        """What is counted, as JSON: first and last time, and how many."""
+        return [list(event) for event in self._events]
+
+    def take_over(self, events: Iterable[Iterable[float]], now: float) -> None:
+        """Count what another window's `events` were, as far as they lie behind; nonsense is skipped."""
+        for event in events:
+            try:
+                first, last, how_many = map(float, event)
+            except (TypeError, ValueError):
+                continue
+            if last > now:
+                continue
+            self._events.append([first, last, how_many])
+            self._used += int(how_many)
 
     def __repr__(self) -> str:
         return f"SlidingWindow({self._used}/{self.count} in {self.per:g}s)"

@@ -25,12 +25,13 @@ SHORTEST_BAN = 1.0
 class Modes:
     """The modes of all queues of one scheduler; `changes` counts what a restart would have to know."""
 
-    __slots__ = ("_noticed", "_registry", "changes")
+    __slots__ = ("_noticed", "_registry", "changes", "seen_at")
 
     def __init__(self, registry: Registry, noticed: Noticed) -> None:
         self._registry = registry
         self._noticed = noticed
         self.changes = 0
+        self.seen_at = 0.0  # the last time that anything was looked at
 
     def enter_backoff(self, queue: DeliveryQueue, now: float, reason: str, lasting: float | None) -> None:
         """Backoff for `lasting` seconds (None: until somebody says otherwise); longer if it is on already."""
@@ -69,6 +70,7 @@ class Modes:
 
     def refresh(self, queue: DeliveryQueue, now: float) -> None:
         """What ends by time."""
+        self.seen_at = now
         if queue.backoff_until <= now:
             self.leave_backoff(queue, now, "backoff-to-normal-after")
         for ip, until in list(queue.disabled_sources.items()):
@@ -101,8 +103,11 @@ class Modes:
             if queue.mode is QueueMode.BACKOFF or queue.retry_step
         ]
 
-    def restore(self, rows: Iterable[dict[str, Any]]) -> list[DeliveryQueue]:
-        """Make these queues with the state they had; rows that make no sense are skipped. Nobody is told."""
+    def restore(self, rows: Iterable[dict[str, Any]], now: float) -> list[DeliveryQueue]:
+        """Make these queues with the state they had; rows that make no sense are skipped. Nobody is told.
+
+        After `now` no queue waits longer than its longest wait, whatever the clock showed before.
+        """
         restored = []
         for row in rows:
             try:
@@ -119,7 +124,9 @@ class Modes:
                 queue.enter_backoff(since, None)
                 queue.backoff_until = until or NEVER
                 queue.mode_reason = str(row.get("reason", ""))
-            queue.retry_at, queue.open_after, queue.retry_step = retry_at, open_after, step
+            latest = now + max(queue.active.retry_after)
+            queue.retry_at, queue.open_after = min(retry_at, latest), min(open_after, latest)
+            queue.retry_step = step
             if error := row.get("error"):
                 queue.note_error(since, str(error))
             restored.append(queue)

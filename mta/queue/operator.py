@@ -15,6 +15,7 @@ from mta.queue.key import QueueKey
 from mta.queue.modes import Modes
 from mta.queue.permits import Permits
 from mta.queue.queue import DeliveryQueue, QueueMode
+from mta.queue.ratememory import rate_rows, restore_rates
 from mta.queue.registry import Registry
 from mta.queue.status import QueueStatus, status_of
 from mta.queue.timers import NEVER
@@ -126,10 +127,10 @@ class OperatorVerbs:
 
     # -- over restarts ----------------------------------------------------------------------------------
 
-    def snapshot_state(self) -> dict[str, Any]:
-        """What an operator would hate to lose in a restart, as JSON."""
+    def snapshot_state(self, *, with_rates: bool = False) -> dict[str, Any]:
+        """What an operator would hate to lose in a restart, as JSON; `with_rates` what windows count too."""
         state: dict[str, Any] = {"paused": self._registry.paused_names()}
-        banned = self._registry.disabled_sources(0.0)
+        banned = self._registry.disabled_sources(self._modes.seen_at)
         if banned:
             # JSON has no infinity: 0 stands for it.
             state["disabledSources"] = [
@@ -137,12 +138,16 @@ class OperatorVerbs:
             ]
         if rows := self._modes.rows():
             state["queues"] = rows
+        if with_rates and (counted := rate_rows(self._registry)):
+            state["rates"] = counted
         return state
 
-    def restore_state(self, state: dict[str, Any]) -> None:
-        """Take over what `snapshot_state` gave."""
+    def restore_state(self, state: dict[str, Any], now: float = NEVER) -> None:
+        """Take over what `snapshot_state` gave; what lies ahead of `now` came from a clock that ran ahead."""
         self._registry.restore(state.get("paused", ()))
-        for queue in self._modes.restore(state.get("queues", ())):
+        for queue in self._modes.restore(state.get("queues", ()), now):
+            self._turns.wake_at(queue, 0.0)
+        for queue in restore_rates(self._registry, state.get("rates", {}), now):
             self._turns.wake_at(queue, 0.0)
         for name, ip, until in state.get("disabledSources", ()):
             self._registry.disable_source(name, ip, until or NEVER)

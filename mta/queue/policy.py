@@ -140,7 +140,8 @@ class QueuePolicy:
     def longest_wait(self) -> float:
         """No recipient waits longer than this for its next attempt."""
         waits = (*self.retry_after, *self.backoff_retry_after)
-        return max(*waits, self.retry_recipients_after, self.retry_after_dns_error, self.max_pts)
+        penalty = self.max_pts if self.initial_pts else 0.0
+        return max(*waits, self.retry_recipients_after, self.retry_after_dns_error, penalty)
 
     def in_backoff(self) -> QueuePolicy:
         """The same policy with the backoff-* values in the places of the normal ones."""

@@ -42,10 +42,7 @@ class Registry:
         """The queue of that key, new if need be; paused if the operator paused its kind."""
         queue = self.by_key.get(key)
         if queue is None:
-            vmta = self.vmtas.get(key.vmta)
-            if vmta is None:
-                policy = self._vmta_policies(key.vmta)
-                vmta = self.vmtas[key.vmta] = VmtaState(key.vmta, policy, self.epoch, self.sizes)
+            vmta = self.obtain_vmta(key.vmta)
             queue = self.by_key[key] = DeliveryQueue(key, self._policies(key), vmta, self.epoch)
             queue.last_used_at = now
             queue.is_paused = any(pattern.matches(key) for pattern in self.pauses)
@@ -53,6 +50,13 @@ class Registry:
                 if until > now and pattern.matches(key):
                     queue.disabled_sources[ip] = until
         return queue
+
+    def obtain_vmta(self, name: str) -> VmtaState:
+        """The virtual MTA of that name, new if need be."""
+        vmta = self.vmtas.get(name)
+        if vmta is None:
+            vmta = self.vmtas[name] = VmtaState(name, self._vmta_policies(name), self.epoch, self.sizes)
+        return vmta
 
     def follow(self, queue: DeliveryQueue) -> None:
         """Give the queue the settings in force."""

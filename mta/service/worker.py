@@ -139,7 +139,7 @@ class Worker:
                 sizes=self.partition.size,
                 noticed=self._notice,
             )
-        self.scheduler.restore_state(self.state.load("scheduler"))
+        self.scheduler.restore_state(self.state.load("scheduler"), clock.now())
         self.keeper = StateKeeper(changes=lambda: self.scheduler.changes, save=self._save_queues, clock=clock)
         self.jobs = JobBook()
         self.jobs.restore_state(self.state.load("jobs"))
@@ -302,7 +302,10 @@ class Worker:
         finally:
             self.signer.close()
             self.partition.close()
-            self.keeper.look()
+            try:
+                self._save_queues(with_rates=True)
+            except OSError as failure:
+                log.error("event=state-not-kept error=%r", str(failure))
             self.state.close()
 
     async def drain(self, seconds: float) -> None:
@@ -352,8 +355,8 @@ class Worker:
         self._save_queues()
         self.state.save("jobs", self.jobs.snapshot_state())
 
-    def _save_queues(self) -> None:
-        self.state.save("scheduler", self.scheduler.snapshot_state())
+    def _save_queues(self, *, with_rates: bool = False) -> None:
+        self.state.save("scheduler", self.scheduler.snapshot_state(with_rates=with_rates))
 
     def _notice(self, notice: Notice) -> None:
         self.notices(notice)
