@@ -114,16 +114,20 @@ class WorkerProcess:
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + HEARTBEAT
-            await asyncio.sleep(HEARTBEAT)
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            self._channel.tell(
-                "heartbeat",
-                lag=max(0.0, loop.time() - due),
-                cpu=usage.ru_utime + usage.ru_stime,
-                rss=resident_bytes(),
-            )
+        memory = ResidentMemory()
+        try:
+            while True:
+                due = loop.time() + HEARTBEAT
+                await asyncio.sleep(HEARTBEAT)
+                usage = resource.getrusage(resource.RUSAGE_SELF)
+                self._channel.tell(
+                    "heartbeat",
+                    lag=max(0.0, loop.time() - due),
+                    cpu=usage.ru_utime + usage.ru_stime,
+                    rss=memory.octets(),
+                )
+        finally:
+            memory.close()
 
     async def _handle(self, command: str, arguments: dict[str, Any]) -> Any:
         if command == "check":
@@ -173,7 +177,14 @@ def keep_to_processors(cpus: frozenset[int]) -> None:
         log.error("cpus=%s event=not-pinned error=%s", sorted(cpus), failure.strerror)
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+class ResidentMemory:
+    """This process's resident memory; its file stays open, to be read when no descriptor is free."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def octets(self) -> int:
+        return int(os.pread(self._descriptor, 200, 0).split()[1]) * resource.getpagesize()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
