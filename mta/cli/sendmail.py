@@ -90,8 +90,8 @@ def prepare(
 ) -> tuple[bytes, list[str]]:
     """The message with CRLF line ends and the fields it lacks, and everybody it goes to.
 
-    With `from_header` (-t) the recipients in To, Cc and Bcc are added. Bcc is always taken out. Raises Refused
-    for an address or name that holds a line end.
+    With `from_header` (-t) the recipients in To, Cc and Bcc are added. Bcc is always taken out. Raises
+    Refused for an address or name that holds a line end.
     """
     from email.utils import formataddr, formatdate, getaddresses, make_msgid
 

@@ -1,8 +1,8 @@
 """One message stays one message, by every way in and at the far end.
 
 The contents hold what various servers have taken for the end of a message, and a second message behind it.
-By SMTP such content is refused, or arrives as text; `mta-sendmail` and `mta send` make lines of it first. What
-arrives is checked octet by octet: no bare CR or LF, no lone dot, and nobody but those it was sent to.
+By SMTP such content is refused, or arrives as text; `mta-sendmail` and `mta send` make lines of it first.
+What arrives is checked octet by octet: no bare CR or LF, no lone dot, and nobody but those it was sent to.
 """
 
 from __future__ import annotations
