@@ -44,7 +44,7 @@ class Pace:
 
     Up to `inline_limit` waiting messages are committed in the loop, unless syncs take longer than
     `slow_sync` on average. Outcomes are carried by a commit of messages as soon as they are `settle_age`
-    old, and get a commit of their own at `settle_delay`.
+    old, and get a commit of their own at `settle_delay`; both earlier where syncs are slow.
     """
 
     inline_limit: int = 16
@@ -169,7 +169,7 @@ class Committer:
         self._outcomes.append((kind, recipient, message, head, self._clock.now()))
         self._outcome_bytes += len(head) + 64
         if self._timer is None:
-            self._timer = self._loop.call_later(self._pace.settle_delay, self._time_is_up)
+            self._timer = self._loop.call_later(self._in_time(self._pace.settle_delay), self._time_is_up)
         if (
             len(self._outcomes) >= _MANY_OUTCOMES
             and not self._is_full
@@ -216,6 +216,10 @@ class Committer:
         if not self._is_closed:
             self._is_kicked = True
             self._loop.call_soon(self._kick)
+
+    def _in_time(self, wait: float) -> float:
+        """`wait`, less the commit that may be in flight then and the one of the outcomes themselves."""
+        return max(0.0, wait - 2 * self._average_sync)
 
     def _time_is_up(self) -> None:
         self._timer = None
@@ -288,7 +292,7 @@ class Committer:
         ):
             return True
         oldest = self._unsynced[0] if self._unsynced else batch.settles[0] if batch.settles else None
-        return oldest is None or self._clock.now() - oldest[4] >= self._pace.settle_age
+        return oldest is None or self._clock.now() - oldest[4] >= self._in_time(self._pace.settle_age)
 
     def _place_accepts(self, batch: Batch) -> None:
         """Hot path: encode the waiting messages into the current segment, turning to a new one when full."""
@@ -426,7 +430,7 @@ class Committer:
             and not self._is_closed
             and not self.broken
         ):
-            self._timer = self._loop.call_later(self._pace.settle_delay, self._time_is_up)
+            self._timer = self._loop.call_later(self._in_time(self._pace.settle_delay), self._time_is_up)
 
     def _complete_accepts(self, batch: Batch) -> None:
         error = (

@@ -89,6 +89,22 @@ def test_outcomes_alone_are_on_disk_within_the_window(tmp_path: Path) -> None:
     assert EventReader(tmp_path).read(Cursor(), 10)[0] == [b"event"]
 
 
+def test_on_a_slow_disk_outcomes_do_not_wait_for_company(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+
+    def slow(descriptor: int) -> None:
+        spool.loop._now += 0.016
+
+    files.sync = slow  # type: ignore[method-assign]
+    for _ in range(200):
+        message = spool.put()
+        spool.settle(message)
+        spool.loop.advance(0.003)
+
+    assert spool.partition.stats().window_p99 <= 0.05
+
+
 def test_until_when_outcomes_are_safe_is_published_with_their_sync(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     first, second = spool.put(), spool.put()
