@@ -122,7 +122,8 @@ class Conversation(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.ended.set_result(not self._is_leaving)
+        if not self.ended.done():
+            self.ended.set_result(not self._is_leaving)
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\r\n")
