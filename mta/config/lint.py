@@ -23,6 +23,7 @@ from mta.config.kinds import Kind, Scope, Status
 from mta.config.networks import parse_network
 from mta.config.problems import Origin, Problem, Severity
 from mta.config.secrets import open_secrets
+from mta.config.shadows import hidden_patterns, rollups_without_way
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
 from mta.config.units import FALSE_WORDS, TRUE_WORDS, parse_interval, parse_intervals
 
@@ -306,6 +307,12 @@ def missing_addresses(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]
             yield _at(line.origin, text, "add it with: ip addr add")
 
 
+def unreachable_patterns(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """Lines of lists that an earlier line hides, and roll-ups that lead nowhere."""
+    yield from hidden_patterns(snapshot)
+    yield from rollups_without_way(snapshot)
+
+
 CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
     without_effect,
     no_domain_for_all,
@@ -323,6 +330,7 @@ CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
     readable_secrets,
     doubtful_names,
     missing_addresses,
+    unreachable_patterns,
 )
 
 
