@@ -102,7 +102,11 @@ class Arena(World):
             unread=self.watched.unread,
             is_refused=lambda name: name.endswith("@never.example"),
         )
-        self._loads: list[Injector] = []
+        self._loads: list[Load] = []
+
+    async def __aenter__(self) -> Arena:
+        await super().__aenter__()
+        return self
 
     def write_config(self, extra: str | None = None) -> None:
         super().write_config(extra)

@@ -78,7 +78,7 @@ class KillLoop:
         async with asyncio.TaskGroup() as company:
             company.create_task(load.run())
             await load.until(dice.randint(_FEWEST, most))
-            window = (await arena.ask("show.status"))["duplicateWindowP99"]
+            window = float((await arena.ask("show.status"))["duplicateWindowP99"])
             await asyncio.sleep(dice.random() * 0.1)
             await self._kill(arena, role)
             if role in ("worker", "events"):
