@@ -2,6 +2,9 @@
 
 An `include` is replaced by the tree of its files, where it stands: at top level or inside a block. Relative
 names are looked up beside the file that includes them, globs in sorted order.
+
+What was read can be kept (`Reading`) and read again, by a process that is started later: it then has the same
+configuration, whatever somebody has typed into the files meanwhile.
 """
 
 from __future__ import annotations
@@ -13,14 +16,55 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from mta.config.problems import Origin, Problems
 from mta.config.quoting import unquote
 from mta.config.syntax import Block, Line, Node, parse
 
-__all__ = ["Tree", "read_tree", "tree_of", "why_unreadable"]
+__all__ = ["Reading", "Tree", "read_tree", "tree_of", "why_unreadable"]
 
 #: A chain of includes longer than this is a mistake even without a loop.
 MAX_DEPTH = 32
+
+
+class Reading:
+    """The files of one configuration as they were found; one that was kept never looks at the disk."""
+
+    def __init__(self) -> None:
+        self.is_kept = False
+        self._contents: dict[str, bytes] = {}
+        self._listings: dict[str, list[str]] = {}
+
+    def read(self, path: Path) -> bytes:
+        """The content of a file. Raises OSError."""
+        name = str(path)
+        if self.is_kept:
+            if name not in self._contents:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+            return self._contents[name]
+        content = self._contents[name] = path.read_bytes()
+        return content
+
+    def matching(self, pattern: str) -> list[str]:
+        """The files that match a glob, sorted. Raises OSError and ValueError."""
+        if not self.is_kept:
+            names = sorted(glob.glob(pattern))
+            self._listings[pattern] = [name for name in names if not os.path.isdir(name)]
+        return self._listings.get(pattern, [])
+
+    def encode(self) -> bytes:
+        """For another process."""
+        return msgspec.msgpack.encode((self._contents, self._listings))
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Reading:
+        """What `encode` gave. Raises ValueError for anything else."""
+        reading = cls()
+        reading.is_kept = True
+        shape = tuple[dict[str, bytes], dict[str, list[str]]]
+        reading._contents, reading._listings = msgspec.msgpack.decode(encoded, type=shape)
+        return reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +75,11 @@ class Tree:
     files: tuple[Path, ...]
 
 
-def read_tree(path: Path, problems: Problems, *, is_directive: Callable[[str], bool]) -> Tree:
+def read_tree(
+    path: Path, problems: Problems, *, is_directive: Callable[[str], bool], reading: Reading | None = None
+) -> Tree:
     """Read the main file and all it includes; unreadable files become problems."""
-    reader = _Reader(problems, is_directive)
+    reader = _Reader(problems, is_directive, reading or Reading())
     nodes = reader.file(path, Origin(path, 0), ())
     return Tree(nodes, tuple(reader.files))
 
@@ -42,7 +88,7 @@ def tree_of(
     text: str, directory: Path, problems: Problems, *, is_directive: Callable[[str], bool], name: str
 ) -> Tree:
     """The tree of a text that is in no file; its includes are looked up in `directory`."""
-    reader = _Reader(problems, is_directive)
+    reader = _Reader(problems, is_directive, Reading())
     file = directory / name
     return Tree(reader.text(text, file, (file,)), (file, *reader.files))
 
@@ -57,16 +103,17 @@ def why_unreadable(path: Path) -> str:
 
 
 class _Reader:
-    def __init__(self, problems: Problems, is_directive: Callable[[str], bool]) -> None:
+    def __init__(self, problems: Problems, is_directive: Callable[[str], bool], reading: Reading) -> None:
         self._problems = problems
         self._is_directive = is_directive
+        self._reading = reading
         self.files: list[Path] = []
 
     def file(self, path: Path, origin: Origin, within: tuple[Path, ...]) -> list[Node]:
         if path not in self.files:
             self.files.append(path)
         try:
-            content = path.read_bytes()
+            content = self._reading.read(path)
         except OSError as error:
             self._problems.error(origin, f"cannot read {path}: {_reason(error)}")
             return []
@@ -127,11 +174,10 @@ class _Reader:
         if not glob.has_magic(str(path)):
             return [path]
         try:
-            names = sorted(glob.glob(str(path)))
+            files = [Path(name) for name in self._reading.matching(str(path))]
         except (OSError, ValueError) as error:
             self._problems.error(origin, f"cannot list {path}: {error}")
             return []
-        files = [Path(name) for name in names if not os.path.isdir(name)]
         if not files:
             self._problems.warning(origin, f"no file matches {path}")
         return files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mta.config.build import build
 from mta.config.directives import TABLE
-from mta.config.files import Tree, read_tree, tree_of, why_unreadable
+from mta.config.files import Reading, Tree, read_tree, tree_of, why_unreadable
 from mta.config.problems import Origin, Problem, Problems, Severity
 from mta.config.snapshot import Snapshot
 
@@ -32,15 +32,16 @@ class Loaded:
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
 
-def load(path: Path, *, epoch: int = 1) -> Loaded:
+def load(path: Path, *, epoch: int = 1, reading: Reading | None = None) -> Loaded:
     """Read the main file and all it includes; never raises for what is in them, or for missing files.
 
     Relative paths in directives are seen from the directory of the main file. Files that the configuration
     needs (keys, certificates) must exist; one that only this user can't read is a warning.
+    A `reading` takes note of what the files say; one that was kept says it in their place.
     """
     path = Path(path).absolute()
     problems = Problems()
-    tree = read_tree(path, problems, is_directive=_is_directive)
+    tree = read_tree(path, problems, is_directive=_is_directive, reading=reading)
     return _loaded(tree, path.parent, epoch, problems, why_unreadable)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -34,9 +35,10 @@ GOOD_LIFE = 60.0
 
 
 class Child:
-    """`name` for people, `arguments` for `mta.service.entry`; `sockets` are inherited in that order.
+    """`name` for people, `arguments` for `mta.service.entry`; `sockets` are inherited in that order, and
+    `files` (descriptors) with them.
 
-    Both are asked for at each start.
+    All are asked for at each start.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Child:
         clock: Clock,
         handler: Handler,
         sockets: Callable[[], Sequence[socket.socket]] = lambda: (),
+        files: Callable[[], Sequence[int]] = lambda: (),
         on_exit: Callable[[Child, int], None] = lambda child, code: None,
     ) -> None:
         self.name = name
@@ -60,6 +63,7 @@ class Child:
         self.ended = asyncio.Event()
         self._arguments = arguments
         self._sockets = sockets
+        self._files = files
         self._clock = clock
         self._handler = handler
         self._on_exit = on_exit
@@ -118,6 +122,9 @@ class Child:
         for sock in inherited:
             sock.set_inheritable(True)
         numbers = [sock.fileno() for sock in inherited]
+        files = self._files()
+        for file in files:
+            os.set_inheritable(file, True)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -126,7 +133,7 @@ class Child:
                 *self._arguments(),
                 "--fds",
                 ",".join(map(str, numbers)),
-                pass_fds=numbers,
+                pass_fds=[*numbers, *files],
                 stdin=asyncio.subprocess.DEVNULL,
             )
         finally:

@@ -1,7 +1,8 @@
 """Where a spawned child process begins: `python -m mta.service.entry ROLE CONFIG NAME --fds 5,6,7`.
 
 Not for people: the supervisor starts it. The first descriptor is the channel to the supervisor, the others
-are listening sockets, one for each listener of the configuration in order.
+are listening sockets, one for each listener of the configuration in order. `--config-fd` is a file with the
+configuration as the supervisor has read it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from mta.clock import SystemClock
 from mta.config.load import load
+from mta.service.handedover import received
 from mta.service.logs import set_up_logging
 from mta.service.loop import run
 from mta.service.recorder import Recorder
@@ -37,13 +39,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--epoch", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--adopt", type=int, nargs="*", default=())
+    parser.add_argument("--config-fd", type=int, required=True)
     parser.add_argument("--fds", required=True)
     options = parser.parse_args(arguments)
     # The supervisor decides when to end, also when somebody signals the whole group: Ctrl-C, or a service
     # manager that knows no better. A handler, because what is ignored stays ignored in programs we start.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
-    loaded = load(options.config, epoch=options.epoch)
+    # The configuration in force, not what the files say by now.
+    loaded = load(options.config, epoch=options.epoch, reading=received(options.config_fd))
     if loaded.snapshot is None:
         return EX_CONFIG
     set_up_logging(loaded.snapshot.top)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mta.clock import Clock, SystemClock
+from mta.config.files import Reading
 from mta.config.lint import Machine
 from mta.config.load import Loaded, load
 from mta.config.problems import Problem, Severity
@@ -37,6 +38,7 @@ from mta.service.borrower import SMTP_IN, SMTP_OUT, VMTA
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
 from mta.service.commands import Commands
+from mta.service.handedover import HandedOver
 from mta.service.layout import Layout
 from mta.service.leases import LeaseBook
 from mta.service.logs import set_up_logging
@@ -67,7 +69,8 @@ STARTING_SECONDS = 10.0
 
 def main(config: Path) -> int:
     """Run the service until it is told to stop; returns the process's exit code."""
-    loaded = load(config)
+    reading = Reading()
+    loaded = load(config, reading=reading)
     _report(loaded)
     if loaded.snapshot is None:
         return EX_CONFIG
@@ -87,7 +90,9 @@ def main(config: Path) -> int:
         print(f"mta: {failure}", file=sys.stderr)
         return EX_TEMPFAIL
     log.info("starting user=%s open-files=%d config=%s", account.name, files, config)
-    supervisor = Supervisor(config, snapshot, layout=layout, listeners=listeners, clock=SystemClock())
+    supervisor = Supervisor(
+        config, snapshot, reading=reading, layout=layout, listeners=listeners, clock=SystemClock()
+    )
     return run(supervisor.run())
 
 
@@ -108,14 +113,16 @@ class Supervisor:
         config: Path,
         snapshot: Snapshot,
         *,
+        reading: Reading,
         layout: Layout,
         listeners: list[list[socket.socket]],
         clock: Clock,
     ) -> None:
-        """`listeners` are the sockets of each worker."""
+        """`reading` is what the snapshot was made of; `listeners` are the sockets of each worker."""
         self.config = config
         self.snapshot = snapshot
         self.layout = layout
+        self._handed_over = HandedOver(reading)
         self.started_at = clock.wall()
         self._clock = clock
         self._notifier = Notifier()
@@ -143,12 +150,17 @@ class Supervisor:
     ) -> Child:
         return Child(
             name,
-            lambda: (*arguments(), "--epoch", str(self.snapshot.epoch)),
+            lambda: (*arguments(), *self._in_force()),
             clock=self._clock,
             handler=partial(self._from_child, name),
             sockets=lambda: sockets,
+            files=lambda: [self._handed_over.descriptor],
             on_exit=self._child_ended,
         )
+
+    def _in_force(self) -> list[str]:
+        """Which configuration a process starts with, although the files may say something else by now."""
+        return ["--epoch", str(self.snapshot.epoch), "--config-fd", str(self._handed_over.descriptor)]
 
     async def run(self) -> int:
         """Start everything, serve until told to stop, drain, and return the exit code."""
@@ -193,7 +205,8 @@ class Supervisor:
         not good; the old one then stays in force everywhere.
         """
         async with self._reloading:
-            loaded = load(self.config, epoch=self.snapshot.epoch + 1)
+            reading = Reading()
+            loaded = load(self.config, epoch=self.snapshot.epoch + 1, reading=reading)
             if loaded.snapshot is None:
                 errors = [problem for problem in loaded.problems if problem.severity is Severity.ERROR]
                 text = "\n".join(map(str, errors))
@@ -202,6 +215,7 @@ class Supervisor:
             layout = self._layout_of(loaded.snapshot)
             await self._tell_all("check", loaded.snapshot.epoch)
             await self._tell_all("reload", loaded.snapshot.epoch)
+            self._handed_over.replace(reading)
             self.snapshot, self.layout = loaded.snapshot, layout
             log.info("reloaded epoch=%d", self.snapshot.epoch)
             return {"epoch": self.snapshot.epoch, "problems": [shown(problem) for problem in loaded.problems]}

@@ -95,6 +95,24 @@ async def test_a_key_that_is_none_is_refused_by_a_reload_too(tmp_path: Path) -> 
         await world.until(lambda: world.received.total() == 5)
 
 
+async def test_a_process_that_dies_over_a_broken_file_comes_back_with_the_old_configuration(
+    tmp_path: Path,
+) -> None:
+    async with World(tmp_path, extra=FEW) as world:
+        world.write_config(BROKEN)
+        with pytest.raises(RuntimeError):
+            await world.ask("reload")
+
+        for pid in (await world.children()).values():
+            os.kill(pid, signal.SIGKILL)
+        load = Injector(world.port, sessions=1, messages=5, reconnects=True)
+        await load.run()
+        await world.until(lambda: load.acknowledged <= world.received.keys())
+        await world.until(lambda: len(world.records("d")) == 5)
+
+        assert await epoch(world) == 1
+
+
 def held(pid: int) -> tuple[int, int]:
     """Open files and threads of a process."""
     return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
