@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence, Set
+from random import Random
 from typing import Protocol
 
 from mta.clock import Clock
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 #: Messages that fail because of one refusing greeting; the next ones ask again. A whole queue would be too
 #: much for one word of one host, and a connection for each would be hammering at a closed door.
 REFUSED_AT_ONCE = 100
+#: A wait after a DNS error is longer by up to this part of itself.
+DNS_JITTER = 0.1
 #: Messages failed in one turn of the loop.
 FAILED_AT_ONCE = 50
 
@@ -94,6 +97,7 @@ class Opener:
         self._policies = policies
         self._host_name = host_name
         self._clock = clock
+        self._random = Random()
 
     async def open(self, slot: Slot) -> Connection | None:
         """A connection for `slot`; None when there is none, and then the slot has been given back."""
@@ -140,9 +144,9 @@ class Opener:
         if error.temporary:
             reply = internal_reply(451, error.status, str(error))
             self._settlement.queue_failure(slot, reply, Facts())
-            self._scheduler.failed(
-                slot, self._clock.now(), str(error), retry_after=slot.policy.retry_after_dns_error
-            )
+            # Spread, so that a name server that comes back is not asked by everybody in one second.
+            wait = slot.policy.retry_after_dns_error * (1.0 + DNS_JITTER * self._random.random())
+            self._scheduler.failed(slot, self._clock.now(), str(error), retry_after=wait)
             return
         await self._fail_waiting(slot, internal_reply(550, error.status, str(error)), Facts(), most=None)
 

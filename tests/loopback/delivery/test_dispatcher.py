@@ -171,7 +171,7 @@ async def test_dns_trouble_makes_the_queue_wait() -> None:
 
         assert (event.type, event.dsn_status, event.queue) == ("tq", "4.4.3", "example.net/v1")
         row = next(rig.scheduler.queues(rig.clock.now()))
-        assert 50 < row.retry_at - rig.clock.now() <= 60
+        assert 50 < row.retry_at - rig.clock.now() <= 66  # retry-after-dns-error and a tenth
 
 
 async def test_a_host_that_refuses_everybody_fails_some_messages_and_is_asked_again() -> None:
@@ -253,9 +253,9 @@ async def test_a_rule_may_fail_mail_that_finds_no_connection() -> None:
 
 
 async def test_mail_that_is_too_old_ends_as_message_expired() -> None:
-    queue = QueuePolicy(max_smtp_out=1, bounce_after=100.0)
+    queue = QueuePolicy(max_smtp_out=1, bounce_after=0.2)
     async with ScriptedServer(Script(banner=HANG)) as server, DeliveryRig([server.port], queue=queue) as rig:
-        rig.admit("b@example.net", "c@example.net", received=rig.clock.now() - 101.0)
+        rig.admit("b@example.net", "c@example.net")
         events = await rig.until(2)
 
     assert {(event.type, event.dsn_status, event.bounce_category) for event in events} == {

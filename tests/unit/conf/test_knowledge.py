@@ -1,4 +1,4 @@
-"""What is shipped about receivers: it loads, nothing in it is hidden, and it reacts as their rules ask for."""
+"""What is shipped about receivers: it loads, nothing in it is hidden, and it reacts as they ask for."""
 
 from __future__ import annotations
 
