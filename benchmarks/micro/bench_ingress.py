@@ -45,6 +45,9 @@ class _Spool:
 
     def record(self, event: bytes) -> None: ...
 
+    def flush(self, done: Callable[[SpoolError | None], None]) -> None:
+        done(None)
+
 
 class _Wire(asyncio.Transport):
     def __init__(self) -> None:

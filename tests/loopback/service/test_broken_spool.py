@@ -71,6 +71,9 @@ async def test_what_was_acknowledged_before_is_delivered_after_a_restart(tmp_pat
         await break_spool(shop, files)
 
     async with Workshop(tmp_path) as again:
+        # The pause is the operator's, and outlives the worker.
+        again.worker.scheduler.resume("*/*", again.clock.now())
+        again.worker.dispatcher.wake()
         async with asyncio.timeout(10.0):
             while len(again.deliveries) < 3:
                 await again.turn()

@@ -133,6 +133,7 @@ def test_any_bytes_are_parameters_or_a_protocol_error(text: bytes) -> None:
         try:
             found = parse(text)
         except RemoteProtocolError as error:
-            assert str(error).isprintable()
+            said: tuple[object, ...] = (str(error),)
         else:
-            assert all(part.isprintable() for part in found if isinstance(part, str))
+            said = tuple(found)
+        assert all(part.isprintable() for part in said if isinstance(part, str))
