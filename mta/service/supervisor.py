@@ -201,24 +201,31 @@ class Supervisor:
     async def reload(self) -> dict[str, Any]:
         """Read the configuration again and hand it to everybody.
 
-        Returns the epoch and the warnings. Raises CommandFailed with all problems when the new text is
-        not good; the old one then stays in force everywhere.
+        Returns the epoch and the warnings. Raises MtaError with all problems when the new text is not good,
+        or asks for what only a restart can do; the old one then stays in force everywhere.
         """
         async with self._reloading:
-            reading = Reading()
-            loaded = load(self.config, epoch=self.snapshot.epoch + 1, reading=reading)
-            if loaded.snapshot is None:
-                errors = [problem for problem in loaded.problems if problem.severity is Severity.ERROR]
-                text = "\n".join(map(str, errors))
-                log.error("reload refused, the old configuration stays: %s", text)
-                raise CommandFailed(text, problems=[shown(problem) for problem in errors])
-            layout = self._layout_of(loaded.snapshot)
-            await self._tell_all("check", loaded.snapshot.epoch)
-            await self._tell_all("reload", loaded.snapshot.epoch)
-            self._handed_over.replace(reading)
-            self.snapshot, self.layout = loaded.snapshot, layout
-            log.info("reloaded epoch=%d", self.snapshot.epoch)
-            return {"epoch": self.snapshot.epoch, "problems": [shown(problem) for problem in loaded.problems]}
+            try:
+                return await self._reload()
+            except MtaError as failure:
+                log.error("reload refused, the old configuration stays: %s", failure)
+                raise
+
+    async def _reload(self) -> dict[str, Any]:
+        reading = Reading()
+        loaded = load(self.config, epoch=self.snapshot.epoch + 1, reading=reading)
+        if loaded.snapshot is None:
+            errors = [problem for problem in loaded.problems if problem.severity is Severity.ERROR]
+            text = "\n".join(map(str, errors))
+            raise CommandFailed(text, problems=[shown(problem) for problem in errors])
+        check_what_stays(self.snapshot, loaded.snapshot)
+        layout = self._layout_of(loaded.snapshot)
+        await self._tell_all("check", loaded.snapshot.epoch)
+        await self._tell_all("reload", loaded.snapshot.epoch)
+        self._handed_over.replace(reading)
+        self.snapshot, self.layout = loaded.snapshot, layout
+        log.info("reloaded epoch=%d", self.snapshot.epoch)
+        return {"epoch": self.snapshot.epoch, "problems": [shown(problem) for problem in loaded.problems]}
 
     def _layout_of(self, snapshot: Snapshot) -> Layout:
         """Claims follow a reload, the number of workers does not. Raises ConfigError."""
@@ -352,6 +359,19 @@ def limit_of(snapshot: Snapshot, resource: str) -> int | None:
         return snapshot.top.integer("total-max-smtp-in") or None
     member = snapshot.vmtas.get(resource.removeprefix(VMTA))
     return (member.settings.integer("max-smtp-out") or None) if member is not None else None
+
+
+def check_what_stays(now: Snapshot, then: Snapshot) -> None:
+    """Raises ConfigError when another configuration wants what a running service can't change."""
+    spool, other = spool_directory(now), spool_directory(then)
+    if spool != other:
+        raise ConfigError(f"<spool {other}>: the mail of this service lies in {spool}; restart it to move")
+    listening, wanted = (
+        [f"{listener.host}:{listener.port}" for listener in snapshot.listeners] for snapshot in (now, then)
+    )
+    if listening != wanted:  # their sockets are handed down in this order
+        changed = ", ".join(sorted(set(listening) ^ set(wanted)) or wanted)
+        raise ConfigError(f"smtp-listener {changed}: listeners come and go with a restart only")
 
 
 def orphans(spool: Path, workers: int) -> list[int]:

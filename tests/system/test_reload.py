@@ -113,6 +113,31 @@ async def test_a_process_that_dies_over_a_broken_file_comes_back_with_the_old_co
         assert await epoch(world) == 1
 
 
+async def test_what_needs_a_restart_is_refused(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        for extra, sentence in (
+            (
+                "smtp-listener 127.0.0.1:2\n",
+                "smtp-listener 127.0.0.1:2: listeners come and go with a restart",
+            ),
+            (f"<spool {tmp_path}/other>\n</spool>\n", ""),
+        ):
+            world.write_config(extra)
+            if sentence:
+                with pytest.raises(RuntimeError, match=sentence):
+                    await world.ask("reload")
+            else:
+                await world.ask("reload")  # the second of two spools is not the one in use
+        world.write_config()
+        text = world.config.read_text().replace(f"<spool {world.spool}>", f"<spool {tmp_path}/other>")
+        world.config.write_text(text)
+
+        with pytest.raises(RuntimeError, match=f"the mail of this service lies in {world.spool}"):
+            await world.ask("reload")
+        os.kill(world.pid, signal.SIGHUP)
+        await world.until(lambda: world.log().count("reload refused, the old configuration stays") == 3)
+
+
 def held(pid: int) -> tuple[int, int]:
     """Open files and threads of a process."""
     return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
