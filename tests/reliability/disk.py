@@ -62,6 +62,10 @@ class LoopDisk:
         finally:
             os.close(descriptor)
 
+    def fail(self) -> None:
+        """The kernel has met an error and makes the file system read-only, open files or not."""
+        _call("mount", "-o", "remount,abort", str(self.path))
+
     def restore(self) -> None:
         """The power is back: mount again. Nobody may have files open on it."""
         self._unmount()
@@ -72,7 +76,7 @@ class LoopDisk:
         _call("sync", "-f", str(self.path))
 
     def _mount(self) -> None:
-        _call("mount", "-o", "loop", str(self._image), str(self.path))
+        _call("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.path))
         self._is_mounted = True
 
     def _unmount(self) -> None:
@@ -93,11 +97,6 @@ def small_disk(path: Path, options: str) -> Iterator[Path]:
         yield path
     finally:
         _call("umount", "-l", str(path))
-
-
-def remount(path: Path, options: str) -> None:
-    """Change a mounted file system, to `ro` for example."""
-    _call("mount", "-o", f"remount,{options}", str(path))
 
 
 def _call(*command: str) -> None:
