@@ -18,6 +18,9 @@ __all__ = ["OperatorState"]
 
 log = logging.getLogger(__name__)
 
+#: What SQLite says about the content of a file, not about the access to it.
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
 
 class OperatorState:
     """JSON values by name.
@@ -32,6 +35,9 @@ class OperatorState:
         try:
             self._open()
         except sqlite3.DatabaseError as failure:
+            if failure.sqlite_errorcode & 0xFF not in _DAMAGE:
+                # No descriptors, no rights, a failing disk: what cannot be read now may be sound.
+                raise OSError(f"{path}: {failure}") from None
             aside = path.with_suffix(".damaged")
             log.error("operator state %s: %s; set aside as %s", path, failure, aside)
             path.replace(aside)
