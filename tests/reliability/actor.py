@@ -210,19 +210,22 @@ class Actor:
 
     async def bounce(self, messages: list[int], index: int = 0) -> None:
         """Failed for good: a DSN, and then the outcome."""
+        settled: list[int] = []
         for message in messages:
             event = self.event("b", message, index)
 
             def settle(message: int = message, event: Event = event) -> None:
                 self.partition.settle(message, index, encode_event(event))
+                settled.append(message)
 
             self.returns(self.envelopes[message], index, event, message, settle)
         for _ in range(500):
             if not self.returns.stats().waiting or self.partition.stats().broken:
                 break
             await asyncio.sleep(0.001)
+        known = settled.copy()
         if await self.flush():
-            for message in messages:
+            for message in known:
                 say(f"s {self.names[message]} {index}")
 
     async def come_to_rest(self) -> None:
@@ -315,7 +318,11 @@ async def rotate(actor: Actor) -> None:
 
 
 async def reload(actor: Actor) -> None:
-    state = OperatorState(actor.directory / "state.db")
+    try:
+        state = OperatorState(actor.directory / "state.db")
+    except OSError as error:
+        say(f"! {error}")
+        return
     for number in range(1, 5):
         try:
             state.save("paused", {"number": number})
