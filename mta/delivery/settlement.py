@@ -313,7 +313,9 @@ class Settlement:
         """The operator has taken it out of its queue."""
         self._failed += 1
         status = consistent(DELETED.code, DELETED.enhanced)
-        self._bounce(envelope, ref, key, Facts(), DELETED, status, wants_dsn=with_dsn, is_recorded=is_recorded)
+        self._bounce(
+            envelope, ref, key, Facts(), DELETED, status, wants_dsn=with_dsn, is_recorded=is_recorded
+        )
 
     def take_measures(self, slot: Slot, judgement: Judgement, reply: Reply, now: float) -> None:
         """What a rule does to the queue; whom it condemns is failed later, some at a time (`condemned`)."""
