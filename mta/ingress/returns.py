@@ -93,6 +93,7 @@ class _Outgoing(NamedTuple):
 
     submission: Submission
     settles: list[Settle]
+    was_refused: bool = False
 
 
 class Returns:
@@ -284,15 +285,16 @@ class Returns:
             self._sent += 1
             log.info("queue_id=%s event=report to=%r", result.queue_id, submission.recipients[0][0])
         elif refusal.is_temporary:
-            # Settled all the same: on a full disk only outcomes make room, for this report too.
-            self._outbox.append(_Outgoing(submission, []))
+            self._outbox.append(_Outgoing(submission, [] if outgoing.was_refused else outgoing.settles, True))
             if self._resume is None:
                 log.warning("event=postponed reports=%d reason=%r", len(self._outbox), str(refusal))
                 self._resume = self._loop.call_later(SPOOL_PAUSE, self._go_on)
         else:
             log.error("event=refused report to=%r reason=%r", submission.recipients[0][0], str(refusal))
-        for settle in outgoing.settles:
-            settle()
+        if refusal is None or not refusal.is_temporary or outgoing.was_refused:
+            # Also when the disk stays full: there only outcomes make room, for this report too.
+            for settle in outgoing.settles:
+                settle()
         if self._outbox and self._resume is None:
             self._loop.call_soon(self._submit)
 
