@@ -9,6 +9,10 @@ from collections.abc import Mapping
 
 __all__ = ["Notifier"]
 
+#: Seconds that a service manager may take to have room for a message. Without READY=1 it would think that the
+#: start has failed; one that is gone refuses at once.
+PATIENCE = 2.0
+
 
 class Notifier:
     """Sends state lines to $NOTIFY_SOCKET; silent when nobody asked for them.
@@ -33,15 +37,14 @@ class Notifier:
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        self._send("WATCHDOG=1")
+        self._send("WATCHDOG=1", patience=0.0)  # the next one comes soon
 
     def stopping(self, status: str) -> None:
         self._send(f"STOPPING=1\nSTATUS={status}")
 
-    def _send(self, state: str) -> None:
+    def _send(self, state: str, patience: float = PATIENCE) -> None:
         if not self._address:
             return
-        # A service manager that is gone or slow must never hold up mail.
-        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
-        with socket.socket(socket.AF_UNIX, kind) as messenger, contextlib.suppress(OSError):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger, contextlib.suppress(OSError):
+            messenger.settimeout(patience)
             messenger.sendto(state.encode(), self._address)
