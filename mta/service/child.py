@@ -32,6 +32,7 @@ START_PATIENCE = 600.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 30.0
 GOOD_LIFE = 60.0
+EX_OSERR = 71
 
 
 class Child:
@@ -60,7 +61,8 @@ class Child:
         self.cpu_share = 0.0  # of one processor, over the last heartbeats
         self.exit_code: int | None = None
         self.was_ready = False
-        self.ended = asyncio.Event()
+        self.ended = asyncio.Event()  # there is no process
+        self.ended.set()
         self._arguments = arguments
         self._sockets = sockets
         self._files = files
@@ -136,6 +138,15 @@ class Child:
                 pass_fds=[*numbers, *files],
                 stdin=asyncio.subprocess.DEVNULL,
             )
+        except OSError as failure:
+            # No memory for one more process, or an interpreter that our account may not run.
+            ours.close()
+            log.error(
+                "process=%s could not run %s: %s", self.name, sys.executable, failure.strerror or failure
+            )
+            self.exit_code = EX_OSERR
+            self._on_exit(self, EX_OSERR)
+            return EX_OSERR
         finally:
             theirs.close()
         self.pid = self._process.pid
@@ -143,6 +154,8 @@ class Child:
         self.ended.clear()
         self._last_heard = self._clock.now()
         self.channel = Channel(self._hear)
+        if self._stopping.is_set():
+            self.kill()  # whoever told us to stop had nobody yet to tell
         async with asyncio.TaskGroup() as company:
             talk = company.create_task(self.channel.run(ours))
             watch = company.create_task(self._watch())

@@ -294,9 +294,10 @@ class Supervisor:
         async with asyncio.TaskGroup() as company:
             for worker in self.workers:
                 company.create_task(self._drain_worker(worker))
-        with contextlib.suppress(CommandFailed, TimeoutError):
-            async with asyncio.timeout(FINISH_SECONDS):
-                await self._finish_records()
+        if self._was_ready:
+            with contextlib.suppress(CommandFailed, TimeoutError):
+                async with asyncio.timeout(FINISH_SECONDS):
+                    await self._finish_records()
         self.events.stop_restarting()
         await self._end(self.events)
 

@@ -44,7 +44,7 @@ class World:
     """A receiver that remembers recipients, DNS that leads every given domain to it, and the service.
 
     `extra` is added to the configuration, `within` to its `<domain *>`. `wrapper` stands before the command
-    that starts the service, `environment` is added to its environment.
+    that starts the service with `python`, `environment` is added to its environment.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class World:
         options: ReceiverOptions | None = None,
         spool: Path | None = None,
         within: str = "",
+        port: int = 0,
         wrapper: Sequence[str] = (),
+        python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
@@ -72,11 +74,11 @@ class World:
             zone.add(domain, f"MX 10 mx.{domain}.")
             zone.add(f"mx.{domain}", "A 127.0.0.1")
         self.nameserver = Nameserver(zone)
-        self.port = free_port()
+        self.port = port or free_port()
         self.config = directory / "mta.conf"
         self._extra = extra
         self._within = within
-        self._wrapper = tuple(wrapper)
+        self._command = (*wrapper, python, "-m", "mta", "run", "-c", str(self.config))
         self._environment = {**os.environ, **(environment or {})}
         self._stack = AsyncExitStack()
         self._process: asyncio.subprocess.Process | None = None
@@ -167,13 +169,7 @@ name-server {host}:{port}
         """Start the service without waiting for anything."""
         log = open(self.directory / "service.log", "ab")  # noqa: SIM115 - the child writes here
         self._process = await asyncio.create_subprocess_exec(
-            *self._wrapper,
-            sys.executable,
-            "-m",
-            "mta",
-            "run",
-            "-c",
-            str(self.config),
+            *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -190,6 +186,18 @@ name-server {host}:{port}
     async def children(self) -> dict[str, int]:
         """The process ids of the children by name (`worker-0`, `events`)."""
         return {row["id"]: row["pid"] for row in (await self.ask("show.workers"))["worker"]}
+
+    def survivors(self) -> list[int]:
+        """Processes of the service that still run, children whose parent is gone among them."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and not has_ended(int(entry.name)):
+                try:
+                    if os.getpgid(int(entry.name)) == self.pid:
+                        found.append(int(entry.name))
+                except ProcessLookupError:
+                    continue
+        return found
 
     async def waiting(self) -> int:
         """Recipients that the spool still holds."""

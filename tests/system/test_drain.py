@@ -98,6 +98,20 @@ async def test_the_last_records_are_written_although_the_events_process_has_just
         assert {row["rcpt"] for row in world.records("d")} == load.acknowledged
 
 
+@pytest.mark.parametrize("moment", ["", "starting", "ready"])
+async def test_an_end_in_the_middle_of_a_start_leaves_nobody_behind(tmp_path: Path, moment: str) -> None:
+    world = World(tmp_path)
+    async with world.surroundings():
+        await world.launch()
+        await world.until(lambda: moment in world.log())
+        code = await world.stop()
+
+        # Before it can hear a signal it is only an interpreter.
+        assert code == 0 or (code == -signal.SIGTERM and not world.log()), world.log()
+        assert world.survivors() == []
+        assert "Traceback" not in world.log()
+
+
 async def test_a_second_signal_does_not_disturb_the_end(tmp_path: Path) -> None:
     options = ReceiverOptions(with_bodies=False, script=parse_script("DOT +2s 250 2.0.0 slow but sure\n"))
     async with World(tmp_path, options=options) as world:
