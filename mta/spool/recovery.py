@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,7 +122,10 @@ def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> tu
 
 
 def _without_twins(found: list[Segment], *, write: bool) -> list[Segment]:
-    """Of files in one and the same use (somebody has copied one) the longest; the others are put aside."""
+    """Of files in one and the same use (somebody has copied one) the soundest; the others are put aside."""
+    uses = Counter(segment.header[:3] for segment in found if segment.header.state == FileState.IN_USE)
+    if any(count > 1 for count in uses.values()):
+        found.sort(key=lambda segment: (segment.header.number, -_sound_records(segment)))
     kept: list[Segment] = []
     for segment in found:
         is_used = segment.header.state == FileState.IN_USE
@@ -133,6 +137,11 @@ def _without_twins(found: list[Segment], *, write: bool) -> list[Segment]:
         if write:
             os.rename(segment.path, segment.path.with_name(f"{segment.path.name}.copy"))
     return kept
+
+
+def _sound_records(segment: Segment) -> int:
+    scanner = Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True)
+    return sum(record[0] != HOLE for record in scanner)
 
 
 def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[Found]:
@@ -147,6 +156,9 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
         scanner = Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True)
         records = list(scanner)
         found.unsealed.append(segment)
+    elif _repeats(records):
+        # Somebody has copied parts of the file to another place in it: only whole messages count.
+        records = list(Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True))
     segment.end = scanner.end
     if not scanner.is_sealed and records and records[-1][0] == HOLE:
         segment.end = records[-1][1]
@@ -165,6 +177,12 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
         text = "the last record is incomplete"
         found.damage.append((segment, Damage(segment.path, here, scanner.end, segment.size, text)))
     return records
+
+
+def _repeats(records: list[Found]) -> bool:
+    """Whether a message stands twice in one file, which nothing of ours does."""
+    messages = [record[3] for record in records if record[0] in (RecordKind.ACCEPT, RecordKind.MOVED)]
+    return len(set(messages)) < len(messages)
 
 
 def survey(files: Files, directory: Path, *, write: bool = False) -> Survey:

@@ -98,6 +98,10 @@ class Scanner:
                         sound = follow <= limit and (
                             not self._bodies or self._is_body_sound(follow - size, size, body_check)
                         )
+                    if not sound:
+                        # Nor can its length be believed: the head may have strayed here from another place.
+                        inside = self._search(base + end)
+                        follow = inside if 0 <= inside < follow else follow
                     if follow <= limit:
                         yield (kind if sound else HOLE), at, recipient, message, head, follow
                         at = follow

@@ -252,6 +252,40 @@ def test_of_a_copied_and_then_cut_segment_the_longer_one_counts(five: Spool, tmp
     assert not (directory / "segments" / "90000001").exists()
 
 
+def test_of_a_copied_and_then_damaged_segment_the_sounder_one_counts(five: Spool, tmp_path: Path) -> None:
+    directory = copy_of(five, tmp_path / "copy")
+    (path,) = segments_with_data(directory)
+    (directory / "segments" / "90000001").write_bytes(path.read_bytes())
+    data = bytearray(path.read_bytes())
+    data[DATA_START + 300 : DATA_START + 900] = bytes(600)
+    path.write_bytes(data)
+
+    spool = reopened(directory)
+
+    waiting = list(spool.partition.recovered())
+    assert names(waiting) == ["1", "2", "3", "4"]
+    assert all(spool.partition.load(one.message).body for one in waiting)
+
+
+def test_a_copied_head_without_its_body_hides_no_message(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", segment_size=16 << 10)
+    first = spool.put(b"f" * 3000, name="first")
+    for number in range(5):
+        spool.put(bytes([97 + number]) * 3000, name=f"{number}")
+    spool.partition.close()
+    (path, *_) = segments_with_data(tmp_path / "spool")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"aaaa") - 150  # the head of message 0 lies in this stretch
+    data[DATA_START + 1000 : DATA_START + 1000 + 170] = data[at : at + 170]
+    path.write_bytes(data)
+
+    again = Spool(tmp_path / "spool", segment_size=16 << 10)
+
+    found = {one.envelope.queue_id: one for one in again.partition.recovered()}
+    assert again.partition.load(found["0"].message).body == b"a" * 3000
+    assert first
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES])
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_a_file_that_cannot_be_opened_stops_the_start_and_not_the_next_one(

@@ -64,6 +64,14 @@ def test_nothing_behind_the_end_record_counts() -> None:
     assert scanner.is_sealed
 
 
+def test_a_strayed_head_hides_no_record_that_lies_where_its_body_would_be() -> None:
+    head = accept(9, b"x" * 500)[:-500]
+    found, _ = scan(head + accept(1, b"one") + accept(2, b"two") + bytes(600), bodies=True)
+
+    assert found[0][0] == HOLE
+    assert messages(found) == [1, 2]
+
+
 def test_an_end_record_in_another_place_is_damage_and_ends_nothing() -> None:
     at = DATA_START + 10 * len(settle(1))
     found, scanner = scan(settle(1) + encode_end(HEADER.salt, HEADER.number, at) + settle(2))
