@@ -156,8 +156,8 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
         scanner = Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True)
         records = list(scanner)
         found.unsealed.append(segment)
-    elif _repeats(records):
-        # Somebody has copied parts of the file to another place in it: only whole messages count.
+    elif _is_suspect(records):
+        # Parts of the file may have strayed to another place in it: only whole messages count.
         records = list(Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True))
     segment.end = scanner.end
     if not scanner.is_sealed and records and records[-1][0] == HOLE:
@@ -179,8 +179,10 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
     return records
 
 
-def _repeats(records: list[Found]) -> bool:
-    """Whether a message stands twice in one file, which nothing of ours does."""
+def _is_suspect(records: list[Found]) -> bool:
+    """Whether there is damage, or a message stands twice in one file, which nothing of ours does."""
+    if any(record[0] == HOLE for record in records):
+        return True
     messages = [record[3] for record in records if record[0] in (RecordKind.ACCEPT, RecordKind.MOVED)]
     return len(set(messages)) < len(messages)
 
