@@ -18,6 +18,7 @@ from mta.spool.commit import Committer
 from mta.spool.compaction import Compaction
 from mta.spool.index import Index
 from mta.spool.options import SpoolOptions
+from mta.spool.record import DATA_START
 from mta.spool.segment import Segment, SegmentSet
 
 __all__ = ["Upkeep"]
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _PERIOD = 1.0
 #: Bytes of headers and directory entries that a message may cost beside itself.
 _SLACK = 16 << 10
+#: Bytes that the outcome of a recipient takes in the settle log, its accounting record included.
+_OUTCOME = 512
 
 
 class FreeFile:
@@ -97,13 +100,16 @@ class Upkeep:
             self._timer.cancel()
         self._background.stop()
 
-    def has_room(self, size: int, free: int) -> bool:
-        """Whether a message of `size` fits with `free` bytes on the file system, and outcomes after it."""
+    def has_room(self, message: int, free: int) -> bool:
+        """Whether a message fits with `free` bytes on the file system, and outcomes after it."""
         accepts, settles = self._accepts, self._settles
-        reserve = max(0, 2 * settles.spare_size - settles.free_bytes)
+        # Mail whose outcomes don't fit beside it would never go away, although it is long delivered.
+        size = settles.spare_size
+        files = self._index.recipients * _OUTCOME // (size - DATA_START) + 2
+        reserve = max(0, files * size - settles.free_bytes)
         if free + accepts.free_bytes < reserve:
             return False
-        length = size + _SLACK
+        length = message + _SLACK
         if self._committer.accept_segment.has_room(length) or any(
             segment.size >= length for segment in accepts.free
         ):
