@@ -250,9 +250,7 @@ class Settlement:
 
     # -- without a transaction -------------------------------------------------------------------------
 
-    def finish(
-        self, slot: Slot, envelope: Envelope, ref: int, reply: Reply, facts: Facts, size: int
-    ) -> None:
+    def finish(self, slot: Slot, envelope: Envelope, ref: int, reply: Reply, facts: Facts, size: int) -> None:
         """What became of one recipient of a delivery without SMTP."""
         now = self._clock.now()
         if reply.is_permanent:
