@@ -50,7 +50,7 @@ V6 = RoutePolicy(use_ipv6=True)
 CHAIN = "\n".join(f"c{n}.example CNAME c{n + 1}.example" for n in range(12))
 
 CROWD = "\n".join(
-    f"x.example MX 10 h{n}.example\nh{n}.example A 1.0.{n // 250}.{n % 250 + 1}" for n in range(300)
+    f"x.example MX 10 h{n}.example\nh{n}.example A 1.1.{n // 250}.{n % 250 + 1}" for n in range(300)
 )
 ROWS = [
     Row("D1", "no such domain", "y.example A 1.0.0.1", "B"),
