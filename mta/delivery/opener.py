@@ -2,6 +2,7 @@
 
 no such domain, null MX          everything that waits fails
 DNS does not answer              the queue waits (retry-after-dns-error)
+hosts we have no address for     the queue waits (retry-after): IPv6 alone, and no IPv6 source
 nobody answers, 4xx greeting     the queue waits (retry-after), a tq record is written; at a domain without MX
                                  what is older than bounce-upon-no-mx says fails
 every host greets with 5xx       what waits fails, as bounce-upon-5xx-greeting says
@@ -144,8 +145,10 @@ class Opener:
         if error.temporary:
             reply = internal_reply(451, error.status, str(error))
             self._settlement.queue_failure(slot, reply, Facts())
-            # Spread, so that a name server that comes back is not asked by everybody in one second.
-            wait = slot.policy.retry_after_dns_error * (1.0 + DNS_JITTER * self._random.random())
+            wait = None
+            if error.status == "4.4.3":
+                # Spread, so that a name server that comes back is not asked by everybody in one second.
+                wait = slot.policy.retry_after_dns_error * (1.0 + DNS_JITTER * self._random.random())
             self._scheduler.failed(slot, self._clock.now(), str(error), retry_after=wait)
             return
         await self._fail_waiting(slot, internal_reply(550, error.status, str(error)), Facts(), most=None)

@@ -6,7 +6,8 @@
 
 A route lives as long as the shortest answer it was made from. Every call shuffles equal hosts anew, so that
 connections spread over them. Raises RouteError: permanent when the DNS says clearly that there is no way
-(no such domain, null MX, a loop, only forbidden addresses), temporary whenever asking again may help.
+(no such domain, null MX, a loop, only forbidden addresses), temporary whenever asking again may help, or when
+we are what is missing: hosts with IPv6 addresses only, and no IPv6 source.
 """
 
 from __future__ import annotations
@@ -215,9 +216,21 @@ class Router:
                     targets = tuple(Target(host.host, ip, host.port, preference) for ip in kept)
                     reached[-1].append(targets)
         if not any(reached):
-            raise unreachable(domain, answers.values(), refused)
+            error = unreachable(domain, answers.values(), refused)
+            is_family = not (error.temporary or refused or policy.use_ipv6)
+            if is_family and await self._are_ipv6(names, may_be_local):
+                text = f"hosts of {domain} have only IPv6 addresses, and no source address is one"
+                raise RouteError(text, temporary=True, status="4.4.4")
+            raise error
         until = min((answer.expires_at for answer in answers.values()), default=expires_at)
         return self._checked(domain, reached, min(expires_at, until))
+
+    async def _are_ipv6(self, hosts: Iterable[str], may_be_local: bool) -> bool:
+        """Whether one of the hosts could be reached from an IPv6 address: the fault is ours, then."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._resolver.addresses(host, ipv6=True)) for host in hosts]
+        found = [ip for task in tasks for ip in task.result().addresses if ":" in ip]
+        return bool(allowed(found, may_be_local=may_be_local)[0])
 
     def _checked(self, domain: str, levels: list[list[tuple[Target, ...]]], expires_at: float) -> Route:
         """Drop the level that leads to one of our own listeners and everything behind it."""

@@ -174,6 +174,18 @@ async def test_dns_trouble_makes_the_queue_wait() -> None:
         assert 50 < row.retry_at - rig.clock.now() <= 66  # retry-after-dns-error and a tenth
 
 
+async def test_hosts_that_our_addresses_cannot_reach_make_the_queue_wait_as_retry_after_says() -> None:
+    async with DeliveryRig([]) as rig:
+        rig.routes.error = RouteError("only IPv6 addresses", temporary=True, status="4.4.4")
+        rig.admit()
+        event = (await rig.until(1))[0]
+
+        assert (event.type, event.dsn_status) == ("tq", "4.4.4")
+        row = next(rig.scheduler.queues(rig.clock.now()))
+        assert 3500 < row.retry_at - rig.clock.now() <= 3600
+        assert rig.store.waiting == {(1, 0)}
+
+
 async def test_a_host_that_refuses_everybody_fails_some_messages_and_is_asked_again() -> None:
     script = Script(banner="554 5.7.1 blocked")
     async with ScriptedServer(script) as server, DeliveryRig([server.port]) as rig:

@@ -163,7 +163,21 @@ ROWS = [
         "D6",
         "IPv6 alone for an IPv4 source",
         "x.example MX 10 six.example\nsix.example AAAA 2a00::6",
+        "T 4.4.4",
+    ),
+    Row("D6", "IPv6 alone, and no MX, for an IPv4 source", "x.example AAAA 2a00::6", "T 4.4.4"),
+    Row(
+        "D6",
+        "a forbidden IPv6 address alone",
+        "x.example MX 10 six.example\nsix.example AAAA ::1",
         "B 5.4.4",
+    ),
+    Row(
+        "D6",
+        "IPv6 alone first, then both",
+        "x.example MX 10 six.example\nsix.example AAAA 2a00::6\nx.example MX 20 four.example\n"
+        "four.example A 1.0.0.4\nfour.example AAAA 2a00::4",
+        "four.example",
     ),
     Row(
         "D6",

@@ -241,7 +241,9 @@ async def test_address_literals(router: Router) -> None:
 
 
 async def test_ipv6_only_where_there_is_a_source_for_it(router: Router) -> None:
-    assert await refusal(router, "v6only.example") == ("5.4.4", False)
+    assert await refusal(router, "v6only.example") == ("4.4.4", True)
+    with pytest.raises(RouteError, match="only IPv6 addresses, and no source address is one"):
+        await router.route(Key("v6only.example"), RoutePolicy())
     targets = await router.route(Key("v6only.example"), RoutePolicy(use_ipv6=True))
     assert targets == (Target("six.example", "2a00::6", 25, 0),)
     both = await router.route(Key("backed.example"), RoutePolicy(use_ipv6=True))
