@@ -10,7 +10,7 @@ from mta.config.snapshot import EgressSource
 from mta.config.values import NetworkLimit
 from mta.queue.address import limit_of
 from mta.queue.queue import DeliveryQueue
-from mta.queue.slot import Slot, SlotState
+from mta.queue.slot import BUSY, CLOSED, OPENING, Slot
 from mta.queue.timers import NEVER
 from mta.queue.vmta import VmtaState
 
@@ -20,13 +20,16 @@ __all__ = ["Permits", "source_free_at", "usable_sources"]
 class Permits:
     """The connections there are, against the connections there may be."""
 
-    __slots__ = ("claims", "open", "retired", "total_max")
+    __slots__ = ("breakable", "claims", "level", "open", "retired", "total_max", "urgent")
 
     def __init__(self, total_max: int) -> None:
         self.total_max = total_max
         self.open = 0
         self.retired = 0  # connections that have been told to close
         self.claims = 0  # how many more of them have to, so that other queues get theirs
+        self.urgent = 0  # those of the claims whose queues have the priority `level`, the highest of all
+        self.level = -1
+        self.breakable: dict[Slot, None] = {}  # those that may be interrupted in the midst of a message
 
     def has_permit(self) -> bool:
         return self.open < self.total_max
@@ -45,6 +48,8 @@ class Permits:
         queue.opening += 1
         queue.sources_open[source.ip] = queue.sources_open.get(source.ip, 0) + 1
         queue.last_grant_at = now
+        if queue.active.allow_priority_interruption_during_transfer:
+            self.breakable[slot] = None
         if queue.connect_window is not None:
             queue.connect_window.add(1, now)
         if queue.limits_addresses:
@@ -53,23 +58,46 @@ class Permits:
                 window.add(1, now)
         return slot
 
+    def to_interrupt(self) -> list[Slot]:
+        """Busy connections that may be broken off for waiting queues of higher priority, the lowest first."""
+        if not self.breakable:
+            return []
+        found = [
+            slot
+            for slot in self.breakable
+            if slot.state is BUSY and not slot.is_retired and self.gives_way(slot)
+        ]
+        return sorted(found, key=lambda slot: slot.queue.active.queue_priority)
+
     def retire(self, slot: Slot) -> None:
         """The connection has to close; its permit is for others."""
         vmta = slot.queue.vmta
         slot.is_retired = True
         self.retired += 1
         self.claims -= 1
+        self.urgent -= 1
         vmta.retired += 1
         vmta.claims -= 1
+        vmta.urgent -= 1
+
+    def gives_way(self, slot: Slot) -> bool:
+        """Whether a queue of higher priority waits for the connection's permit and may have it."""
+        queue = slot.queue
+        vmta, active = queue.vmta, queue.active
+        return active.allow_priority_interruption and (
+            (self.urgent > 0 and self.level > active.queue_priority)
+            or (vmta.urgent > 0 and vmta.ring.top > active.queue_priority)
+        )
 
     def give_back(self, slot: Slot, vmta: VmtaState) -> None:
         """The connection is gone."""
         queue = slot.queue
-        if slot.state is SlotState.OPENING:
+        if slot.state is OPENING:
             queue.opening -= 1
         queue.idle.pop(slot, None)
         vmta.idle.pop(slot, None)
-        slot.state = SlotState.CLOSED
+        slot.state = CLOSED
+        self.breakable.pop(slot, None)
         if slot.is_retired:
             self.retired -= 1
             vmta.retired -= 1

@@ -50,6 +50,9 @@ class QueuePolicy:
     max_msg_per_connection: int = 0
     max_errors_per_connection: int = 0
     smtp_out_rampup_interval: float = 0.0
+    queue_priority: int = 50
+    allow_priority_interruption: bool = True
+    allow_priority_interruption_during_transfer: bool = False
     retry_after: tuple[float, ...] = (10 * MINUTE,)
     retry_recipients_after: float = 10 * MINUTE
     retry_after_dns_error: float = MINUTE
@@ -100,6 +103,11 @@ class QueuePolicy:
             max_msg_per_connection=settings.integer("max-msg-per-connection"),
             max_errors_per_connection=settings.integer("max-errors-per-connection"),
             smtp_out_rampup_interval=seconds(settings, "smtp-out-rampup-interval", 0.0),
+            queue_priority=settings.integer("queue-priority"),
+            allow_priority_interruption=settings.boolean("allow-priority-interruption"),
+            allow_priority_interruption_during_transfer=settings.boolean(
+                "allow-priority-interruption-during-transfer"
+            ),
             retry_after=penalty_ladder(initial, most) if initial else retry_after,
             retry_recipients_after=seconds(settings, "retry-recipients-after", 10 * MINUTE),
             retry_after_dns_error=seconds(settings, "retry-after-dns-error", MINUTE),

@@ -28,6 +28,11 @@ connections and those that had their share are retired: `draw` gives nothing and
 So the dispatcher's rule is short: `draw` on every slot of `take` (once it is connected) and of `recall`;
 nothing drawn means idle, or, when retired, close and `release`.
 
+*Priorities.* Rings have levels (rings.py): a queue of higher `queue-priority` gets its connection first, and
+one turn in ten goes to a lower level, so that nobody starves. While a queue of higher priority waits for a
+permit, connections of lower ones give theirs up after the message they carry (`Permits.gives_way`), or
+in the midst of it where they allow that (`slot.is_interrupted`).
+
 *Failures.* A failure of the queue (no connection, 4xx to MAIL, 421) makes it wait for `retry-after`; a
 failed opening beside connections that work only stops further openings. A recipient's own temporary
 refusal makes that recipient wait. What is out of time or attempts is handed out by `expired`.
@@ -57,11 +62,15 @@ from mta.queue.registry import Registry
 from mta.queue.rerouting import Rerouting, transfer
 from mta.queue.retry import after_restart
 from mta.queue.seizure import Seized, seize
-from mta.queue.slot import Slot, SlotState
+from mta.queue.slot import BUSY, CLOSED, IDLE, OPENING, Slot
 from mta.queue.timers import NEVER
 from mta.queue.turns import Turns
 
 __all__ = ["Scheduler", "Settled"]
+
+#: Plain names: looking a member up in its class costs more than the rest of some steps.
+DELIVERED, FAILED, RETRY_RECIPIENT, RETRY_QUEUE, _ = Reaction
+BACKOFF = QueueMode.BACKOFF
 
 #: A connection keeps its permit for at least so many messages, even when others wait for one.
 FAIR_TURN = 50
@@ -148,7 +157,8 @@ class Scheduler(OperatorVerbs):
 
     def recall(self, now: float, limit: int = 64) -> list[Slot]:
         """Idle connections that should `draw` now, because their queue has something again or (retired ones,
-        which draw nothing and are to be closed) because another queue needs their permit."""
+        which draw nothing and are to be closed) because another queue needs their permit; and busy ones that
+        are to be broken off (`slot.is_interrupted`)."""
         self._turns.advance(now)
         return self._turns.recall(now, limit)
 
@@ -162,7 +172,7 @@ class Scheduler(OperatorVerbs):
         `retry_after` replaces the queue's list (for DNS errors). Returns when the queue tries again.
         """
         queue = slot.queue
-        if slot.state is not SlotState.CLOSED:
+        if slot.state is not CLOSED:
             self._give_back(slot, now)
             if queue.slots > queue.opening:
                 queue.fail_opening(now, text, retry_after)
@@ -174,7 +184,7 @@ class Scheduler(OperatorVerbs):
 
     def release(self, slot: Slot, now: float) -> None:
         """The connection is closed. What is still in flight on it goes back, not attempted."""
-        if slot.state is SlotState.CLOSED:
+        if slot.state is CLOSED:
             return
         queue = slot.queue
         self._give_back(slot, now)
@@ -242,7 +252,7 @@ class Scheduler(OperatorVerbs):
             shared.add(count, now)
         if is_charged:
             charge(slot, refs, now)
-        if slot.state is not SlotState.BUSY:
+        if slot.state is not BUSY:
             self._begin(slot)
         queue.in_flight += count
         queue.last_used_at = now
@@ -260,15 +270,15 @@ class Scheduler(OperatorVerbs):
         queue = slot.queue
         queue.in_flight -= 1
         slot.has_settled = True
-        if slot.loads and conclude(slot, ref, now, is_delivered=reaction is Reaction.DELIVERED):
+        if slot.loads and conclude(slot, ref, now, is_delivered=reaction is DELIVERED):
             self._turns.octets_freed(queue, now)
         attempts = (word >> 32) + 1
-        if reaction is Reaction.DELIVERED:
+        if reaction is DELIVERED:
             queue.delivered += 1
             if queue.retry_step:
                 queue.retry_step = 0
                 self._modes.changes += 1
-            if queue.mode is QueueMode.BACKOFF and queue.policy.backoff_to_normal_after_delivery:
+            if queue.mode is BACKOFF and queue.policy.backoff_to_normal_after_delivery:
                 self._modes.leave_backoff(queue, now, "backoff-to-normal-after-delivery")
             return Settled(attempts)
         if text:
@@ -276,7 +286,7 @@ class Scheduler(OperatorVerbs):
         slot.errors += 1
         if slot.errors == queue.active.max_errors_per_connection and not slot.is_retired:
             self._permits.retire(slot)
-        if reaction is Reaction.FAILED:
+        if reaction is FAILED:
             queue.failed += 1
             return Settled(attempts)
         return self._retry(slot, now, ref, word & RECEIVED_MASK, attempts, reaction)
@@ -369,12 +379,12 @@ class Scheduler(OperatorVerbs):
     ) -> Settled:
         queue = slot.queue
         queue.temporary += 1
-        if reaction is Reaction.RETRY_QUEUE:
+        if reaction is RETRY_QUEUE:
             text = queue.replies[-1][1] if queue.replies else "temporary failure of the queue"
             self._fail(queue, now, text)
         if queue.is_spent(received, attempts, now):
             return Settled(attempts, is_expired=True)
-        if reaction is Reaction.RETRY_RECIPIENT:
+        if reaction is RETRY_RECIPIENT:
             due = float(queue.defer(ref, received, attempts, now + queue.recipient_wait(attempts)))
             self._turns.wake_at(queue, due)
             return Settled(attempts, due)
@@ -400,22 +410,22 @@ class Scheduler(OperatorVerbs):
 
     def _begin(self, slot: Slot) -> None:
         """A connection has something to do."""
-        if slot.state is SlotState.OPENING:
+        if slot.state is OPENING:
             slot.queue.opening -= 1
-        elif slot.state is SlotState.IDLE:
+        elif slot.state is IDLE:
             slot.queue.idle.pop(slot, None)
             slot.queue.vmta.idle.pop(slot, None)
         else:
             raise Contradiction(f"a closed connection of {slot.key} draws")
-        slot.state = SlotState.BUSY
+        slot.state = BUSY
 
     def _rest(self, slot: Slot, now: float) -> list[int]:
         """A connection has nothing to do."""
-        if slot.state is SlotState.CLOSED:
+        if slot.state is CLOSED:
             raise Contradiction(f"a closed connection of {slot.key} draws")
-        if slot.state is SlotState.OPENING:
+        if slot.state is OPENING:
             slot.queue.opening -= 1
-        slot.state = SlotState.IDLE
+        slot.state = IDLE
         if not slot.is_retired and (self._permits.claims > 0 or slot.queue.vmta.claims > 0):
             self._permits.retire(slot)
         if slot.is_retired:
@@ -439,6 +449,7 @@ class Scheduler(OperatorVerbs):
             or (most > 0 and slot.messages >= most)
             or now < queue.disabled_sources.get(slot.source.ip, 0.0)
             or (slot.messages >= FAIR_TURN and (self._permits.claims > 0 or queue.vmta.claims > 0))
+            or (slot.messages and self._permits.gives_way(slot))
         ):
             self._permits.retire(slot)
         return not slot.is_retired

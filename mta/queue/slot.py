@@ -12,7 +12,7 @@ from mta.queue.policy import QueuePolicy
 if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
 
-__all__ = ["Load", "Slot", "SlotState"]
+__all__ = ["BUSY", "CLOSED", "IDLE", "OPENING", "Load", "Slot", "SlotState"]
 
 
 class SlotState(enum.Enum):
@@ -22,6 +22,10 @@ class SlotState(enum.Enum):
     BUSY = "busy"  # has drawn a message
     IDLE = "idle"  # open, but there was nothing to draw
     CLOSED = "closed"  # given back
+
+
+#: Plain names: looking a member up in its class costs more than the rest of some steps.
+OPENING, BUSY, IDLE, CLOSED = SlotState
 
 
 class Load:
@@ -39,13 +43,15 @@ class Slot:
 
     `is_retired` says that the connection should be closed as soon as what is in flight has ended: it has
     carried `max-msg-per-connection` or seen `max-errors-per-connection`, its queue has stopped, or another
-    queue needs the permit. Then `draw` gives nothing any more.
+    queue needs the permit. Then `draw` gives nothing any more. `is_interrupted` says that what is in flight
+    should be broken off as well: a queue of higher priority waits.
     """
 
     __slots__ = (
         "errors",
         "has_settled",
         "in_flight",
+        "is_interrupted",
         "is_retired",
         "key",
         "loads",
@@ -68,8 +74,9 @@ class Slot:
         self.opened_at = 0.0
         self.messages = 0
         self.errors = 0  # recipients refused on this connection
-        self.state = SlotState.OPENING
+        self.state = OPENING
         self.is_retired = False
+        self.is_interrupted = False
         #: reference → attempts << 32 | received
         self.in_flight: dict[int, int] = {}
         self.has_settled = False

@@ -15,9 +15,10 @@ from mta.queue.permits import Permits, source_free_at
 from mta.queue.queue import DeliveryQueue
 from mta.queue.registry import Registry
 from mta.queue.rerouting import Rerouting
-from mta.queue.slot import Slot, SlotState
+from mta.queue.rings import Ring
+from mta.queue.slot import OPENING, Slot
 from mta.queue.timers import NEVER, Deadlines
-from mta.queue.vmta import VmtaState
+from mta.queue.vmta import Place, VmtaState
 
 __all__ = ["Turns"]
 
@@ -52,7 +53,7 @@ class Turns:
         self.registry = registry
         self.permits = permits
         self.expired: deque[tuple[QueueKey, int]] = deque()
-        self._active: deque[VmtaState] = deque()
+        self._active: Ring[Place] = Ring()
         self._deadlines = Deadlines()
         self._capped: dict[VmtaState, None] = {}  # idle connections of theirs are in the way of others
         self._recalled: deque[DeliveryQueue] = deque()
@@ -62,22 +63,40 @@ class Turns:
     def take(self, now: float, limit: int) -> list[Slot]:
         """One connection for each queue in turn, as long as there are permits."""
         slots: list[Slot] = []
-        active = self._active
+        active, permits = self._active, self.permits
         while active and len(slots) < limit:
-            if not self.permits.has_permit():
-                self.permits.claims = sum(len(waiting.ring) for waiting in active) - self.permits.retired
+            if not permits.has_permit():
+                self._claim()
                 return slots
-            vmta = active[0]
-            if not (vmta.ring and self._may_open(vmta, now)):
-                vmta.is_active = False
-                active.popleft()
-                continue
-            slot = self._grant(vmta, now)
+            place = active.take()
+            vmta = place.vmta
+            if place is not vmta.place:
+                continue  # it stands on a higher level by now
+            vmta.place = None
+            slot = None
+            while slot is None and vmta.ring and self._may_open(vmta, now):
+                slot = self._grant(vmta, now)
             if slot is not None:
                 slots.append(slot)
-                active.rotate(-1)
-        self.permits.claims = 0
+                self.activate(vmta)
+        permits.claims = permits.urgent = 0
         return slots
+
+    def _claim(self) -> None:
+        """No permit is left: so many connections have to end before every queue has one."""
+        permits = self.permits
+        waiting, urgent, level = 0, 0, -1
+        for place in self._active:
+            ring = place.vmta.ring
+            if place is not place.vmta.place:
+                continue
+            waiting += len(ring)
+            if ring.top > level:
+                level, urgent = ring.top, 0
+            if ring.top == level:
+                urgent += ring.at_top()
+        permits.claims = waiting - permits.retired
+        permits.urgent, permits.level = urgent - permits.retired, level
 
     def recall(self, now: float, limit: int) -> list[Slot]:
         """Idle connections whose queue has something again, and retired ones whose permit others need."""
@@ -93,7 +112,7 @@ class Turns:
             assert slot is not None, "a queue that may send has no connection that may"
             del queue.idle[slot]
             del queue.vmta.idle[slot]
-            slot.state = SlotState.OPENING
+            slot.state = OPENING
             queue.opening += 1
             slots.append(slot)
         return slots + self._surplus(limit - len(slots))
@@ -104,7 +123,9 @@ class Turns:
             return True
         if not self._active:
             return False
-        return self.permits.has_permit() or (self.permits.claims > 0 and self._has_idle())
+        if self.permits.has_permit():
+            return True
+        return self.permits.claims > 0 and (self._has_idle() or bool(self.permits.to_interrupt()))
 
     def _has_idle(self) -> bool:
         return any(vmta.idle for vmta in self.registry.vmtas.values())
@@ -122,6 +143,17 @@ class Turns:
             slots += self._retire_idle(vmta, min(limit - len(slots), vmta.claims))
             if vmta.claims <= 0 or not vmta.idle:
                 del self._capped[vmta]
+        return slots + self._interrupted(limit - len(slots))
+
+    def _interrupted(self, limit: int) -> list[Slot]:
+        """Connections that are broken off in the midst of a message so that queues of higher priority get
+        theirs."""
+        slots: list[Slot] = []
+        for slot in self.permits.to_interrupt()[: max(0, limit)]:
+            if self.permits.gives_way(slot):
+                self.permits.retire(slot)
+                slot.is_interrupted = True
+                slots.append(slot)
         return slots
 
     def _retire_idle(self, vmta: VmtaState, wanted: int) -> list[Slot]:
@@ -141,16 +173,17 @@ class Turns:
             self._deadlines.sooner(vmta, lifts_at)
             return False
         if vmta.has_permit():
-            vmta.claims = 0
+            vmta.claims = vmta.urgent = 0
             return True
         vmta.claims = len(vmta.ring) - vmta.retired
+        vmta.urgent = vmta.ring.at_top() - vmta.retired
         if vmta.idle and vmta.claims > 0:
             self._capped[vmta] = None
         return False
 
     def _grant(self, vmta: VmtaState, now: float) -> Slot | None:
         """One connection for the queue at the head of the ring, unless it has no use for it any more."""
-        queue = vmta.ring.popleft()
+        queue = vmta.ring.take()
         queue.in_ring = False
         self.registry.follow(queue)
         when = queue.wants_connection_at(now)
@@ -181,7 +214,7 @@ class Turns:
         when = queue.wants_connection_at(now)
         if when <= now:
             queue.in_ring = True
-            queue.vmta.ring.append(queue)
+            queue.vmta.ring.append(queue, queue.active.queue_priority)
             self.activate(queue.vmta)
         elif when < queue.wake_at:
             self._deadlines.set(queue, when)
@@ -209,9 +242,10 @@ class Turns:
 
     def activate(self, vmta: VmtaState) -> None:
         """The virtual MTA may have a permit again, or a queue that wants one."""
-        if not vmta.is_active and vmta.ring:
-            vmta.is_active = True
-            self._active.append(vmta)
+        level = vmta.ring.top
+        if vmta.ring and (vmta.place is None or level > vmta.place.level):
+            vmta.place = Place(vmta, level)
+            self._active.append(vmta.place, level)
 
     def wake_at(self, queue: DeliveryQueue, when: float) -> None:
         """Look at the queue at `when`, or before."""
@@ -222,8 +256,14 @@ class Turns:
         """Look at everything again: the settings have changed."""
         for queue in self.registry:
             self._deadlines.sooner(queue, now)
+        self._active = Ring()
         for vmta in self.registry.vmtas.values():
             self._deadlines.sooner(vmta, now)
+            waiting, vmta.ring, vmta.place = list(vmta.ring), Ring(), None
+            for queue in waiting:
+                self.registry.follow(queue)
+                vmta.ring.append(queue, queue.active.queue_priority)
+            self.activate(vmta)
 
     def rest(self, slot: Slot, now: float) -> None:
         """The connection is idle; set what calls it back."""

@@ -6,12 +6,12 @@ permits costs nothing however many queues it has.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mta.queue.limits import window_for
 from mta.queue.policy import VmtaPolicy
+from mta.queue.rings import Ring
 from mta.queue.timers import NEVER
 from mta.queue.volume import volume_window_for
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
     from mta.queue.slot import Slot
 
-__all__ = ["VmtaState"]
+__all__ = ["Place", "VmtaState"]
+
+
+class Place:
+    """Where a virtual MTA stands in the ring of the scheduler; a place it has left is passed by."""
+
+    __slots__ = ("level", "vmta")
+
+    def __init__(self, vmta: VmtaState, level: int) -> None:
+        self.vmta = vmta
+        self.level = level
 
 
 class VmtaState:
@@ -29,16 +39,17 @@ class VmtaState:
         "claims",
         "epoch",
         "idle",
-        "is_active",
         "message_window",
         "name",
         "next_turn",
+        "place",
         "policy",
         "retired",
         "ring",
         "sizes",
         "slots",
         "throttled",
+        "urgent",
         "volume_window",
         "wake_at",
     )
@@ -53,10 +64,11 @@ class VmtaState:
         self.slots = 0
         self.message_window = window_for(policy.max_smtp_msg_rate, None)
         self.volume_window = volume_window_for(policy.max_smtp_data_volume_rate, None)
-        self.ring: deque[DeliveryQueue] = deque()
-        self.is_active = False  # the scheduler goes round it
+        self.ring: Ring[DeliveryQueue] = Ring()
+        self.place: Place | None = None  # in the ring of the scheduler
         self.retired = 0  # connections that have been told to close
         self.claims = 0  # how many more of them have to, so that other queues get theirs
+        self.urgent = 0  # those of the claims whose queues stand on the ring's highest level
         self.idle: dict[Slot, None] = {}  # its idle connections, the longest idle first
         self.throttled: dict[DeliveryQueue, None] = {}  # have idle connections that wait for our rate
         self.wake_at = NEVER
