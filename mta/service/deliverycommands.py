@@ -66,7 +66,7 @@ class DeliveryCommands:
         if worker.alarms:
             raise CommandFailed(worker.alarms[0])
         try:
-            trace = await worker.tracer.trace(
+            trace = await worker.outbound.tracer.trace(
                 queue_key(queue),
                 with_data=logData,
                 with_resolution=logResolution,
@@ -86,21 +86,21 @@ class DeliveryCommands:
     async def _resolve(
         self, domain: str, connect: bool = False, vmta: str = "{default}", sourceIp: str = ""
     ) -> dict[str, Any]:
-        worker = self._worker
+        worker, resolver = self._worker, self._worker.outbound.resolver
         domain = domain.strip().lower().rstrip(".")
-        answer = await worker.resolver.mx(domain)
+        answer = await resolver.mx(domain)
         named = sorted((record.preference, record.host) for record in answer.mx if record.host)[:HOSTS_LIMIT]
         if answer.status is Status.NO_DATA:
             named = [(0, domain)]  # RFC 5321 5.1: then the domain itself is the host
         async with asyncio.TaskGroup() as company:
-            looking = [company.create_task(worker.resolver.addresses(host, ipv6=True)) for _, host in named]
+            looking = [company.create_task(resolver.addresses(host, ipv6=True)) for _, host in named]
         hosts = [
             {"pref": preference, "name": host, "ip": list(found.result().addresses)}
             for (preference, host), found in zip(named, looking, strict=True)
         ]
         key = QueueKey(domain, vmta)
         try:
-            targets = await worker.routes.route(key)
+            targets = await worker.outbound.routes.route(key)
             no_route = ""
         except RouteError as error:
             targets, no_route = (), str(error)
@@ -118,14 +118,14 @@ class DeliveryCommands:
         """Greet one host and leave."""
         worker = self._worker
         dialogue = Dialogue(clock=self._clock)
-        source = worker.vmta_policy(key.vmta).sources[0]
+        source = worker.in_force.vmta(key.vmta).sources[0]
         result = "ready for mail"
         try:
-            connection = await worker.dialer.watched(dialogue).dial(
+            connection = await worker.outbound.dialer.watched(dialogue).dial(
                 [target],
                 source_ip=normal_ip(source_ip) if source_ip else source.ip,
-                host_name=source.host_name or worker.host_name(),
-                policy=worker.delivery_policy(key),
+                host_name=source.host_name or worker.in_force.host_name(),
+                policy=worker.in_force.delivery(key),
             )
         except DialFailure as failure:
             result = str(failure.reply)

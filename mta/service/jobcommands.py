@@ -74,7 +74,7 @@ class JobCommands:
         for number, (key, entry) in enumerate(kept):
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            worker.enter_again(key, entry)
+            worker.admission.again(key, entry)
         worker.dispatcher.wake()
         worker.save_state()
         return {"jobs": 1, "rcp": len(kept)}

@@ -76,7 +76,7 @@ class WorkerCommands:
         worker, now = self._worker, self._clock.now()
         spool = worker.partition.stats()
         delivery = worker.dispatcher.stats()
-        settled = worker.settlement.stats()
+        settled = worker.outbound.settlement.stats()
         reception = worker.listener.reception
         queues = sum(1 for status in worker.scheduler.queues(now) if status.waiting)
         return {
@@ -94,9 +94,9 @@ class WorkerCommands:
                 },
             },
             "resolver": {
-                "namesCached": worker.resolver.names_cached,
-                "queriesPending": worker.resolver.pending,
-                **asdict(worker.resolver.stats),
+                "namesCached": worker.outbound.resolver.names_cached,
+                "queriesPending": worker.outbound.resolver.pending,
+                **asdict(worker.outbound.resolver.stats),
             },
             "queue": {"smtp": {"rcp": spool.recipients, "dom": queues, "kb": spool.bytes // 1024}},
             "settled": settled._asdict(),
@@ -191,8 +191,8 @@ class WorkerCommands:
         return {}
 
     async def _clear_dns(self, domain: str = "*") -> dict[str, Any]:
-        self._worker.resolver.forget(domain)
-        self._worker.router.flush()
+        self._worker.outbound.resolver.forget(domain)
+        self._worker.outbound.router.flush()
         return {}
 
     async def _list(
@@ -255,7 +255,7 @@ class WorkerCommands:
         """Bring back what was deleted with a grace that is not over."""
         found = self._worker.trash.bring_back()
         for number, (key, entry) in enumerate(found, 1):
-            self._worker.enter_again(key, entry)
+            self._worker.admission.again(key, entry)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         self._worker.dispatcher.wake()

@@ -90,7 +90,7 @@ class Day:
                 extra=EXTRA,
                 start=START + begin * HOUR - 5.0,
             ) as shop:
-                shop.worker.notices = self.note  # type: ignore[assignment]
+                shop.worker.inbound.notices = self.note  # type: ignore[assignment]
                 await self.hours(shop, begin, end)
                 self.delivered += [to for delivery in shop.deliveries for to in delivery.recipients]
                 self.events |= {event.event_id: event for event in shop.events()}

@@ -1,0 +1,121 @@
+"""How stored recipients enter their queues: just accepted, handed over, found at a restart, or brought back.
+
+A recipient of a paused job goes to what is kept of that job instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+
+from mta.clock import Clock
+from mta.errors import SpoolError
+from mta.message.envelope import Envelope
+from mta.queue.entries import Entry
+from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.scheduler import Scheduler
+from mta.service.jobs import JobBook
+from mta.service.rollup import Rollups
+from mta.service.traffic import Traffic
+from mta.spool.partition import Partition
+from mta.spool.stored import Waiting
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """The way from one worker's partition into its queues."""
+
+    def __init__(
+        self,
+        *,
+        partition: Partition,
+        scheduler: Scheduler,
+        jobs: JobBook,
+        traffic: Traffic,
+        wake: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        """`wake()` says that there may be something to deliver."""
+        self._partition = partition
+        self._scheduler = scheduler
+        self._jobs = jobs
+        self._traffic = traffic
+        self._wake = wake
+        self._clock = clock
+        #: The roll-ups of the configuration in force; None where it has none.
+        self.rollups: Rollups | None = None
+
+    def __repr__(self) -> str:
+        return f"<Admission to {self._scheduler!r}>"
+
+    def key(self, domain: str, vmta: str) -> QueueKey:
+        """The queue of a recipient."""
+        key = QueueKey(domain, vmta)
+        return key if self.rollups is None else self.rollups.key(key)
+
+    def stored(self, envelope: Envelope, message: int, size: int) -> None:
+        """A message is on disk: its recipients enter their queues. Hot path."""
+        now = self._clock.now()
+        self._traffic.into.add(now, len(envelope.recipients), 1, size)
+        if envelope.job_id:
+            self._jobs.enter(envelope.job_id, len(envelope.recipients), size)
+            if self._jobs.is_paused(envelope.job_id):
+                self._hold(envelope, message, [Waiting(i, 0, 0.0) for i in range(len(envelope.recipients))])
+                return
+        admit, vmta, received = self._scheduler.admit, envelope.vmta, envelope.received
+        key_of = QueueKey if self.rollups is None else self.key
+        reference = message << RECIPIENT_BITS
+        for index, recipient in enumerate(envelope.recipients):
+            admit(key_of(recipient.queue_domain, vmta), reference | index, now, received=received)
+        self._wake()
+
+    def handed_in(self, envelope: Envelope, message: int, size: int) -> None:
+        """A message is stored, some of it perhaps at a colleague; its owners admit it."""
+        self._traffic.into.add(self._clock.now(), len(envelope.recipients), 1, size)
+
+    def enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
+        """These recipients of a stored message, and no others, enter their queues."""
+        now = self._clock.now()
+        reference = message << RECIPIENT_BITS
+        if envelope.job_id:
+            waiting = list(waiting)
+            self._jobs.enter(envelope.job_id, len(waiting), self._partition.size(message))
+            if self._jobs.is_paused(envelope.job_id):
+                self._hold(envelope, message, waiting)
+                return
+        for recipient, attempts, due in waiting:
+            self._scheduler.admit(
+                self.key(envelope.recipients[recipient].queue_domain, envelope.vmta),
+                reference | recipient,
+                now,
+                received=envelope.received,
+                attempts=attempts,
+                due=due or None,
+            )
+        self._wake()
+
+    def again(self, key: QueueKey, entry: Entry) -> None:
+        """This recipient was taken out of its queue and goes back."""
+        job_id = ""
+        if self._jobs.paused:
+            with contextlib.suppress(SpoolError):
+                job_id = self._partition.envelope(entry.ref >> RECIPIENT_BITS).job_id
+        if job_id and self._jobs.is_paused(job_id):
+            self._jobs.hold(job_id, key, [entry])
+            return
+        self._scheduler.admit(
+            key,
+            entry.ref,
+            self._clock.now(),
+            received=entry.received,
+            attempts=entry.attempts,
+            due=float(entry.due) or None,
+        )
+
+    def _hold(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
+        """Keep the recipients of a paused job back."""
+        for recipient, attempts, due in waiting:
+            key = QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta)
+            ref = message << RECIPIENT_BITS | recipient
+            self._jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
