@@ -1,4 +1,4 @@
-"""Deliveries without SMTP: `type discard`, `type file` and `type pipe`.
+"""Deliveries without SMTP: `type discard`, `type file`, `type pipe` and `type http-delivery`.
 
 They go by the same permits as connections do: limits, rates, pauses and retries hold. What can't be written
 or run now waits; a program says with its exit status what became of the message:
@@ -6,6 +6,8 @@ or run now waits; a program says with its exit status what became of the message
     0                          delivered
     65 67 68 69 77 100         failed: bad data, no such user, no such host, not available, not allowed
     anything else, or no end   the message waits (sysexits.h has 75 for it)
+
+What the answers of an HTTP endpoint mean is in `mta.delivery.posting`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import logging
 import os
 import shlex
 import signal
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,8 +31,10 @@ from mta.clock import Clock
 from mta.delivery.connection import Facts
 from mta.delivery.filing import append_to_mailbox, pickup_head, plain_text, write_new_file
 from mta.delivery.policy import DeliveryPolicy
+from mta.delivery.posting import Poster
 from mta.delivery.supply import Draws, Store, take_stored
 from mta.delivery.tailoring import tailored
+from mta.delivery.tls import TlsPolicy
 from mta.delivery.variables import file_name, substitute, variables
 from mta.message.envelope import Envelope
 from mta.queue.key import RECIPIENT_MASK
@@ -69,34 +74,45 @@ class LocalDelivery:
         self._store = store
         self._settlement = settlement
         self._clock = clock
+        self._contexts: dict[TlsPolicy, ssl.SSLContext] = {}
 
     async def deliver(self, slot: Slot, policy: DeliveryPolicy) -> None:
         """Deliver what the slot's queue has now, and give the slot back."""
         scheduler = self._scheduler
         scheduler.opened(slot, self._clock.now())
+        poster = Poster(policy, self._contexts)
         try:
             while drawn := take_stored(scheduler, self._store, slot, self._clock.now()):
                 refs, stored = drawn
                 waiting = list(refs)
                 try:
                     while waiting:
-                        await self._one(slot, policy, stored.envelope, stored.body, waiting)
+                        await self._one(slot, policy, poster, stored.envelope, stored.body, waiting)
                 finally:
                     if waiting:
                         scheduler.put_back(slot, waiting)
                 await asyncio.sleep(0)
         finally:
+            poster.close()
             scheduler.release(slot, self._clock.now())
 
     async def _one(
-        self, slot: Slot, policy: DeliveryPolicy, envelope: Envelope, body: bytes, waiting: list[int]
+        self,
+        slot: Slot,
+        policy: DeliveryPolicy,
+        poster: Poster,
+        envelope: Envelope,
+        body: bytes,
+        waiting: list[int],
     ) -> None:
         """Deliver to the first of those who wait; it leaves the list when its fate is settled."""
         ref = waiting[0]
         index = ref & RECIPIENT_MASK
         mine, content, _ = tailored(envelope, body, ref, policy.removed_headers)
-        target = ""
-        if policy.type == "discard":
+        facts = Facts(delivery_type=policy.type)
+        if policy.type == "http-delivery":
+            reply, facts = await poster.post(mine, index, content)
+        elif policy.type == "discard":
             code = 550 if policy.discard_as_bounce else 250
             reply = internal_reply(code, f"{code // 100}.0.0", "message discarded")
             # A record of another kind, not news for the sender.
@@ -105,11 +121,9 @@ class LocalDelivery:
             values = variables(mine, index, self._clock.wall(), keeps_case=policy.keeps_case)
             if policy.type == "file":
                 reply, target = await self._file(policy, values, mine, index, content)
-            elif policy.type == "pipe":
-                reply = await self._pipe(policy, values, content)
+                facts = facts._replace(mta_name=target)
             else:
-                reply = internal_reply(451, "4.3.5", f"type {policy.type} is not there yet")
-        facts = Facts(target, delivery_type=policy.type)
+                reply = await self._pipe(policy, values, content)
         waiting.pop(0)
         self._settlement.finish(slot, mine, ref, reply, facts, len(content))
 

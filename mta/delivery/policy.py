@@ -51,6 +51,8 @@ class DeliveryPolicy:
     command: str = ""
     keeps_case: bool = False
     discard_as_bounce: bool = False
+    http_url: str = ""
+    http_extra_headers: str = ""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DeliveryPolicy:
@@ -93,4 +95,6 @@ class DeliveryPolicy:
             command=settings.text("command"),
             keeps_case=settings.boolean("macro-variables-preserve-case"),
             discard_as_bounce=settings.boolean("discard-as-bounce"),
+            http_url=settings.text("http-delivery-url"),
+            http_extra_headers=settings.text("http-delivery-extra-headers"),
         )

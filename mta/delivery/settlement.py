@@ -251,14 +251,15 @@ class Settlement:
     # -- without a transaction -------------------------------------------------------------------------
 
     def finish(self, slot: Slot, envelope: Envelope, ref: int, reply: Reply, facts: Facts, size: int) -> None:
-        """What became of one recipient of a delivery without SMTP."""
+        """What became of one recipient of a delivery without SMTP; after 421 the whole queue waits."""
         now = self._clock.now()
         if reply.is_permanent:
             self.fail(slot, envelope, [ref], reply, facts)
             return
         if reply.code // 100 != 2:
             outcome = Outcome(Fate.DEFERRED, reply, Stage.MAIL)
-            self._settle(slot, envelope, ref, outcome, RETRY_RECIPIENT, facts, now)
+            judgement = RETRY_QUEUE if reply.code == 421 else RETRY_RECIPIENT
+            self._settle(slot, envelope, ref, outcome, judgement, facts, now)
             return
         message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
         self._scheduler.settle(slot, now, ref, Reaction.DELIVERED)

@@ -16,7 +16,7 @@ _ROUTE = (
         DOMAIN,
         Kind.ENUM,
         "smtp",
-        "The way of delivery; mail of http-delivery waits for now.",
+        "The way of delivery.",
         choices=("smtp", "pipe", "file", "discard", "http-delivery"),
     ),
     Directive(
@@ -256,14 +256,20 @@ _OTHER_TYPES = (
     Directive(
         "discard-as-bounce", DOMAIN, Kind.BOOLEAN, "no", "Writes b records, not d, for discarded mail."
     ),
-    Directive("http-delivery-url", DOMAIN, Kind.TEXT, None, "Where `type http-delivery` posts to.", NO),
+    Directive(
+        "http-delivery-url",
+        DOMAIN,
+        Kind.TEXT,
+        None,
+        "Where `type http-delivery` posts to, `http://` or `https://`; the certificate is checked with "
+        "`smtp-tls-ca-file` or the authorities of this machine.",
+    ),
     Directive(
         "http-delivery-extra-headers",
         DOMAIN,
         Kind.FILE,
         None,
-        "File with further headers of that request.",
-        NO,
+        "File with further headers of that request, one a line; it is read again for each connection.",
     ),
     Directive("add-x-msys-api-header", DOMAIN, Kind.BOOLEAN, None, "SparkPost's option header.", NO),
     Directive("sparkpost-sandbox", DOMAIN, Kind.BOOLEAN, "no", "SparkPost's sandbox option.", NO),
