@@ -100,7 +100,8 @@ class Assigner:
         target = TABLE.resolve(scope, row.name) or row
         if row.alias_value == "{}":
             return target, (raw,)
-        return target, ("0" if value == 0 else row.alias_value.format(unquote(raw)),)
+        is_off = value == 0 and row.alias_value.startswith("{}")
+        return target, ("0" if is_off else row.alias_value.format(unquote(raw)),)
 
     def _file(self, row: Directive, text: str, origin: Origin, layer: Layer) -> None:
         value = parse_value(row, text)

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from mta.delivery.dialogue import Dialogue
 from mta.errors import ConnectError
 from mta.smtp.extensions import Extensions
 from mta.smtp.reply import Reply
@@ -43,7 +44,10 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """After EHLO, STARTTLS and AUTH. `mta_name` is `host (ip)`, as accounting prints the remote."""
+    """After EHLO, STARTTLS and AUTH. `mta_name` is `host (ip)`, as accounting prints the remote.
+
+    What is said from here on is told to the `dialogue` as well, if there is one.
+    """
 
     transport: asyncio.Transport
     host: str
@@ -54,6 +58,7 @@ class Connection:
     extensions: Extensions
     tls_protocol: str = ""
     tls_cipher: str = ""
+    dialogue: Dialogue | None = None
 
     def facts(self) -> Facts:
         """The same for the record."""

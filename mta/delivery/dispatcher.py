@@ -27,6 +27,7 @@ from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.delivery.settlement import EXPIRED, Settlement
 from mta.delivery.supply import MessageSigner, Store, Withheld, next_attempt
+from mta.delivery.watched import WatchedSession
 from mta.errors import Contradiction, SpoolCorrupt, SpoolError
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.slot import Slot
@@ -125,7 +126,8 @@ class Dispatcher:
     async def drain(self, deadline: float) -> None:
         """Open nothing more and finish what is under way, by `deadline` (steady time); then `run` returns.
 
-        Transfers that are not through in time are cut and count as never tried. Messages whose final dot is
+        Transfers that are not through in time are cut and count as never tried, except those of queues with
+        `allow-cancel-during-transfer no`, which have until the very end. Messages whose final dot is
         out are waited for to the very end; those without an answer then are deferred as uncertain.
         """
         self._is_draining = True
@@ -136,7 +138,8 @@ class Dispatcher:
         started = self._clock.now()
         if not await self._wait_until_empty(started + (deadline - started) * PATIENCE_WITH_TRANSFERS):
             for session in list(self._sessions.values()):
-                session.cut()
+                if session.policy.allow_cancel_during_transfer:
+                    session.cut()
             await self._wait_until_empty(deadline)
         self._abort_all("shutting down")
         self._stopped.set()
@@ -265,9 +268,10 @@ class Dispatcher:
             connection.transport.abort()
             return
         assert self._loop is not None
-        session = Session(
-            connection, slot, self._policies(slot.key), self, clock=self._clock, loop=self._loop
-        )
+        policy = self._policies(slot.key)
+        made = Session if connection.dialogue is None else WatchedSession
+        session = made(connection, slot, policy, self, clock=self._clock, loop=self._loop)
+        policy.log.opened(slot.key, connection)
         self._sessions[slot] = session
         session.begin()
 
@@ -299,6 +303,7 @@ class Dispatcher:
         self._changed.set()
         self.wake()
 
+        session.policy.log.closed(session.slot.key, session.connection, session.completed)
     def contradiction(self, error: Contradiction) -> None:
         """Stop at once: the logs decide what is true."""
         log.critical("event=contradiction error=%r", str(error))

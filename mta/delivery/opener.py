@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from random import Random
 from typing import Protocol
 
@@ -117,7 +118,10 @@ class Opener:
 
         try:
             targets = self._routes.cached(slot.key) or await self._routes.route(slot.key)
-            connection = await self._dialer.dial(
+            policy.log.resolved(slot.key, targets)
+            dialogue = policy.log.dialogue(slot.key, self._clock)
+            dialer = self._dialer if dialogue is None else self._dialer.watched(dialogue)
+            connection = await dialer.dial(
                 targets,
                 source_ip=slot.source.ip,
                 host_name=slot.source.host_name or self._host_name(),
@@ -133,7 +137,7 @@ class Opener:
             await self._no_connection(slot, failure, heard[-1] if heard else RETRY_QUEUE)
         else:
             self._scheduler.opened(slot, self._clock.now())
-            return connection
+            return connection if dialogue is None else replace(connection, dialogue=dialogue)
         return None
 
     def avoid(self, connection: Connection) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mta.delivery.tls import TlsPolicy
+from mta.delivery.wirelog import WireLog
 
 if TYPE_CHECKING:
     from mta.config.settings import Settings
@@ -53,6 +54,9 @@ class DeliveryPolicy:
     discard_as_bounce: bool = False
     http_url: str = ""
     http_extra_headers: str = ""
+    log: WireLog = field(default_factory=WireLog)
+    allow_cancel_during_transfer: bool = True
+    replaces_421: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DeliveryPolicy:
@@ -97,4 +101,7 @@ class DeliveryPolicy:
             discard_as_bounce=settings.boolean("discard-as-bounce"),
             http_url=settings.text("http-delivery-url"),
             http_extra_headers=settings.text("http-delivery-extra-headers"),
+            log=WireLog.from_settings(settings),
+            allow_cancel_during_transfer=settings.boolean("allow-cancel-during-transfer"),
+            replaces_421=settings.boolean("replace-smtp-421-service-response"),
         )

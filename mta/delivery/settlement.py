@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 MESSAGE_EXPIRED = "message-expired"
 EXPIRED = internal_reply(451, "4.4.7", "message expired")
 DELETED = internal_reply(550, "5.0.0", "deleted by administrator")
+#: What a bounce says instead of the words of a 421 (replace-smtp-421-service-response).
+UNAVAILABLE = Reply(421, "4.3.2 Service not available", "4.3.2")
 
 # Plain names and numbers: an enum's operators cost more than what they decide.
 _DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
@@ -211,6 +213,9 @@ class Settlement:
                 attempt.refs[index] & RECIPIENT_MASK,
                 session.facts.mta_name,
             )
+        if outcome.stage is Stage.END and is_internal(outcome.reply):
+            queue_id = attempt.envelope.queue_id
+            session.policy.log.broke_off(slot.key, queue_id, session.facts, outcome.reply)
         session.errors += 1
         judgement = self._judge(session, outcome)
         self.take_measures(slot, judgement, outcome.reply, now)
@@ -366,6 +371,9 @@ class Settlement:
         reply, key = outcome.reply, slot.key
         status = self._status(key, outcome)
         settled = self._scheduler.settle(slot, now, ref, judgement.reaction, str(reply))
+        is_final = judgement.reaction is Reaction.FAILED or settled.is_expired
+        if is_final and reply.code == 421 and self._policies(key).replaces_421:
+            reply = UNAVAILABLE
         if judgement.reaction is Reaction.FAILED:
             self._failed += 1
             if judgement.is_by_rule:

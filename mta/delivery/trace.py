@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from mta.clock import Clock
 from mta.delivery.attempt import Attempt
@@ -22,6 +22,7 @@ from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.delivery.settlement import Settlement
 from mta.delivery.supply import MessageSigner, Store, Stored, make_attempt
+from mta.delivery.watched import WatchedSession
 from mta.errors import Contradiction, MtaError, RouteError, SpoolError
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.seizure import Seized
@@ -165,7 +166,7 @@ class Tracer:
             policy=policy,
         )
         self._scheduler.opened(slot, self._clock.now())
-        outcomes = await visit.run(connection, stored, policy)
+        outcomes = await visit.run(replace(connection, dialogue=dialogue), stored, policy)
         return Trace(dialogue.lines, *_verdict(outcomes))
 
     # -- for the visit -----------------------------------------------------------------------------------
@@ -178,14 +179,13 @@ class Tracer:
         return make_attempt(refs, stored, self._signer, session, self._clock.now())
 
     def session(self, visit: _Visit, connection: Connection, policy: DeliveryPolicy) -> Session:
-        return _WatchedSession(
+        return WatchedSession(
             connection,
             visit.seized.slot,
             policy,
             visit,
             clock=self._clock,
             loop=asyncio.get_running_loop(),
-            dialogue=visit.dialogue,
         )
 
     def settle(self, session: Session, attempt: Attempt) -> None:
@@ -254,48 +254,6 @@ class _Visit:
 
     def contradiction(self, error: Contradiction) -> None:
         self._tracer.contradiction(error)
-
-
-class _WatchedSession(Session):
-    """A session that is overheard."""
-
-    def __init__(self, connection: Connection, *parts: Any, dialogue: Dialogue, **more: Any) -> None:
-        super().__init__(connection, *parts, **more)
-        self._dialogue = dialogue
-        self._transport = cast(asyncio.Transport, _WatchedTransport(connection.transport, dialogue))
-
-    def data_received(self, data: bytes) -> None:
-        self._dialogue.received(data)
-        super().data_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._is_quitting:
-            self._dialogue.note("connection lost" if exc is None else f"connection lost: {exc}")
-        super().connection_lost(exc)
-
-    def _begin_body(self, attempt: Attempt) -> None:
-        self._dialogue.begin_data()
-        super()._begin_body(attempt)
-
-
-class _WatchedTransport:
-    """The transport, with what is written to it overheard."""
-
-    def __init__(self, transport: asyncio.Transport, dialogue: Dialogue) -> None:
-        self._transport = transport
-        self._dialogue = dialogue
-
-    def write(self, data: bytes) -> None:
-        self._dialogue.sent(bytes(data))
-        self._transport.write(data)
-
-    def writelines(self, parts: list[bytes]) -> None:
-        for part in parts:
-            self._dialogue.sent(bytes(part))
-        self._transport.writelines(parts)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 def _verdict(outcomes: list[Outcome]) -> tuple[str, bool]:

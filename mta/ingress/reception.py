@@ -53,6 +53,8 @@ class Rules:
         self.snapshot = snapshot
         self.epoch = snapshot.epoch
         self.host_name = snapshot.host_name() or host_name
+        #: What completes a bare host name; "" when nothing does.
+        self.domain_suffix = snapshot.top.text("domain-suffix").strip(".") or _domain_of(self.host_name)
         self.relaying = RelayRules(snapshot)
         self.logins = Logins(snapshot)
         self.slots = snapshot.top.integer("total-max-smtp-in") or 1_000_000
@@ -73,6 +75,12 @@ class Rules:
         if found is None:
             found = self._policies[id(settings)] = SourcePolicy.from_settings(settings)
         return found
+
+
+def _domain_of(host_name: str) -> str:
+    """The domain that a host with this name is in: its name without the first label, or the name itself."""
+    rest = host_name.partition(".")[2]
+    return rest if "." in rest else host_name if rest else ""
 
 
 class Reception:

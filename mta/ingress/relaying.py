@@ -76,6 +76,10 @@ class SourcePolicy:
     suppress_dsn: bool = False
     log_connections: bool = False
     log_commands: bool = False
+    log_data: bool = False
+    log_tls: bool = False
+    hangs_up_on_4xx: bool = False
+    qualifies_domains: bool = True
     allow_mailmerge: bool = False
     verp_default: bool = False
     bcc: str = ""
@@ -89,6 +93,8 @@ class SourcePolicy:
     #: Whether a plain RCPT needs no further question, and whether mail of this client needs `treatment`.
     takes_plain_recipients: bool = field(init=False)
     is_treated: bool = field(init=False)
+    #: Whether nobody looks at our replies on their way out.
+    replies_directly: bool = field(init=False)
     #: Names of header fields that are taken out, lower case; follows from the others.
     stripped: frozenset[bytes] = field(init=False)
 
@@ -114,6 +120,7 @@ class SourcePolicy:
             or self.add_vmta_header
         )
         object.__setattr__(self, "is_treated", is_treated)
+        object.__setattr__(self, "replies_directly", not (self.log_data or self.hangs_up_on_4xx))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SourcePolicy:
@@ -155,6 +162,10 @@ class SourcePolicy:
             suppress_dsn=settings.boolean("suppress-local-dsn"),
             log_connections=settings.boolean("log-connections"),
             log_commands=settings.boolean("log-commands"),
+            log_data=settings.boolean("log-data"),
+            log_tls=settings.boolean("log-tls"),
+            hangs_up_on_4xx=settings.boolean("disconnect-on-transient-error"),
+            qualifies_domains=settings.boolean("auto-qualify-domain"),
             allow_mailmerge=settings.boolean("allow-mailmerge"),
             verp_default=settings.boolean("verp-default"),
             bcc=settings.text("bcc"),

@@ -39,7 +39,7 @@ SENDER_LOCAL_LIMIT = 128
 
 _ADDRESS = (
     rb"([A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*"
-    rb"@([A-Za-z0-9._\-]{1,255}))"
+    rb"@([A-Za-z0-9_\-]{1,63}\.[A-Za-z0-9._\-]{1,255}))"
 )
 _PLAIN_MAIL = re.compile(
     rb"MAIL FROM:<" + _ADDRESS + rb">(?: SIZE=([0-9]{1,12}))?(?: BODY=(?:7BIT|(8BITMIME)))?\r\n\Z"
@@ -82,6 +82,8 @@ class Transactions(Wire):
     # ---- the short cut
 
     def data_received(self, data: bytes) -> None:
+        if self.policy.log_data:
+            self.overhear(data)
         if self._buffer or self._out:
             super().data_received(data)
             return
@@ -178,7 +180,8 @@ class Transactions(Wire):
         """Follow a new configuration, login or greeting."""
         self.rules = rules
         self.policy = rules.policy(self.source_ip, self.source_name)
-        self.takes_short_cut = bool(self.helo) and not self.lacks_login and not self.policy.log_commands
+        is_unobserved = self.policy.replies_directly and not self.policy.log_commands
+        self.takes_short_cut = bool(self.helo) and not self.lacks_login and is_unobserved
 
     @property
     def lacks_login(self) -> bool:
@@ -237,9 +240,20 @@ class Transactions(Wire):
         refusal = self.reception.acceptance.refusal(max(found.size, 0))
         if refusal is not None:
             return refusal
-        self.originator = path.address
+        self.originator = self._qualified(path.address)
         self._parameters = found
         return None
+
+    def _qualified(self, address: str) -> str:
+        """The address with its domain completed when that is a bare host name (auto-qualify-domain)."""
+        suffix = self.rules.domain_suffix
+        domain = address.rpartition("@")[2]
+        is_bare = "." not in domain and ":" not in domain and domain.lower() != "localhost"
+        return (
+            f"{address}.{suffix}"
+            if address and is_bare and suffix and self.policy.qualifies_domains
+            else address
+        )
 
     def on_rcpt(self, argument: bytes) -> None:
         start = _TO.match(argument)
@@ -261,7 +275,10 @@ class Transactions(Wire):
             else:
                 self._refuse_recipient(replies.BAD_RECIPIENT, "")
             return
-        address = path.address if "@" in path.address else f"{path.address}@{self.rules.host_name}"
+        if "@" in path.address:
+            address = self._qualified(path.address)
+        else:
+            address = f"{path.address}@{self.rules.host_name}"
         try:
             parameters = _parameters(argument, path.end)
             found = parse_rcpt_parameters(parameters, is_utf8=is_utf8)

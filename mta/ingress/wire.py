@@ -347,7 +347,8 @@ class Wire(SMTP):
 
     def answer_now(self, octets: bytes) -> None:
         """The reply that the client has been waiting for; then take what it has sent meanwhile."""
-        if self._out or self._buffer or self._is_paused or self._has_ended or self._is_processing:
+        is_busy = self._out or self._buffer or self._is_paused or self._has_ended or self._is_processing
+        if is_busy or not self.policy.replies_directly:
             self._out.append(octets)
             self.process()
         elif self.transport is not None:
@@ -365,8 +366,28 @@ class Wire(SMTP):
         out = self._out
         if out:
             self._out = []
+            if not self.policy.replies_directly:
+                out = self._overseen(out)
             if self.transport is not None:
                 self.transport.write(b"".join(out))
+
+    def _overseen(self, out: list[bytes]) -> list[bytes]:
+        """What of these replies may go out: all before a 4xx that this client is not to hear."""
+        if self.policy.log_data:
+            log.info("client=%s sent=%r", self.source_ip, b"".join(out))
+        if self.policy.hangs_up_on_4xx:
+            for number, octets in enumerate(out):
+                if octets.startswith(b"4"):
+                    if self.transport is not None:
+                        self.transport.write(b"".join(out[:number]))
+                    self.close()
+                    return []
+        return out
+
+    def overhear(self, data: bytes) -> None:
+        """Log what came in, but no passwords."""
+        is_secret = self.mode is _LOGIN or (self.mode is _COMMANDS and b"AUTH" in data.upper())
+        log.info("client=%s received=%r", self.source_ip, b"(secret)" if is_secret else data)
 
     def close(self, reply: Reply | None = None) -> None:
         """Say it, and hang up when it is written."""
@@ -476,6 +497,10 @@ class Wire(SMTP):
     def _secured(self) -> None:
         """Everything learned before TLS is forgotten (RFC 3207 4.2)."""
         self.is_tls = True
+        assert self.transport is not None
+        if self.rules.policy(self.source_ip, self.source_name).log_tls:
+            tls = self.transport.get_extra_info("ssl_object")
+            log.info("client=%s tls=%s cipher=%s", self.source_ip, tls.version(), tls.cipher()[0])
 
     # ---- coroutines of aiosmtpd
 

@@ -1,4 +1,6 @@
-"""News about queues for their operators: a log line each, and mail where the configuration names somebody.
+"""News about queues for their operators: log lines, and mail where the configuration names somebody.
+
+Backoff is always logged, source addresses where `log-disabled-ips` asks for it.
 
 `backoff-notify` hears of backoff and of its end, `disabled-source-ip-notify` of source addresses that are
 taken out of use and come back. The mails enter like any other mail, from the null return path. A queue that
@@ -45,6 +47,8 @@ _DIRECTIVES = {
     NoticeKind.SOURCE_ENABLED: "disabled-source-ip-notify",
 }
 
+_ABOUT_MODE = frozenset((NoticeKind.BACKOFF, NoticeKind.NORMAL))
+
 Accept = Callable[[Submission, Callable[[AcceptResult], None]], None]
 
 
@@ -71,15 +75,17 @@ class Notices:
 
     def __call__(self, notice: Notice) -> None:
         """Log it, and write to whom it concerns. Never raises."""
-        log.warning(
-            "queue=%s event=%s source=%s until=%s reason=%r",
-            notice.key,
-            notice.kind.value,
-            notice.source_ip or "-",
-            moment(notice.until),
-            notice.reason,
-        )
-        addresses = self._snapshot().effective(*notice.key).texts(_DIRECTIVES[notice.kind])
+        settings = self._snapshot().effective(*notice.key)
+        if notice.kind in _ABOUT_MODE or settings.boolean("log-disabled-ips"):
+            log.warning(
+                "queue=%s event=%s source=%s until=%s reason=%r",
+                notice.key,
+                notice.kind.value,
+                notice.source_ip or "-",
+                moment(notice.until),
+                notice.reason,
+            )
+        addresses = settings.texts(_DIRECTIVES[notice.kind])
         if not addresses or not self._is_time(notice):
             return
         content = self._content(notice, addresses)

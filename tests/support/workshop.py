@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mta.config.load import load_text
 from mta.message.event import Event, decode_event
@@ -33,7 +34,7 @@ class Workshop:
     `rules` is the script of the receiver that all `domains` lead to; `refusing` that of a second one, which
     example.com is sent to instead. `within` goes into `<domain *>`, `extra` behind it; time begins at
     `start`.
-    `files` write the spool.
+    `files` write the spool; `receiving` are further options of the receiver (`tls`, `pipelining` ...).
     """
 
     def __init__(
@@ -47,10 +48,13 @@ class Workshop:
         start: float | None = None,
         domains: tuple[str, ...] = ("example.com", "example.org"),
         files: Files | None = None,
+        **receiving: Any,
     ) -> None:
         self.directory = directory
         self.deliveries: list[Delivery] = []
-        self.options = ReceiverOptions(script=parse_script(rules), delivered=self.deliveries.append)
+        self.options = ReceiverOptions(
+            script=parse_script(rules), delivered=self.deliveries.append, **receiving
+        )
         self.receiver = Receiver(self.options)
         self._zone = Zone()
         for domain in domains:

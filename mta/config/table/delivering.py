@@ -28,8 +28,10 @@ _CONNECTIONS = (
         DOMAIN,
         Kind.INTEGER,
         None,
-        "Connections per local address; PowerMTA has dropped it.",
-        NO,
+        "Old form of `source-ip-max-smtp-out 0/0 N`.",
+        OLD,
+        alias_of="source-ip-max-smtp-out",
+        alias_value="0/0 {}",
     ),
     Directive(
         "source-ip-max-smtp-out",
@@ -200,8 +202,7 @@ _PRIORITY = (
         DOMAIN,
         Kind.BOOLEAN,
         "no",
-        "Even in the middle of a message.",
-        NO,
+        "Even in the middle of a message, which is sent again later.",
     ),
 )
 

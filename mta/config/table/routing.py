@@ -94,7 +94,6 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "yes",
         "Whether a shutdown may break a message off.",
-        NO,
     ),
     Directive(
         "smtp-421-means-mx-unavailable",
@@ -125,7 +124,6 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "no",
         "Keeps the words of a 421 out of bounces.",
-        NO,
     ),
     Directive("connect-timeout", DOMAIN, Kind.INTERVAL, "2m", "How long a TCP connection may take."),
     Directive("smtp-greeting-timeout", DOMAIN, Kind.INTERVAL, "5m", "How long to wait for the greeting."),

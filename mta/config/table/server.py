@@ -278,7 +278,13 @@ _IDENTITY = (
     Directive(
         "host-id", GLOBAL, Kind.INTEGER, "0", "A number of this machine, for the Message-IDs it makes.", NO
     ),
-    Directive("domain-suffix", GLOBAL, Kind.TEXT, None, "Domain that is added to addresses without one.", NO),
+    Directive(
+        "domain-suffix",
+        GLOBAL,
+        Kind.TEXT,
+        None,
+        "Domain that completes bare host names in addresses (default: the one `host-name` is in).",
+    ),
     Directive(
         "name-server",
         GLOBAL,

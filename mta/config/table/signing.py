@@ -210,16 +210,15 @@ _RECORDS = (
         "Errors of a domain that are kept for the operator.",
         NO,
     ),
-    Directive("log-resolution", DOMAIN, Kind.BOOLEAN, "no", "Logs DNS work.", NO),
+    Directive("log-resolution", DOMAIN, Kind.BOOLEAN, "no", "Logs DNS work."),
     Directive(
         "log-transfer-failures",
         DOMAIN,
         Kind.BOOLEAN,
         "no",
         "Logs connections that break inside a message.",
-        NO,
     ),
-    Directive("log-disabled-ips", DOMAIN, Kind.BOOLEAN, "no", "Logs when a local address is disabled.", NO),
+    Directive("log-disabled-ips", DOMAIN, Kind.BOOLEAN, "no", "Logs when a local address is disabled."),
     Directive(
         "log-messages", DOMAIN, Kind.BOOLEAN, "no", "Logs mail that the bounce processor filtered.", NO
     ),

@@ -366,20 +366,28 @@ _LIMITS = (
         Kind.BOOLEAN,
         "no",
         "Drops the connection where a 4xx would be the answer.",
-        NO,
     ),
-    Directive("auto-qualify-domain", SOURCE, Kind.BOOLEAN, "yes", "Completes host names without a dot.", NO),
+    Directive("auto-qualify-domain", SOURCE, Kind.BOOLEAN, "yes", "Completes host names without a dot."),
 )
 
+_BOTH_SIDES = only(Scope.SOURCE, Scope.DOMAIN)
 _LOGGING = (
-    Directive("log-connections", SOURCE, Kind.BOOLEAN, "no", "Logs when connections open and close."),
+    Directive("log-connections", _BOTH_SIDES, Kind.BOOLEAN, "no", "Logs when connections open and close."),
+    Directive("log-commands", _BOTH_SIDES, Kind.BOOLEAN, "no", "Logs the SMTP dialogue."),
     Directive(
-        "log-connections", only(Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs when connections open and close.", NO
+        "log-data",
+        _BOTH_SIDES,
+        Kind.BOOLEAN,
+        "no",
+        "Logs the SMTP dialogue and the lines of the messages as well.",
     ),
-    Directive("log-commands", SOURCE, Kind.BOOLEAN, "no", "Logs the SMTP dialogue."),
-    Directive("log-commands", only(Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs the SMTP dialogue.", NO),
-    Directive("log-data", only(Scope.SOURCE, Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs every byte.", NO),
-    Directive("log-tls", only(Scope.SOURCE, Scope.DOMAIN), Kind.BOOLEAN, "no", "Logs TLS handshakes.", NO),
+    Directive(
+        "log-tls",
+        _BOTH_SIDES,
+        Kind.BOOLEAN,
+        "no",
+        "Logs for each connection which TLS it uses, if any.",
+    ),
 )
 
 ROWS: tuple[Directive, ...] = (
