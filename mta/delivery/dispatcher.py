@@ -190,12 +190,15 @@ class Dispatcher:
         recalled = taken = 0
         if not self._is_draining and self._bodies < BODIES_AT_ONCE:
             starved, self._starved = self._starved, []
-            for session in starved:
-                session.resume()
+            for starving in starved:
+                starving.resume()
             for slot in scheduler.recall(now, SLOTS_AT_ONCE):
                 recalled += 1
-                if slot in self._sessions:
-                    self._sessions[slot].resume()
+                session = self._sessions.get(slot)
+                if session is not None and slot.is_interrupted:
+                    session.cut("a queue of higher priority needs the connection")
+                elif session is not None:
+                    session.resume()
             for slot in scheduler.take(now, SLOTS_AT_ONCE):
                 taken += 1
                 self._start(slot)

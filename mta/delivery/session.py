@@ -151,10 +151,10 @@ class Session(asyncio.Protocol):
         self.is_host_unwanted = True
         self.drain()
 
-    def cut(self) -> None:
+    def cut(self, words: str = "shutting down") -> None:
         """Stop now: what has not passed its final dot counts as never tried; the rest is waited for."""
         self._is_draining = True
-        reply = internal_reply(451, "4.3.2", "shutting down")
+        reply = internal_reply(451, "4.3.2", words)
         for attempt in list(self._awaiting):
             if attempt is not None and not (
                 attempt.transaction.stage is _END and attempt.transaction.is_body_sent

@@ -55,7 +55,7 @@ class Turns:
         self.expired: deque[tuple[QueueKey, int]] = deque()
         self._active: Ring[Place] = Ring()
         self._deadlines = Deadlines()
-        self._capped: dict[VmtaState, None] = {}  # idle connections of theirs are in the way of others
+        self._capped: dict[VmtaState, None] = {}  # connections of theirs are in the way of others
         self._recalled: deque[DeliveryQueue] = deque()
 
     # -- giving -----------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Turns:
             return True
         vmta.claims = len(vmta.ring) - vmta.retired
         vmta.urgent = vmta.ring.at_top() - vmta.retired
-        if vmta.idle and vmta.claims > 0:
+        if vmta.claims > 0 and (vmta.idle or self.permits.to_interrupt()):
             self._capped[vmta] = None
         return False
 

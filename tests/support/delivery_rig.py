@@ -143,6 +143,7 @@ class DeliveryRig:
         default_factory=lambda: VmtaPolicy(sources=(EgressSource("127.0.0.1", "out.example.com"),))
     )
     rules: ReplyRules | None = None
+    queues: dict[str, QueuePolicy] = field(default_factory=dict)  # by domain, for those that differ
 
     def __post_init__(self) -> None:
         self.clock = SystemClock()
@@ -150,7 +151,7 @@ class DeliveryRig:
         self.signer = PlainSigner()
         self.returned: list[Returned] = []
         self.scheduler = Scheduler(
-            policies=lambda key: self.queue,
+            policies=lambda key: self.queues.get(key.domain, self.queue),
             vmtas=lambda name: self.vmta,
             total_max_smtp_out=100,
             sizes=lambda message: len(self.store.messages[message].body),

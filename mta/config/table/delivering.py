@@ -70,7 +70,7 @@ _CONNECTIONS = (
         DOMAIN,
         Kind.INTERVAL,
         "0",
-        "Shortest time between opening one connection and the next.",
+        "Shortest time before a queue opens one more connection beside those it has.",
     ),
     Directive(
         "mx-connection-attempts",
@@ -175,8 +175,7 @@ _PRIORITY = (
         DOMAIN,
         Kind.INTEGER,
         "50",
-        "Which queues take connections from which when they are short.",
-        NO,
+        "When connections are short, queues with a higher number get theirs first and may take others' away.",
         minimum=0,
         maximum=100,
     ),
@@ -194,8 +193,7 @@ _PRIORITY = (
         DOMAIN,
         Kind.BOOLEAN,
         "yes",
-        "Whether a queue of higher priority may take this one's connection.",
-        NO,
+        "Whether a queue of higher priority may take this one's connection between two messages.",
     ),
     Directive(
         "allow-priority-interruption-during-transfer",

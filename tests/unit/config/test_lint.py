@@ -71,12 +71,6 @@ def test_line_without_effect_is_reported_where_it_stands() -> None:
     )
 
 
-def test_old_name_of_a_directive_without_effect_is_reported_too() -> None:
-    [found] = spoiled("max-smtp-out 20", "max-smtp-out 20\n    delivery-priority 60")
-
-    assert "delivery-priority has no effect yet" in found.text
-
-
 def test_lines_in_a_block_without_effect_are_left_to_the_report_about_the_block() -> None:
     assert warnings(SOUND + "<vault>\nserver-url https://vault.example.com\naccess-token x\n</vault>\n") == []
 
