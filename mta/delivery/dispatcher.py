@@ -303,10 +303,10 @@ class Dispatcher:
         if session.is_host_unwanted:
             self._opener.avoid(session.connection)
         self._scheduler.release(session.slot, self._clock.now())
+        session.policy.log.closed(session.slot.key, session.connection, session.completed)
         self._changed.set()
         self.wake()
 
-        session.policy.log.closed(session.slot.key, session.connection, session.completed)
     def contradiction(self, error: Contradiction) -> None:
         """Stop at once: the logs decide what is true."""
         log.critical("event=contradiction error=%r", str(error))
