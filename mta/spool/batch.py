@@ -74,6 +74,7 @@ class Batch:
         "chore_error",
         "directories",
         "flushes",
+        "formed",
         "placed",
         "refused",
         "seconds",
@@ -83,7 +84,9 @@ class Batch:
         "settles",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, formed: float = 0.0) -> None:
+        #: when it was formed, by the loop's clock
+        self.formed = formed
         #: (accepted, segment, offset, record length), in order
         self.placed: list[tuple[Accepted, Segment, int, int]] = []
         #: (accepted, why), could not even be placed
@@ -113,6 +116,7 @@ class Batch:
             self._run()
         except Exception as error:  # a bug, or no memory: nothing of it may be acknowledged
             self.accept_error = SpoolBroken(f"commit failed: {error!r}")
+        self._refuse_what_met_a_broken_disk()
         self.seconds = clock.now() - started
 
     def _run(self) -> None:
@@ -122,9 +126,6 @@ class Batch:
             self.settle_error = self._write(self.settle_writes)
         if self.accept_writes and self.accept_error is None:
             self.accept_error = self._sync([segment for segment, _, _ in self.accept_writes])
-            if self.accept_error is not None:
-                # Not a second try: what we are about to refuse shall not come back at the next start.
-                take_back(self.accept_writes)
         # Outcomes are only ever synced after the mail they speak of, and after a failure not at all.
         if self.settle_syncs and not isinstance(self.accept_error or self.settle_error, SpoolBroken):
             self.settle_error = self._sync(self.settle_syncs) or self.settle_error
@@ -133,6 +134,18 @@ class Batch:
                 self.chore.run()
             except OSError as error:
                 self.chore_error = as_spool_error(error)
+
+    def _refuse_what_met_a_broken_disk(self) -> None:
+        """No message is acknowledged by a commit in which anything failed for good, its own sync or another.
+
+        A disk that says of one file that it could not write is not believed about the next.
+        """
+        for error in (self.accept_error, self.settle_error, self.chore_error):
+            if isinstance(error, SpoolBroken):
+                self.accept_error = error
+                # Not a second try: what we are about to refuse shall not come back at the next start.
+                take_back(self.accept_writes)
+                return
 
     def _write(self, writes: list[Write]) -> SpoolError | None:
         try:

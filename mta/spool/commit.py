@@ -19,62 +19,23 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
 from mta.spool.batch import Accepted, Batch, Chore, Outcome, as_spool_error
 from mta.spool.index import Index
 from mta.spool.marks import Marks
+from mta.spool.pace import Pace, Turnaround, WindowGauge
 from mta.spool.record import ACCEPT_OVERHEAD, RecordKind, body_check, encode_accept, encode_end, encode_record
 from mta.spool.segment import Segment, SegmentSet
 
-__all__ = ["Committer", "Pace", "WindowGauge"]
+__all__ = ["Committer"]
 
 _ACCEPT, _SETTLE = int(RecordKind.ACCEPT), int(RecordKind.SETTLE)
 #: A batch of more than this leaves the rest to the next, so that the first need not wait for the last.
 _BATCH_BYTES = 8 << 20
 _MANY_OUTCOMES = 4096
 _RETRY_WHEN_FULL = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """When to commit, and where. Times in seconds.
-
-    Up to `inline_limit` waiting messages are committed in the loop, unless syncs take longer than
-    `slow_sync` on average. Outcomes are carried by a commit of messages as soon as they are `settle_age`
-    old, and get a commit of their own at `settle_delay`; both earlier where syncs are slow.
-    """
-
-    inline_limit: int = 16
-    # With syncs of 1 to 3 ms and 20 writers the thread gives 37 % more messages a second for the same CPU:
-    # the loop takes the next commands meanwhile. At 0.3 ms the hand-over costs more than it gives.
-    slow_sync: float = 0.0007
-    settle_age: float = 0.015
-    settle_delay: float = 0.03
-
-
-class WindowGauge:
-    """How long outcomes took from being said to being safe, as a histogram of milliseconds."""
-
-    def __init__(self) -> None:
-        self._counts = [0] * 512
-
-    def note(self, seconds: float) -> None:
-        # The clock is steady: nothing is safe before it was said.
-        milliseconds = int(seconds * 1000)
-        self._counts[milliseconds if milliseconds < 511 else 511] += 1
-
-    def percentile(self, share: float) -> float:
-        """Seconds that `share` of the outcomes stayed under; 0 without any."""
-        wanted = share * sum(self._counts)
-        seen = 0
-        for milliseconds, count in enumerate(self._counts):
-            seen += count
-            if seen >= wanted and seen:
-                return (milliseconds + 1) / 1000
-        return 0.0
 
 
 class Committer:
@@ -125,7 +86,7 @@ class Committer:
         self._is_busy = self._is_kicked = self._is_full = self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
-        self._average_sync = 0.0
+        self._turnaround = Turnaround()
         self._in_flight: Batch | None = None
         self._jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -169,7 +130,7 @@ class Committer:
         self._outcomes.append((kind, recipient, message, head, self._clock.now()))
         self._outcome_bytes += len(head) + 64
         if self._timer is None:
-            self._timer = self._loop.call_later(self._in_time(self._pace.settle_delay), self._time_is_up)
+            self._set_timer()
         if (
             len(self._outcomes) >= _MANY_OUTCOMES
             and not self._is_full
@@ -189,6 +150,13 @@ class Committer:
         self._flushes.append(done)
         if not self._is_kicked and not self._is_busy:
             self._kick_soon()
+
+    def give_up(self, text: str) -> None:
+        """The disk has failed: from now on nothing is acknowledged and nothing noted."""
+        if not self.broken:
+            self.broken = text
+            self._outcomes.clear()
+            self._broke(text)
 
     def close(self) -> None:
         """Wait for the batch in flight and commit the rest, here and now."""
@@ -217,9 +185,10 @@ class Committer:
             self._is_kicked = True
             self._loop.call_soon(self._kick)
 
-    def _in_time(self, wait: float) -> float:
-        """`wait`, less the commit that may be in flight then and the one of the outcomes themselves."""
-        return max(0.0, wait - 2 * self._average_sync)
+    def _set_timer(self) -> None:
+        """Outcomes get a commit of their own if none of messages comes along in time."""
+        wait = self._turnaround.in_time(self._pace.settle_delay)
+        self._timer = self._loop.call_later(wait, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._timer = None
@@ -239,7 +208,7 @@ class Committer:
         pace = self._pace
         if (
             len(batch.placed) > pace.inline_limit
-            or self._average_sync > pace.slow_sync
+            or self._turnaround.syncs > pace.slow_sync
             or batch.chore is not None
         ):
             self._in_flight = batch
@@ -266,11 +235,13 @@ class Committer:
 
     def _form(self) -> Batch | None:
         """Everything that waits now, placed in files; None when there is nothing to do."""
-        batch = Batch()
+        batch = Batch(self._clock.now())
         if self._waiting:
             self._place_accepts(batch)
         if self._outcomes and not self._is_full:
             self._place_outcomes(batch)
+        if self.broken:  # before or just now, by a file that could not be begun
+            self._refuse_placed(batch)
         if self._dirty and self._wants_sync(batch):
             batch.settle_syncs, self._dirty = self._dirty, []
             self._is_due = False
@@ -283,6 +254,11 @@ class Committer:
         is_empty = not (batch.placed or batch.refused or batch.settles or batch.settle_syncs or batch.flushes)
         return None if is_empty and batch.chore is None else batch
 
+    def _refuse_placed(self, batch: Batch) -> None:
+        batch.refused += [(accepted, SpoolBroken(self.broken)) for accepted, _, _, _ in batch.placed]
+        batch.placed.clear()
+        batch.accept_writes.clear()
+
     def _wants_sync(self, batch: Batch) -> bool:
         if (
             self._is_due
@@ -292,7 +268,8 @@ class Committer:
         ):
             return True
         oldest = self._unsynced[0] if self._unsynced else batch.settles[0] if batch.settles else None
-        return oldest is None or self._clock.now() - oldest[4] >= self._in_time(self._pace.settle_age)
+        age = self._turnaround.in_time(self._pace.settle_age)
+        return oldest is None or self._clock.now() - oldest[4] >= age
 
     def _place_accepts(self, batch: Batch) -> None:
         """Hot path: encode the waiting messages into the current segment, turning to a new one when full."""
@@ -314,7 +291,10 @@ class Committer:
                 try:
                     segment_for_it, is_new = self._accepts.obtain(length, message)
                 except OSError as error:
-                    batch.refused.append((accepted, as_spool_error(error)))
+                    failed = as_spool_error(error)
+                    if isinstance(failed, SpoolBroken):
+                        self.give_up(str(failed))
+                    batch.refused.append((accepted, failed))
                     continue
                 self._new_names |= is_new
                 if length * 2 > self._accepts.largest:
@@ -384,7 +364,7 @@ class Committer:
             except OSError as error:
                 failed = as_spool_error(error)
                 if isinstance(failed, SpoolBroken):
-                    self._break(str(failed))
+                    self.give_up(str(failed))
                     return None
                 self._accepts.trim(0)
             else:
@@ -407,10 +387,11 @@ class Committer:
         self.batches += 1
         self.sync_seconds += batch.seconds
         self._new_names |= bool(batch.directories)
-        self._average_sync += (batch.seconds - self._average_sync) / 16
+        now = self._clock.now()
+        self._turnaround.note(batch.seconds, now - batch.formed)
         for error in (batch.accept_error, batch.settle_error, batch.chore_error):
             if isinstance(error, SpoolBroken):
-                self._break(str(error))
+                self.give_up(str(error))
         self._complete_accepts(batch)
         self._complete_outcomes(batch)
         if batch.chore is not None:
@@ -422,7 +403,9 @@ class Committer:
             self._call(flushed, verdict)
         self._committed()
         is_overdue = self._is_due and (self._outcomes or self._unsynced) and not self._is_full
-        if (self._waiting or self._chores or self._flushes or is_overdue) and not self._is_kicked:
+        if self._is_urgent(now):
+            self._kick()
+        elif (self._waiting or self._chores or self._flushes or is_overdue) and not self._is_kicked:
             self._kick_soon()
         if (
             (self._outcomes or self._unsynced)
@@ -430,12 +413,16 @@ class Committer:
             and not self._is_closed
             and not self.broken
         ):
-            self._timer = self._loop.call_later(self._in_time(self._pace.settle_delay), self._time_is_up)
+            self._set_timer()
+
+    def _is_urgent(self, now: float) -> bool:
+        """Whether outcomes have waited for the commit that has just landed, and for long enough."""
+        if not self._outcomes or self._is_full or self._is_closed:
+            return False
+        return now - self._outcomes[0][4] >= self._pace.settle_rush
 
     def _complete_accepts(self, batch: Batch) -> None:
-        error = (
-            batch.accept_error
-        )  # when it is the outcomes that failed, these messages are safe all the same
+        error = batch.accept_error
         if error is None and batch.placed:
             add = self._index.add
             for (message, recipients, _, _, _, _), segment, at, length in batch.placed:
@@ -496,9 +483,3 @@ class Committer:
             self._timer.cancel()
             self._timer = None
         self._settled(synced)
-
-    def _break(self, text: str) -> None:
-        if not self.broken:
-            self.broken = text
-            self._outcomes.clear()
-            self._broke(text)

@@ -20,9 +20,9 @@ from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
-from mta.errors import SpoolCorrupt, SpoolError
+from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError
 from mta.spool.background import Background
-from mta.spool.batch import take_back
+from mta.spool.batch import as_spool_error, take_back
 from mta.spool.commit import Committer
 from mta.spool.heads import check_head
 from mta.spool.index import Index, Place
@@ -211,6 +211,9 @@ class Compaction:
         try:
             self.target = self._accepts.obtain(length, 0)[0]
         except OSError as error:
+            failed = as_spool_error(error)
+            if isinstance(failed, SpoolBroken):
+                self._committer.give_up(str(failed))
             logger.info("spool cannot compact directory=%s why=%r", self._directory, str(error))
             return None
         return self.target

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mta.clock import Clock, SystemClock
-from mta.spool.commit import Pace
 from mta.spool.files import Files
+from mta.spool.pace import Pace
 
 __all__ = ["SpoolOptions"]
 

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from mta.errors import SpoolError
+from mta.errors import SpoolBroken, SpoolError
 from mta.spool.background import Background
+from mta.spool.batch import as_spool_error
 from mta.spool.commit import Committer
 from mta.spool.compaction import Compaction
 from mta.spool.index import Index
@@ -169,6 +170,9 @@ class Upkeep:
         try:
             segment = files.create(0, written=True)
         except OSError as error:
+            failed = as_spool_error(error)
+            if isinstance(failed, SpoolBroken):
+                return lambda: self._committer.give_up(f"a spare file could not be made: {failed}")
             logger.info("spool has no room for a spare file directory=%s why=%r", files.directory, str(error))
             return self._have_no_room
         return lambda: files.free.append(segment)

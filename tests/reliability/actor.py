@@ -35,8 +35,8 @@ from mta.ingress.returns import Returns
 from mta.message.envelope import Envelope
 from mta.message.event import Event, encode_event
 from mta.service.operatorstate import OperatorState
-from mta.spool.commit import Pace
 from mta.spool.files import Files
+from mta.spool.pace import Pace
 from mta.spool.partition import Partition, SpoolOptions
 
 __all__ = ["SCENARIOS", "configuration", "content"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mta.errors import SpoolError
 from mta.message.envelope import Envelope, Recipient, encode_envelope
-from mta.spool.commit import Pace
 from mta.spool.files import Files, Room
+from mta.spool.pace import Pace
 from mta.spool.partition import Partition, Recovered, SpoolOptions
 from tests.support.steploop import StepLoop
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from mta.errors import SpoolError
-from mta.spool.commit import Pace
+from mta.spool.pace import Pace
 from mta.spool.partition import Partition, SpoolOptions
 from mta.spool.settlelog import EventReader, read_cursor, write_cursor
 from tests.support.spool import envelope

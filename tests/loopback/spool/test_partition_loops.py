@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mta.errors import SpoolError
-from mta.spool.commit import Pace
+from mta.spool.pace import Pace
 from mta.spool.partition import Partition, SpoolOptions
 from mta.spool.settlelog import Cursor, EventReader
 from tests.support.spool import envelope

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
 
-from mta.errors import SpoolBroken, SpoolFull
-from mta.spool.commit import Pace, WindowGauge
+from mta.errors import SpoolBroken, SpoolError, SpoolFull
 from mta.spool.marks import read_safe_until
+from mta.spool.pace import Pace, WindowGauge
 from mta.spool.settlelog import Cursor, EventReader
-from tests.support.spool import FaultyFiles, Spool, names
+from tests.support.spool import FaultyFiles, Spool, envelope, names
 
 
 def test_everybody_who_came_meanwhile_shares_one_sync(tmp_path: Path) -> None:
@@ -175,6 +176,96 @@ def test_a_failed_sync_of_outcomes_breaks_the_partition_too(tmp_path: Path) -> N
     assert isinstance(spool.partition.refusal(1), SpoolBroken)
     assert spool.partition.stats().messages == 1
     assert EventReader(tmp_path).read(Cursor(), 10)[0] == []
+
+
+def test_every_message_of_a_commit_is_refused_when_any_sync_of_it_fails(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    earlier = spool.put(name="earlier")
+    spool.settle(earlier)
+    spool.loop._now += 0.02  # old enough to be carried
+    files.fail("sync", 2)  # the first is that of the messages themselves
+    spool.accept(name="refused")
+    spool.accept(name="refused too")
+    spool.loop.run()
+
+    assert [type(error) for _, error in spool.answers] == [type(None), SpoolBroken, SpoolBroken]
+    assert "sync failed" in spool.partition.stats().broken
+    assert names(spool.reopen()) in ([], ["earlier"]), "what was refused does not come back"
+
+
+class FailingChore:
+    """What a file that can't be freed is to a commit."""
+
+    def run(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def finished(self, error: SpoolError | None) -> None:
+        self.error = error
+
+
+def test_a_chore_that_meets_a_failing_disk_takes_the_acknowledgements_of_its_commit_with_it(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path)
+    spool.put(name="earlier")
+    chore = FailingChore()
+    spool.partition._committer.add_chore(chore)
+    spool.accept(name="refused")
+    spool.loop.run_until(lambda: len(spool.answers) == 2)
+
+    assert isinstance(spool.answers[-1][1], SpoolBroken)
+    assert isinstance(chore.error, SpoolBroken)
+    assert names(spool.reopen()) == ["earlier"]
+
+
+@pytest.mark.parametrize("kind", ["accept", "settle"])
+def test_a_file_that_a_failing_disk_cannot_begin_breaks_the_partition(tmp_path: Path, kind: str) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, segment_size=16 << 10, settle_size=8 << 10)
+    message = spool.put(name="safe")
+    if kind == "accept":
+        spool.accept(b"x" * 12_000)
+        spool.loop.run()
+        spool.accept(b"small", name="refused")
+        spool.accept(b"x" * 12_000, name="refused too")
+    else:
+        for _ in range(3):
+            spool.settle(message, event=b"e" * 3000)
+        spool.loop._now += 0.02
+        spool.accept(name="refused")
+        spool.accept(name="refused too")
+    before = len(spool.answers)
+    files.fail("write", 1)
+    spool.loop.run()
+
+    assert [type(error) for _, error in spool.answers[before:]] == [SpoolBroken] * 2
+    assert spool.partition.stats().broken
+
+
+def test_outcomes_that_waited_for_a_commit_do_not_wait_for_more_company(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, pace=Pace(inline_limit=0))
+    message = spool.put()
+    batches = spool.partition.stats().batches
+    may_land = threading.Event()
+    files.sync = lambda descriptor: may_land.wait(10)  # type: ignore[method-assign,assignment,return-value]
+
+    by_then: list[int] = []
+    spool.partition.accept(
+        envelope(),
+        [b"body"],
+        lambda *_: spool.loop.call_soon(lambda: by_then.append(spool.partition.stats().batches)),
+    )
+    spool.loop.run()
+    spool.settle(message)
+    spool.loop._now += 0.01
+    may_land.set()
+    spool.loop.run_until(lambda: spool.partition.stats().batches == batches + 2)
+
+    assert by_then == [batches + 2], "the next commit came before anything else had its turn"
+    assert EventReader(tmp_path).read(Cursor(), 10)[0] == [b"event"]
+    spool.partition.close()
 
 
 def test_an_input_output_error_while_writing_breaks_the_partition(tmp_path: Path) -> None:

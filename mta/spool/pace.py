@@ -1,0 +1,72 @@
+"""When to commit: the operator of a disk can't know, so it is measured while we go.
+
+An outcome that was said and is not on disk yet is a delivery that a crash repeats. How long that takes is the
+duplicate window; half of it is waiting for the commit in flight, the other half one's own. Both follow
+from how long a commit takes from forming to landing, hand-overs between threads included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Pace", "Turnaround", "WindowGauge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When to commit, and where. Times in seconds.
+
+    Up to `inline_limit` waiting messages are committed in the loop, unless syncs take longer than
+    `slow_sync` on average. Outcomes are carried by a commit of messages as soon as they are `settle_age`
+    old, and get a commit of their own at `settle_delay`; both earlier where commits are slow. Once they are
+    `settle_rush` old, the next commit begins the moment that the one in flight has landed: it does not
+    wait for what else comes in this turn of the loop.
+    """
+
+    inline_limit: int = 16
+    # With syncs of 1 to 3 ms and 20 writers the thread gives 37 % more messages a second for the same CPU:
+    # the loop takes the next commands meanwhile. At 0.3 ms the hand-over costs more than it gives.
+    slow_sync: float = 0.0007
+    settle_age: float = 0.015
+    settle_delay: float = 0.03
+    settle_rush: float = 0.008
+
+
+class Turnaround:
+    """How long commits take, in seconds: `syncs` the disk alone, `whole` from forming to landing."""
+
+    __slots__ = ("syncs", "whole")
+
+    def __init__(self) -> None:
+        self.syncs = self.whole = 0.0
+
+    def note(self, syncs: float, whole: float) -> None:
+        """One more commit; the averages are of about the last sixteen."""
+        self.syncs += (syncs - self.syncs) / 16
+        self.whole += (whole - self.whole) / 16
+
+    def in_time(self, wait: float) -> float:
+        """`wait`, less the commit that may be in flight then and the one of the outcomes themselves."""
+        return max(0.0, wait - 2 * self.whole)
+
+
+class WindowGauge:
+    """How long outcomes took from being said to being safe, as a histogram of milliseconds."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * 512
+
+    def note(self, seconds: float) -> None:
+        # The clock is steady: nothing is safe before it was said.
+        milliseconds = int(seconds * 1000)
+        self._counts[milliseconds if milliseconds < 511 else 511] += 1
+
+    def percentile(self, share: float) -> float:
+        """Seconds that `share` of the outcomes stayed under; 0 without any."""
+        wanted = share * sum(self._counts)
+        seen = 0
+        for milliseconds, count in enumerate(self._counts):
+            seen += count
+            if seen >= wanted and seen:
+                return (milliseconds + 1) / 1000
+        return 0.0
