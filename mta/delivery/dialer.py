@@ -20,6 +20,7 @@ from mta.delivery.handshake import Handshake, ProxyDown, TlsBroken
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.tls import TlsContexts
 from mta.errors import ConfigError
+from mta.smtp.opening import Offers
 from mta.smtp.transaction import internal_reply
 
 __all__ = ["Dialer"]
@@ -45,6 +46,7 @@ class Dialer:
         self._bad: dict[tuple[str, int], float] = {}
         self._avoided: dict[tuple[str, int], float] = {}
         self._tls_broken: dict[tuple[str, int], float] = {}
+        self._offers = Offers()
         self._dialogue: Dialogue | None = None
         self.attempts = 0
         self.failures = 0
@@ -153,7 +155,14 @@ class Dialer:
                 raise DialFailure(internal_reply(451, "4.3.5", str(error))) from error
             tls = None
         handshake = Handshake(
-            target, source_ip=source_ip, host_name=host_name, policy=policy, tls=tls, proxy=proxy
+            target,
+            source_ip=source_ip,
+            host_name=host_name,
+            policy=policy,
+            tls=tls,
+            offers=self._offers,
+            clock=self._clock,
+            proxy=proxy,
         )
         if self._dialogue is not None:
             handshake.watch(self._dialogue)

@@ -1,11 +1,13 @@
 """One attempt to get a connection ready for mail: TCP, greeting, EHLO, STARTTLS, AUTH.
 
-aiosmtplib does the talking; what it lacks is added here: a bound source address, a deadline for each phase as
-a whole (its own are per reply), and no patience with bytes that nobody asked for: an answer that is already
-there before its question was put by somebody else (STARTTLS injection, CVE-2021-38371 and its kin).
+The first words are `greeter.py`'s. For STARTTLS and AUTH aiosmtplib takes the connection over; what it lacks
+is added here: a deadline for each phase as a whole (its own are per reply), and no patience with bytes that
+nobody asked for: an answer that is already there before its question was put by somebody else (STARTTLS
+injection, CVE-2021-38371 and its kin).
 
-aiosmtplib's `SMTP._create_connection` is replaced and its protocol's `_buffer` looked at; both are private,
-so the dependency is pinned to one minor release and tests/loopback/delivery/test_dialer.py proves the pair.
+aiosmtplib's `SMTP` is given a connection that it has not opened, and its protocol's `_buffer` is looked at;
+both are private, so the dependency is pinned to one minor release and tests/loopback/delivery/test_dialer.py
+proves the pair.
 """
 
 from __future__ import annotations
@@ -20,22 +22,23 @@ from typing import Final, cast
 
 from aiosmtplib import SMTP
 from aiosmtplib.errors import (
-    SMTPConnectResponseError,
     SMTPException,
     SMTPHeloError,
     SMTPResponseException,
     SMTPServerDisconnected,
 )
 from aiosmtplib.protocol import SMTPProtocol
-from aiosmtplib.response import SMTPResponse
 
+from mta.clock import Clock
 from mta.config.proxy import Proxy
 from mta.delivery.connection import Connection, DialFailure, TargetLike
 from mta.delivery.dialogue import Dialogue
+from mta.delivery.greeter import Greeter, connect, source_socket
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.proxying import proxy_header
 from mta.delivery.tls import server_name
 from mta.smtp.extensions import PLAIN_SMTP, Extensions
+from mta.smtp.opening import Offers, Opening
 from mta.smtp.reply import Reply
 from mta.smtp.replyparser import parse_text
 from mta.smtp.status import find_enhanced
@@ -43,9 +46,7 @@ from mta.smtp.transaction import internal_reply
 
 __all__ = ["Handshake", "ProxyDown", "TlsBroken"]
 
-#: Linux: choose the local port when the destination is known, so that a source address can have more
-#: connections than it has ports. Not in the socket module of Python 3.11.
-IP_BIND_ADDRESS_NO_PORT: Final = 24
+_LOST: Final = internal_reply(451, "4.4.2", "connection lost (greeting)")
 
 
 class TlsBroken(DialFailure):
@@ -67,6 +68,8 @@ class Handshake:
         host_name: str,
         policy: DeliveryPolicy,
         tls: ssl.SSLContext | None,
+        offers: Offers,
+        clock: Clock,
         proxy: Proxy | None = None,
     ) -> None:
         """`tls` is the context for STARTTLS where it is offered; None for plain text. Through a `proxy` the
@@ -74,30 +77,110 @@ class Handshake:
         self._target = target
         self._policy = policy
         self._tls = tls
-        self._client = _Client(target, source_ip, host_name, policy, proxy)
+        self._proxy = proxy
+        self._source_ip = source_ip
+        self._host_name = host_name
+        self._clock = clock
+        self._opening = Opening(host_name, offers)
+        self._dialogue: Dialogue | None = None
         self.mta_name = f"{target.host} ({target.ip})"
         self._extensions = PLAIN_SMTP
 
     def watch(self, dialogue: Dialogue) -> None:
         """Have everything that is said written down."""
-        self._client.dialogue = dialogue
+        self._dialogue = dialogue
 
     async def perform(self) -> Connection:
         """Raises DialFailure (TlsBroken for STARTTLS); leaves nothing open then."""
+        loop = asyncio.get_running_loop()
+        policy = self._policy
+        greeter = Greeter(self._opening, policy, clock=self._clock, loop=loop, dialogue=self._dialogue)
+        transport = await self._connect(greeter, loop)
         try:
-            async with self._phase("greeting", self._policy.connect_timeout + self._policy.greeting_timeout):
-                await self._client.connect()
-            await self._greet()
-            await self._encrypt()
-            await self._log_in()
-            async with self._phase("handing over"):
-                return self._hand_over()
+            await greeter.done
+            if greeter.failure is not None:
+                raise self._failure(greeter.failure, is_refusal=self._opening.is_refusal)
+            self._extensions = self._opening.extensions
+            if (
+                policy.auth_username
+                or policy.tls.require
+                or (self._tls is not None and self._extensions.starttls)
+            ):
+                transport = await self._go_on(transport)
+            elif transport.is_closing():
+                raise self._failure(internal_reply(451, "4.4.2", "connection lost (EHLO)"))
+            return self._connection(transport)
         except BaseException:
-            self._client.abort()
+            # At once: closing in good order would wait for a peer that may never answer.
+            transport.abort()
             raise
 
-    async def _greet(self) -> None:
-        client = self._client
+    async def _connect(self, greeter: Greeter, loop: asyncio.AbstractEventLoop) -> asyncio.Transport:
+        """A TCP connection, which the greeter has begun to talk on."""
+        target, proxy = self._target, self._proxy
+        if self._dialogue is not None:
+            source = f" from {self._source_ip}" if self._source_ip else ""
+            self._dialogue.note(f"connecting to {target.host} ({target.ip}) port {target.port}{source}")
+        try:
+            if proxy is not None:
+                sock = await self._open_through(proxy, loop)
+            else:
+                sock = source_socket(socket.AF_INET6 if ":" in target.ip else socket.AF_INET, self._source_ip)
+                try:
+                    await connect(sock, target.ip, target.port, limit=self._policy.connect_timeout, loop=loop)
+                    self._source_ip = sock.getsockname()[0]
+                except BaseException:
+                    sock.close()
+                    raise
+        except TimeoutError as error:
+            raise self._no_connection("connection timed out") from error
+        except OSError as error:
+            if isinstance(error, ConnectionResetError) and proxy is None:
+                raise self._failure(_LOST) from error
+            raise self._no_connection(_words(error)) from error
+        try:
+            transport, _ = await loop.create_connection(lambda: greeter, sock=sock)
+        except OSError as error:
+            raise self._failure(_LOST) from error  # it went as soon as it had come
+        return transport
+
+    async def _open_through(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        """A socket to the proxy that has told it where to connect to."""
+        async with asyncio.timeout(self._policy.connect_timeout):
+            found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+            family, _, _, _, address = found[0]
+            sock = source_socket(family, proxy.local_ip)
+            try:
+                await loop.sock_connect(sock, address)
+                await loop.sock_sendall(sock, proxy_header(proxy, self._target.ip, self._target.port))
+            except BaseException:
+                sock.close()
+                raise
+        return sock
+
+    def _no_connection(self, words: str) -> DialFailure:
+        proxy = self._proxy
+        if proxy is None:
+            return self._failure(internal_reply(451, "4.4.1", words))
+        reply = internal_reply(451, "4.4.1", f"proxy {proxy.host}:{proxy.port}: {words}")
+        return self._failure(reply, kind=ProxyDown)
+
+    # -- STARTTLS and AUTH -----------------------------------------------------------------------------
+
+    async def _go_on(self, transport: asyncio.Transport) -> asyncio.Transport:
+        client = _Client(self._target, self._host_name)
+        try:
+            async with self._phase("handing over"):
+                client.adopt(transport, self._dialogue)
+            await self._encrypt(client)
+            await self._log_in(client)
+            async with self._phase("handing over"):
+                return client.release()
+        except BaseException:
+            client.abort()
+            raise
+
+    async def _greet(self, client: _Client) -> None:
         async with self._phase("EHLO"):
             try:
                 response = await client.ehlo()
@@ -109,13 +192,12 @@ class Handshake:
             else:
                 self._extensions = Extensions.parse(response.message.split("\n")[1:])
 
-    async def _encrypt(self) -> None:
+    async def _encrypt(self, client: _Client) -> None:
         tls, policy = self._tls, self._policy
         if tls is None or not self._extensions.starttls:
             if policy.tls.require:
                 raise self._failure(internal_reply(451, "4.7.10", "TLS is required and not offered"))
             return
-        client = self._client
         try:
             async with self._phase("STARTTLS"):
                 await client.upgrade(tls, server_name(self._target.host))
@@ -128,10 +210,10 @@ class Handshake:
         except (ssl.SSLError, OSError, ValueError) as error:
             reply = internal_reply(451, "4.7.5", f"TLS handshake failed: {_words(error)}")
             raise self._failure(reply, kind=TlsBroken) from error
-        await self._greet()
+        await self._greet(client)
 
-    async def _log_in(self) -> None:
-        policy, client = self._policy, self._client
+    async def _log_in(self, client: _Client) -> None:
+        policy = self._policy
         if not policy.auth_username:
             return
         offered = self._extensions.auth
@@ -146,9 +228,14 @@ class Handshake:
             else:
                 raise self._failure(internal_reply(451, "4.7.4", "no way to log in that we may use"))
 
-    def _hand_over(self) -> Connection:
-        policy, client = self._policy, self._client
-        transport = client.release()
+    def _connection(self, transport: asyncio.Transport) -> Connection:
+        policy, extensions = self._policy, self._extensions
+        if policy.ignore_pipelining or policy.ignore_8bitmime or policy.ignore_dsn:
+            extensions = extensions.without(
+                pipelining=policy.ignore_pipelining,
+                eightbitmime=policy.ignore_8bitmime,
+                dsn=policy.ignore_dsn,
+            )
         tls = transport.get_extra_info("ssl_object")
         cipher = tls.cipher() if tls is not None else None
         return Connection(
@@ -156,13 +243,9 @@ class Handshake:
             host=self._target.host,
             ip=self._target.ip,
             port=self._target.port,
-            source_ip=client.source_ip,
+            source_ip=self._source_ip,
             mta_name=self.mta_name,
-            extensions=self._extensions.without(
-                pipelining=policy.ignore_pipelining,
-                eightbitmime=policy.ignore_8bitmime,
-                dsn=policy.ignore_dsn,
-            ),
+            extensions=extensions,
             tls_protocol=(tls.version() or "") if tls is not None else "",
             tls_cipher=cipher[0] if cipher else "",
         )
@@ -170,26 +253,20 @@ class Handshake:
     # -- failures --------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _phase(self, name: str, limit: float | None = None) -> AsyncIterator[None]:
-        """Everything inside happens within `limit` seconds; what aiosmtplib raises becomes a DialFailure."""
+    async def _phase(self, name: str) -> AsyncIterator[None]:
+        """Everything inside happens within the time of a command; what aiosmtplib raises becomes a
+        DialFailure."""
         try:
-            async with asyncio.timeout(self._policy.command_timeout if limit is None else limit):
+            async with asyncio.timeout(self._policy.command_timeout):
                 yield
         except TimeoutError as error:
             raise self._failure(internal_reply(451, "4.4.1", f"no answer in time ({name})")) from error
-        except SMTPConnectResponseError as error:
-            is_refusal = 500 <= error.code <= 599
-            raise self._failure(_server_reply(error), is_refusal=is_refusal) from error
         except SMTPResponseException as error:
             if name == "STARTTLS":
                 raise
             raise self._failure(_server_reply(error)) from error
         except SMTPServerDisconnected as error:
             raise self._failure(internal_reply(451, "4.4.2", f"connection lost ({name})")) from error
-        except _ProxyFailed as error:
-            raise self._failure(internal_reply(451, "4.4.1", str(error)), kind=ProxyDown) from error
-        except _ConnectFailed as error:
-            raise self._failure(internal_reply(451, "4.4.1", str(error))) from error
         except SMTPException as error:
             raise self._failure(internal_reply(451, "4.4.2", f"{_words(error)} ({name})")) from error
 
@@ -200,17 +277,9 @@ class Handshake:
             reply,
             mta_name=self.mta_name,
             ip=self._target.ip,
-            source_ip=self._client.source_ip,
+            source_ip=self._source_ip,
             is_refusal=is_refusal,
         )
-
-
-class _ConnectFailed(Exception):
-    """TCP gave no connection; the text says why."""
-
-
-class _ProxyFailed(Exception):
-    """The same, before the target came into it."""
 
 
 class _SetupProtocol(SMTPProtocol):
@@ -237,100 +306,27 @@ class _WatchedSetup(_SetupProtocol):
 
 
 class _Client(SMTP):
-    """aiosmtplib's client for one target, bound to a source address; it never asks DNS."""
+    """aiosmtplib's client on a connection that is open already; it never asks DNS."""
 
-    def __init__(
-        self,
-        target: TargetLike,
-        source_ip: str,
-        host_name: str,
-        policy: DeliveryPolicy,
-        proxy: Proxy | None = None,
-    ) -> None:
+    def __init__(self, target: TargetLike, host_name: str) -> None:
         super().__init__(
             hostname=target.ip, port=target.port, local_hostname=host_name, timeout=None, start_tls=False
         )
         self._target_host = target.host
-        self._policy = policy
-        self._proxy = proxy
-        self.source_ip = source_ip
-        self.dialogue: Dialogue | None = None
 
-    async def _create_connection(self, timeout: float | None) -> SMTPResponse:
+    def adopt(self, transport: asyncio.Transport, dialogue: Dialogue | None) -> None:
+        """Go on with this connection; nothing is awaited on it."""
+        if transport.is_closing():
+            raise SMTPServerDisconnected("Connection lost")
         loop = asyncio.get_running_loop()
-        protocol = self._make_protocol(loop)
-        try:
-            async with asyncio.timeout(self._policy.connect_timeout):
-                sock = await self._open_socket(loop)
-                self.transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
-        except TimeoutError:
-            raise self._no_connection("connection timed out") from None
-        except OSError as error:
-            raise self._no_connection(_words(error)) from error
-        self.protocol = protocol
-        if self._proxy is None:
-            self.source_ip = self.transport.get_extra_info("sockname")[0]
-        async with asyncio.timeout(self._policy.greeting_timeout):
-            response = await protocol.read_response()
-        if response.code != 220:
-            raise SMTPConnectResponseError(response.code, response.message)
-        return response
-
-    def _make_protocol(self, loop: asyncio.AbstractEventLoop) -> _SetupProtocol:
-        if self.dialogue is None:
-            return _SetupProtocol(loop=loop, connection_lost_callback=self._on_connection_lost)
-        watched = _WatchedSetup(loop=loop, connection_lost_callback=self._on_connection_lost)
-        watched.dialogue = self.dialogue
-        self.dialogue.note(
-            f"connecting to {self._target_host} ({self.hostname}) port {self.port}"
-            f"{f' from {self.source_ip}' if self.source_ip else ''}"
-        )
-        return watched
-
-    async def _open_socket(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
-        assert self.hostname is not None
-        assert self.port is not None
-        proxy = self._proxy
-        if proxy is not None:
-            return await self._open_through(proxy, loop)
-        is_v6 = ":" in self.hostname
-        sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.source_ip:
-                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind((self.source_ip, 0))
-            await loop.sock_connect(sock, (self.hostname, self.port))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    async def _open_through(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> socket.socket:
-        """A socket to the proxy that has told it where to connect to."""
-        assert self.hostname is not None
-        assert self.port is not None
-        found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
-        family, kind, _, _, address = found[0]
-        sock = socket.socket(family, kind)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if proxy.local_ip:
-                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind((proxy.local_ip, 0))
-            await loop.sock_connect(sock, address)
-            await loop.sock_sendall(sock, proxy_header(proxy, self.hostname, self.port))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def _no_connection(self, words: str) -> Exception:
-        if self._proxy is None:
-            return _ConnectFailed(words)
-        return _ProxyFailed(f"proxy {self._proxy.host}:{self._proxy.port}: {words}")
+        if dialogue is None:
+            protocol = _SetupProtocol(loop=loop, connection_lost_callback=self._on_connection_lost)
+        else:
+            protocol = _WatchedSetup(loop=loop, connection_lost_callback=self._on_connection_lost)
+            protocol.dialogue = dialogue
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        self.protocol, self.transport = protocol, transport
 
     @property
     def is_encrypted(self) -> bool:

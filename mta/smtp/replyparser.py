@@ -36,11 +36,13 @@ _REMEMBERED_LENGTH: Final = 40
 class ReplyParser:
     """Turns what a server sends into `Reply` values."""
 
-    __slots__ = ("_code", "_known", "_lines", "_partial", "_size", "broken")
+    __slots__ = ("_code", "_known", "_lines", "_partial", "_size", "broken", "lines")
 
     def __init__(self) -> None:
         #: The error that ended the stream, once it has; replies before it are still returned by `feed`.
         self.broken: RemoteProtocolError | None = None
+        #: The lines of the last reply that had several, without codes.
+        self.lines: tuple[str, ...] = ()
         self._partial = b""
         self._lines: list[str] = []  # of the reply that has begun, without codes
         self._code = 0
@@ -118,6 +120,7 @@ class ReplyParser:
         self._code = code
         if not last:
             return None
+        self.lines = tuple(lines)
         enhanced = find_enhanced(lines[0])
         if enhanced:
             # "550-5.1.1 a / 550 5.1.1 b": the code once in front is what patterns and people expect.
