@@ -4,6 +4,10 @@ A window of `3/10s` holds in *any* ten seconds, not only in those that start on 
 bucket: receivers count like that, and a bucket lets twice the rate through around its refill. Half-open:
 an event at t and one at t + 10 are not in the same window.
 
+A queue has two rates of a kind, one for each mode. Both windows count everything, whichever mode it happens
+in, so that going into backoff and out of it gives nobody more than either rate allows: the active window has
+the other one behind it.
+
 Not here: limits on how many at once (permits.py).
 """
 
@@ -12,7 +16,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-__all__ = ["SlidingWindow", "has_memory", "window_for"]
+__all__ = ["SlidingWindow", "has_memory", "window_for", "window_pair"]
+
+#: Stands for no rate where the other mode has one.
+NO_LIMIT = (1 << 62, 0.0)
 
 #: A window of more events than this is kept in so many slices. Each slice expires with its last event, so
 #: the limit still holds in every window; the price is at most 1/1000 of the rate.
@@ -22,7 +29,7 @@ SLICES = 1000
 class SlidingWindow:
     """At most `count` events in any `per` seconds; times must not run backwards."""
 
-    __slots__ = ("_events", "_slice", "_used", "count", "per")
+    __slots__ = ("_events", "_slice", "_used", "count", "other", "per")
 
     def __init__(self, count: int, per: float) -> None:
         self.count = count
@@ -30,6 +37,7 @@ class SlidingWindow:
         self._slice = per / SLICES if count > SLICES else 0.0
         self._events: deque[list[float]] = deque()  # [first at, last at, how many]
         self._used = 0
+        self.other: SlidingWindow | None = None  # counts along: the rate of the other mode
 
     def available(self, now: float) -> int:
         """How many events are allowed at `now`."""
@@ -40,6 +48,8 @@ class SlidingWindow:
 
     def add(self, events: int, now: float) -> None:
         """Note that `events` happened; the caller has asked `available` first."""
+        if self.other is not None:
+            self.other.count_along(events, now)
         self._used += events
         if self._events:
             newest = self._events[-1]
@@ -48,6 +58,13 @@ class SlidingWindow:
                 newest[2] += events
                 return
         self._events.append([now, now, events])
+
+    def count_along(self, events: int, now: float) -> None:
+        """Note events that this limit was not asked about; of more than it allows the last ones decide."""
+        self.add(events, now)
+        self.available(now)
+        while self._used - int(self._events[0][2]) >= self.count:
+            self._used -= int(self._events.popleft()[2])
 
     def lifts_at(self, now: float, wanted: int = 1) -> float:
         """When so many events are allowed, or (when the limit is less than that) the window is empty."""
@@ -98,6 +115,36 @@ def window_for(rate: tuple[int, float] | None, before: SlidingWindow | None) -> 
     return before.resized(*rate)
 
 
+def window_pair(
+    rate: tuple[int, float] | None, resting: tuple[int, float] | None, before: SlidingWindow | None
+) -> SlidingWindow | None:
+    """The window for a rate, with one behind it for `resting`, the rate of the other mode.
+
+    What the windows before counted stays counted.
+    """
+    if rate is None and resting is None:
+        return None
+    known = [] if before is None else [window for window in (before, before.other) if window is not None]
+    active = _found(rate or NO_LIMIT, known, before)
+    other = None
+    if resting is not None and resting != rate:
+        other = _found(resting, known, before.other or before if before is not None else None)
+        other.other = None
+    active.other = other
+    return active
+
+
+def _found(
+    rate: tuple[int, float], known: list[SlidingWindow], before: SlidingWindow | None
+) -> SlidingWindow:
+    for window in known:
+        if (window.count, window.per) == tuple(rate):
+            return window
+    return SlidingWindow(*rate) if before is None else before.resized(*rate)
+
+
 def has_memory(window: SlidingWindow | None, now: float) -> bool:
-    """Whether a window still counts something."""
-    return window is not None and window.available(now) < window.count
+    """Whether a window, or the one behind it, still counts something."""
+    if window is None:
+        return False
+    return window.available(now) < window.count or has_memory(window.other, now)

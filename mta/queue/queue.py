@@ -18,7 +18,7 @@ from math import ceil
 from mta.queue.address import AddressRates
 from mta.queue.entries import MOST_ATTEMPTS, DeferredEntries, Entry, ReadyEntries
 from mta.queue.key import RECIPIENT_BITS, QueueKey
-from mta.queue.limits import has_memory, window_for
+from mta.queue.limits import has_memory, window_pair
 from mta.queue.policy import QueuePolicy
 from mta.queue.retry import ladder_wait, penalty
 from mta.queue.slot import Slot
@@ -130,9 +130,11 @@ class DeliveryQueue:
         self.is_paused = False
         self.ready = ReadyEntries()
         self.deferred = DeferredEntries()
-        self.message_window = window_for(policy.max_msg_rate, None)
-        self.connect_window = window_for(policy.max_connect_rate, None)
-        self.volume_window = volume_window_for(policy.max_data_volume_rate, None)
+        self.message_window = window_pair(policy.max_msg_rate, policy.backoff_max_msg_rate, None)
+        self.connect_window = window_pair(policy.max_connect_rate, policy.backoff_max_connect_rate, None)
+        self.volume_window = volume_window_for(
+            policy.max_data_volume_rate, None, policy.backoff_max_data_volume_rate
+        )
         self.limits_addresses = policy.limits_addresses
         self.address_rates: dict[str, AddressRates] = {}
         self.slots = 0
@@ -250,12 +252,19 @@ class DeliveryQueue:
         return now < self.disabled_sources.get(ip, 0.0)
 
     def _activate(self) -> None:
-        active = self.policy.in_backoff() if self.mode is QueueMode.BACKOFF else self.policy
+        policy = self.policy
+        active, resting = policy, policy.in_backoff()
+        if self.mode is QueueMode.BACKOFF:
+            active, resting = resting, active
         self.active = active
         self.is_rerouting = self.mode is QueueMode.BACKOFF and bool(active.backoff_reroute_to)
-        self.message_window = window_for(active.max_msg_rate, self.message_window)
-        self.connect_window = window_for(active.max_connect_rate, self.connect_window)
-        self.volume_window = volume_window_for(active.max_data_volume_rate, self.volume_window)
+        self.message_window = window_pair(active.max_msg_rate, resting.max_msg_rate, self.message_window)
+        self.connect_window = window_pair(
+            active.max_connect_rate, resting.max_connect_rate, self.connect_window
+        )
+        self.volume_window = volume_window_for(
+            active.max_data_volume_rate, self.volume_window, resting.max_data_volume_rate
+        )
         self.limits_addresses = active.limits_addresses
         for rates in self.address_rates.values():
             rates.configure(active)

@@ -51,14 +51,19 @@ def restore_rates(registry: Registry, rows: dict[str, Any], now: float) -> list[
 
 
 def windows_of(owner: DeliveryQueue | VmtaState) -> Iterator[tuple[str, SlidingWindow]]:
-    """The windows of a queue or virtual MTA, by name: `messages`, `connects`, `octets`, with `@ip` behind."""
+    """The windows of a queue or virtual MTA, by name: `messages`, `connects`, `octets`, with `@ip` behind;
+    those of the mode that the queue is not in have `~` behind their names."""
     holders: list[tuple[str, Any]] = [("", owner)]
     if isinstance(owner, DeliveryQueue):
         holders += [(f"@{ip}", rates) for ip, rates in owner.address_rates.items()]
     for suffix, holder in holders:
-        if holder.message_window is not None:
-            yield f"messages{suffix}", holder.message_window
-        if not isinstance(holder, VmtaState) and holder.connect_window is not None:
-            yield f"connects{suffix}", holder.connect_window
-        if holder.volume_window is not None:
-            yield f"octets{suffix}", holder.volume_window.paid
+        volume = holder.volume_window
+        windows = {"messages": holder.message_window, "octets": None if volume is None else volume.paid}
+        if not isinstance(holder, VmtaState):
+            windows["connects"] = holder.connect_window
+        for name, window in windows.items():
+            if window is None:
+                continue
+            yield f"{name}{suffix}", window
+            if window.other is not None:
+                yield f"{name}~{suffix}", window.other

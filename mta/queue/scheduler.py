@@ -124,14 +124,22 @@ class Scheduler(OperatorVerbs):
         received: float,
         attempts: int = 0,
         due: float | None = None,
+        expires: float | None = None,
     ) -> None:
-        """Add one recipient; with `due` it was here before a restart, and waits until then. Hot path."""
+        """Add one recipient; with `due` it was here before a restart, and waits until then. Hot path.
+
+        With `due` and `expires` it is a schedule that says when it may go, and until when, instead of
+        `bounce-after`.
+        """
         queue = self._registry.by_key.get(key)
         if queue is None:
             queue = self._registry.obtain(key, now)
         if queue.is_rerouting:
             queue = self._rerouting.destination(queue, now)
-        if due is not None or now - received > OLD or received > now:
+        if expires is not None:
+            # An entry knows one time alone: as if it had come so long before it ends.
+            received = max(1.0, ceil(expires) - queue.policy.bounce_after)
+        elif due is not None or now - received > OLD or received > now:
             policy = queue.policy
             received, due = after_restart(
                 now, received, due or now, bounce_after=policy.bounce_after, longest=policy.longest_wait()

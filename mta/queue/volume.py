@@ -11,7 +11,7 @@ A transaction counts once, whatever number of recipients it has: that is what go
 from __future__ import annotations
 
 from mta.config.units import Rate
-from mta.queue.limits import SlidingWindow
+from mta.queue.limits import SlidingWindow, has_memory, window_pair
 from mta.queue.timers import NEVER
 
 __all__ = ["VolumeWindow", "volume_window_for"]
@@ -47,18 +47,19 @@ class VolumeWindow:
 
     def has_memory(self, now: float) -> bool:
         """Whether the window still counts something."""
-        return self.reserved > 0 or self.paid.available(now) < self.paid.count
+        return self.reserved > 0 or has_memory(self.paid, now)
 
     def __repr__(self) -> str:
         return f"<VolumeWindow {self.paid!r} reserved={self.reserved}>"
 
 
-def volume_window_for(rate: Rate | None, before: VolumeWindow | None) -> VolumeWindow | None:
-    """The window for a rate; what the window before it counted stays counted."""
-    if rate is None:
+def volume_window_for(
+    rate: Rate | None, before: VolumeWindow | None, resting: Rate | None = None
+) -> VolumeWindow | None:
+    """The window for a rate; `resting` is the rate of the other mode. What was counted stays counted."""
+    some = rate or resting
+    if some is None:
         return None
-    if before is None:
-        return VolumeWindow(rate)
-    if (before.paid.count, before.paid.per) != tuple(rate):
-        before.paid = before.paid.resized(*rate)
-    return before
+    window = before or VolumeWindow(some)
+    window.paid = window_pair(rate, resting, None if before is None else before.paid) or window.paid
+    return window

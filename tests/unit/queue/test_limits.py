@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.config.units import Rate
-from mta.queue.limits import SLICES, SlidingWindow, has_memory, window_for
+from mta.queue.limits import SLICES, SlidingWindow, has_memory, window_for, window_pair
 
 
 def test_a_window_lets_its_count_through_and_then_one_for_each_that_leaves_it() -> None:
@@ -104,3 +104,44 @@ def test_windows_follow_their_rate() -> None:
     assert not has_memory(window, 60.0)
     assert not has_memory(None, 0.0)
     assert repr(window) == "SlidingWindow(0/10 in 60s)"
+
+
+def test_both_modes_count_what_happens_in_either() -> None:
+    hour, minute = (5, 3600.0), (1, 60.0)
+    window = window_pair(hour, minute, None)
+    assert window is not None
+    for second in range(5):
+        window.add(1, float(second))
+
+    in_backoff = window_pair(minute, hour, window)
+    assert in_backoff is not None
+    assert in_backoff.lifts_at(5.0) == 64.0
+    assert in_backoff.available(2000.0) == 1
+
+    again = window_pair(hour, minute, in_backoff)
+    assert again is not None
+    assert again.lifts_at(2000.0) == 3600.0
+
+
+def test_a_rate_counts_while_the_other_mode_has_none() -> None:
+    window = window_pair(None, (2, 60.0), None)
+    assert window is not None
+    assert window.available(0.0) > 1_000_000
+    for second in range(1000):
+        window.add(1, float(second))
+
+    in_backoff = window_pair((2, 60.0), None, window)
+    assert in_backoff is not None
+    assert in_backoff.available(1000.0) <= 0
+    assert in_backoff.lifts_at(1000.0) == 998.0 + 60.0
+    assert in_backoff.lifts_at(1000.0, wanted=2) == 999.0 + 60.0
+    assert len(in_backoff.events()) == 2
+
+
+def test_equal_rates_of_both_modes_are_one_window() -> None:
+    window = window_pair((5, 60.0), (5, 60.0), None)
+
+    assert window is not None
+    assert window.other is None
+    assert window_pair((5, 60.0), (5, 60.0), window) is window
+    assert window_pair(None, None, window) is None
