@@ -192,6 +192,8 @@ class Acceptance:
                 queue_id,
                 now,
             )
+            if portion.schedule:
+                envelope = msgspec.structs.replace(envelope, schedule=portion.schedule)
             if any(recipient.personal is not None for recipient in portion.recipients) or template:
                 envelope = msgspec.structs.replace(
                     envelope, is_personal=True, template=template, drops_unknown=rules.drops_unknown
@@ -346,6 +348,7 @@ def _envelope(
         submission.source_ip,
         submission.suppress_dsn or policy.suppress_dsn,
         captured=captured,
+        schedule=content.schedule,
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from mta.ingress.stamp import Stamp
 from mta.ingress.submission import Submission
 from mta.message import headers
+from mta.message.schedule import Windows, parse_schedule
 from mta.smtp.reply import Reply
 
 __all__ = [
@@ -31,6 +32,9 @@ HEADER_LIMIT = 128 * 1024
 #: Characters of a job id, envelope id or captured header that are kept.
 _VALUE_LIMIT = 256
 CAPTURE_LIMIT = 1024
+_SCHEDULE_LIMIT = 8192
+#: Characters of a reply that tells what is wrong.
+_WORDS_LIMIT = 200
 
 _LOOP = Reply(554, "5.4.6 Too many hops: this message goes round in a loop", "5.4.6")
 _HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5.3.4")
@@ -47,6 +51,7 @@ class Content(msgspec.Struct):
     job_id: str = ""
     envelope_id: str = ""
     captured: dict[str, str] = {}
+    schedule: Windows = ()
 
 
 def open_content(submission: Submission) -> Content | Reply:
@@ -73,6 +78,12 @@ def open_content(submission: Submission) -> Content | Reply:
         content.job_id = field_text(block, at, _VALUE_LIMIT) if at >= 0 else ""
     if policy.process_envid and (at := headers.find(lowered, b"x-envid")) >= 0:
         content.envelope_id = field_text(block, at, _VALUE_LIMIT)
+    if policy.process_schedule and (at := headers.find(lowered, b"x-schedule")) >= 0:
+        try:
+            content.schedule = parse_schedule(field_text(block, at, _SCHEDULE_LIMIT))
+        except ValueError as error:
+            # Sent at once it would come at the wrong time.
+            return Reply(554, f"5.6.0 x-schedule: {error}"[:_WORDS_LIMIT], "5.6.0")
     return content
 
 

@@ -7,6 +7,7 @@ import re
 from mta.errors import RemoteProtocolError
 from mta.ingress.submission import Wish
 from mta.message.envelope import Personal
+from mta.message.schedule import parse_schedule
 from mta.smtp.address import is_valid_mailbox
 
 __all__ = ["parse_definitions", "parse_parts", "wish_of"]
@@ -17,13 +18,14 @@ _DEFINITION = re.compile(
 _ESCAPED = re.compile(rb"\\(.)")
 _RANGE = re.compile(r"([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?")
 _RESERVED = frozenset(
-    b"*from *envid *vmta *jobid *parts *to *date *priority *subaccountid *custommessageid".split()
+    b"*from *envid *vmta *jobid *parts *to *date *schedule *priority *subaccountid *custommessageid".split()
 )
 #: Variables of one recipient, their octets, and the numbers in *parts.
 _MOST_VARIABLES = 500
 _MOST_OCTETS = 64 * 1024
 _MOST_PARTS = 1000
 _VALUE_LIMIT = 256
+_SCHEDULE_LIMIT = 8192
 
 
 def parse_definitions(argument: bytes, into: dict[bytes, bytes]) -> None:
@@ -65,15 +67,20 @@ def wish_of(definitions: dict[bytes, bytes]) -> Wish:
     if not (priority.isascii() and priority.isdigit() and 1 <= int(priority) <= 100):
         raise RemoteProtocolError("5.5.4 *priority is a number from 1 to 100", 501)
     parts = parse_parts(text[b"*parts"]) if b"*parts" in text else ()
+    try:
+        schedule = parse_schedule(text[b"*schedule"]) if b"*schedule" in text else ()
+    except ValueError as error:
+        raise RemoteProtocolError(f"5.5.4 *schedule: {error}"[:_VALUE_LIMIT], 501) from error
     variables = {
         name.decode("ascii"): value
         for name, value in definitions.items()
-        if name not in (b"*from", b"*envid", b"*vmta", b"*jobid", b"*parts")
+        if name not in (b"*from", b"*envid", b"*vmta", b"*jobid", b"*parts", b"*schedule")
     }
     return Wish(
         text.get(b"*vmta", ""),
         text.get(b"*jobid", ""),
         Personal(originator, text.get(b"*envid", ""), parts, variables),
+        schedule,
     )
 
 
@@ -93,6 +100,7 @@ def parse_parts(text: str) -> tuple[int, ...]:
 def _text(name: bytes, value: bytes) -> str:
     """A value that ends up in records and headers: printable, and not long."""
     text = value.decode("utf-8", "replace")
-    if len(text) > _VALUE_LIMIT or not text.isprintable():
+    limit = _SCHEDULE_LIMIT if name == b"*schedule" else _VALUE_LIMIT
+    if len(text) > limit or not text.isprintable():
         raise RemoteProtocolError(f"5.5.4 Bad value of {name.decode('ascii')}", 501)
     return text

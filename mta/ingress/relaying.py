@@ -66,6 +66,8 @@ class SourcePolicy:
     process_job: bool = False
     retain_job: bool = False
     process_envid: bool = False
+    process_schedule: bool = False
+    retain_schedule: bool = False
     job_header: str = ""
     job_prefix: str = ""
     add_date: str = "no"
@@ -103,6 +105,7 @@ class SourcePolicy:
             b"x-virtual-mta": self.process_vmta and not self.retain_vmta,
             b"x-job": self.process_job and not self.retain_job,
             b"x-envid": self.process_envid,
+            b"x-schedule": self.process_schedule and not self.retain_schedule,
             b"received": self.remove_received,
             b"date": self.add_date == "override",
         }
@@ -152,6 +155,8 @@ class SourcePolicy:
             process_job=settings.boolean("process-x-job"),
             retain_job=settings.boolean("retain-x-job"),
             process_envid=settings.boolean("process-x-envid"),
+            process_schedule=settings.boolean("process-x-schedule"),
+            retain_schedule=settings.boolean("retain-x-schedule"),
             job_header=settings.text("jobid-header").rstrip(":").lower(),
             job_prefix=settings.text("jobid-prefix"),
             add_date=settings.text("add-date-header"),

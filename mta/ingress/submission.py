@@ -9,16 +9,18 @@ import msgspec
 
 from mta.ingress.relaying import SourcePolicy
 from mta.message.envelope import Personal
+from mta.message.schedule import Windows
 
 __all__ = ["Submission", "Wish"]
 
 
 class Wish(NamedTuple):
-    """What a mail merge wants for one recipient; "" and None where it says nothing."""
+    """What a mail merge wants for one recipient; "", () and None where it says nothing."""
 
     vmta: str = ""
     job_id: str = ""
     personal: Personal | None = None
+    schedule: Windows = ()
 
 
 class Submission(msgspec.Struct):

@@ -27,6 +27,7 @@ from mta.message.envelope import Notify, Personal, Recipient
 from mta.message.fromline import rewrite_from
 from mta.message.headers import fields
 from mta.message.personal import return_path
+from mta.message.schedule import Windows
 from mta.smtp.reply import Reply
 
 __all__ = ["ColdShare", "Portion", "Treatment"]
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 _FOR_ALL = frozenset(
     {"alias", "cold-virtual-mta", "reroute-to-virtual-mta", "include-headers-from", "rewrite-list"}
 )
+#: What recipients must share to be stored as one message: virtual MTA, job, schedule.
+_Place = tuple[str, str, Windows]
 #: Virtual MTAs that may send mail on to one another.
 _REROUTES = 8
 #: Octets of a file of header lines.
@@ -51,11 +54,12 @@ class ColdShare(Protocol):
 
 @dataclass(slots=True)
 class Portion:
-    """The recipients of a message that one virtual MTA serves, under one job."""
+    """The recipients of a message that one virtual MTA serves, under one job and schedule."""
 
     choice: Choice
     job_id: str
     originator: str
+    schedule: Windows = ()
     recipients: list[Recipient] = field(default_factory=list)
 
 
@@ -79,7 +83,7 @@ class Treatment:
         """The portions of a message; a Reply when a virtual MTA that it names does not exist."""
         policy = submission.source
         named: dict[str, Choice] = {}
-        portions: dict[tuple[str, str], Portion] = {}
+        portions: dict[_Place, Portion] = {}
         wishes: Iterable[Wish] = submission.wishes or [Wish()] * len(submission.recipients)
         for (address, notify, orcpt), wish in zip(submission.recipients, wishes, strict=True):
             mine = choice
@@ -98,7 +102,7 @@ class Treatment:
             wish = submission.wishes[0] if submission.wishes else Wish()
             self._add(submission, portions, choice, wish, policy.bcc, int(Notify.NEVER), "")
         for address, notify, orcpt, queue in submission.condemned:
-            portion = self._portion(submission, portions, choice, "")
+            portion = self._portion(submission, portions, choice, Wish())
             portion.recipients.append(Recipient(address, queue, notify, orcpt))
         return list(portions.values())
 
@@ -146,7 +150,7 @@ class Treatment:
     def _add(
         self,
         submission: Submission,
-        portions: dict[tuple[str, str], Portion],
+        portions: dict[_Place, Portion],
         choice: Choice,
         wish: Wish,
         address: str,
@@ -154,7 +158,7 @@ class Treatment:
         orcpt: str,
     ) -> None:
         choice = self._rerouted(choice, address)
-        portion = self._portion(submission, portions, choice, wish.job_id)
+        portion = self._portion(submission, portions, choice, wish)
         personal = wish.personal
         originator = portion.originator
         if personal is not None and personal.originator is not None:
@@ -169,12 +173,13 @@ class Treatment:
         portion.recipients.append(Recipient(address, queue, notify, orcpt, personal))
 
     def _portion(
-        self, submission: Submission, portions: dict[tuple[str, str], Portion], choice: Choice, job_id: str
+        self, submission: Submission, portions: dict[_Place, Portion], choice: Choice, wish: Wish
     ) -> Portion:
-        found = portions.get((choice.vmta, job_id))
+        place = choice.vmta, wish.job_id, wish.schedule
+        found = portions.get(place)
         if found is None:
             originator = self._sender(submission.originator, submission.source, choice.vmta)
-            found = portions[choice.vmta, job_id] = Portion(choice, job_id, originator)
+            found = portions[place] = Portion(choice, wish.job_id, originator, wish.schedule)
         return found
 
     def _sender(self, originator: str, policy: SourcePolicy, vmta: str) -> str:

@@ -89,6 +89,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
     is_personal: bool = False  # some recipient has a `personal`: each one gets a transaction of its own
     template: tuple[int, ...] = ()  # octets of our own lines, then of each part; () = nothing to fill in
     drops_unknown: bool = True  # a field of the template without a value becomes empty
+    schedule: tuple[tuple[int, int], ...] = ()  # when it may be sent (`mta.message.schedule`); () = always
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -16,6 +16,7 @@ from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.scheduler import Scheduler
 from mta.service.jobs import JobBook
 from mta.service.rollup import Rollups
+from mta.service.schedules import Schedules
 from mta.service.traffic import Traffic
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
@@ -32,6 +33,7 @@ class Admission:
         partition: Partition,
         scheduler: Scheduler,
         jobs: JobBook,
+        schedules: Schedules,
         traffic: Traffic,
         wake: Callable[[], None],
         clock: Clock,
@@ -40,6 +42,7 @@ class Admission:
         self._partition = partition
         self._scheduler = scheduler
         self._jobs = jobs
+        self._schedules = schedules
         self._traffic = traffic
         self._wake = wake
         self._clock = clock
@@ -63,6 +66,10 @@ class Admission:
             if self._jobs.is_paused(envelope.job_id):
                 self._hold(envelope, message, [Waiting(i, 0, 0.0) for i in range(len(envelope.recipients))])
                 return
+        if envelope.schedule:
+            everybody = [Waiting(index, 0, 0.0) for index in range(len(envelope.recipients))]
+            self._await_window(envelope, message, everybody)
+            return
         admit, vmta, received = self._scheduler.admit, envelope.vmta, envelope.received
         key_of = QueueKey if self.rollups is None else self.key
         reference = message << RECIPIENT_BITS
@@ -84,6 +91,9 @@ class Admission:
             if self._jobs.is_paused(envelope.job_id):
                 self._hold(envelope, message, waiting)
                 return
+        if envelope.schedule:
+            self._await_window(envelope, message, waiting)
+            return
         for recipient, attempts, due in waiting:
             self._scheduler.admit(
                 self.key(envelope.recipients[recipient].queue_domain, envelope.vmta),
@@ -112,6 +122,14 @@ class Admission:
             attempts=entry.attempts,
             due=float(entry.due) or None,
         )
+
+    def _await_window(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
+        """Let recipients of a scheduled message wait in their queues until they may go."""
+        for recipient, attempts, due in waiting:
+            key = self.key(envelope.recipients[recipient].queue_domain, envelope.vmta)
+            ref = message << RECIPIENT_BITS | recipient
+            self._schedules.admit(envelope, key, ref, attempts=attempts, due=due)
+        self._wake()
 
     def _hold(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
         """Keep the recipients of a paused job back."""

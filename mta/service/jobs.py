@@ -8,7 +8,7 @@ They are on disk like all others: a restart finds them again and keeps them back
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -163,16 +163,21 @@ class JobBook:
 
 
 class JobStore:
-    """The spool as delivery sees it: messages of paused jobs are not given out."""
+    """The spool as delivery sees it: messages of paused jobs are not given out, nor others outside of the
+    windows of their schedule."""
 
-    def __init__(self, store: Store, book: JobBook) -> None:
+    def __init__(self, store: Store, book: JobBook, check: Callable[[Stored], None]) -> None:
+        """`check` raises Withheld for a message with a schedule that keeps it back now."""
         self._load = store.load
         self._book = book
+        self._check = check
 
     def load(self, message: int) -> Stored:
-        """Raises Withheld for a paused job's, and what the spool raises. Hot path."""
+        """Raises Withheld for what is kept back, and what the spool raises. Hot path."""
         stored = self._load(message)
-        job_id = stored.envelope.job_id
-        if job_id and self._book.is_paused(job_id):
-            raise Withheld(stored, partial(self._book.hold, job_id))
+        envelope = stored.envelope
+        if envelope.job_id and self._book.is_paused(envelope.job_id):
+            raise Withheld(stored, partial(self._book.hold, envelope.job_id))
+        if envelope.schedule:
+            self._check(stored)
         return stored

@@ -22,6 +22,7 @@ from mta.service.inforce import InForce
 from mta.service.jobs import JobBook, JobStore
 from mta.service.rollup import Rollups
 from mta.service.routes import QueueRoutes, make_resolver
+from mta.service.schedules import Schedules
 from mta.spool.partition import Partition
 
 __all__ = ["Outbound"]
@@ -38,6 +39,7 @@ class Outbound:
         scheduler: Scheduler,
         partition: Partition,
         jobs: JobBook,
+        schedules: Schedules,
         inbound: Inbound,
         sent: Callable[[int, int], None],
         clock: Clock,
@@ -71,7 +73,7 @@ class Outbound:
         self.rollups = self._make_rollups()
         self.routes = QueueRoutes(self.router, in_force.route, lambda: self.rollups)
         self.dialer = Dialer(clock=clock)
-        store = JobStore(partition, jobs)
+        store = JobStore(partition, jobs, schedules.check)
         opener = Opener(
             scheduler=scheduler,
             store=store,

@@ -34,6 +34,7 @@ from mta.service.leasedscheduler import LeasedScheduler
 from mta.service.operatorstate import OperatorState
 from mta.service.outbound import Outbound
 from mta.service.premises import spool_directory
+from mta.service.schedules import Schedules
 from mta.service.statekeeper import StateKeeper
 from mta.service.traffic import Traffic
 from mta.service.trash import Trash
@@ -101,10 +102,12 @@ class Worker:
         self.jobs = JobBook()
         self.jobs.restore_state(self.state.load("jobs"))
         self.trash = Trash(self._delete, loop=loop)
+        schedules = Schedules(self.scheduler, clock)
         self.admission = Admission(
             partition=self.partition,
             scheduler=self.scheduler,
             jobs=self.jobs,
+            schedules=schedules,
             traffic=self.traffic,
             wake=lambda: self.dispatcher.wake(),
             clock=clock,
@@ -136,6 +139,7 @@ class Worker:
             scheduler=self.scheduler,
             partition=self.partition,
             jobs=self.jobs,
+            schedules=schedules,
             inbound=self.inbound,
             sent=self._count_sent,
             clock=clock,

@@ -298,10 +298,10 @@ _CONTROL_HEADERS = (
         SOURCE,
         Kind.BOOLEAN,
         "no",
-        "Sends in the hours that the header x-schedule gives.",
-        NO,
+        "Sends in the windows that the header x-schedule gives (`YYYY-MM-DD HH:MM:SS / YYYY-MM-DD HH:MM:SS`, "
+        "more behind commas), which stand instead of `bounce-after`; takes the header out.",
     ),
-    Directive("retain-x-schedule", SOURCE, Kind.BOOLEAN, "no", "Leaves that header in.", NO),
+    Directive("retain-x-schedule", SOURCE, Kind.BOOLEAN, "no", "Leaves that header in."),
 )
 
 _LIMITS = (

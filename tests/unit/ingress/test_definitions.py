@@ -40,7 +40,7 @@ def test_values_stand_bare_or_in_quotes() -> None:
         (b'a="x', 501),
         (b'a="x"y=z', 501),
         (b"*what=x", 504),
-        (b"*schedule=x", 504),
+        (b"*schedule=x", 501),
         (b"*from=nobody", 501),
         (b"*parts=0", 501),
         (b"*parts=3-1", 501),
