@@ -38,9 +38,12 @@ Commands, their arguments (optional in brackets) and their data:
                          "totalRcp", "totalJobs"}
     show.vmtas          [maxitems], [sort]
                         {"vmta": [{"name", "dom", "rcp", "kb", "conn", "sources": ["127.0.0.2"]}], "totalRcp"}
-    show.workers        {"worker": [{"id", "pid", "state", "startupTime", "restarts", "cpus": [0],
-                                     "cpuShare": of one processor, "rss": bytes, "lag": seconds, "queues",
-                                     "rcp", "connIn", "connOut", "handedOver": shares to other workers,
+    show.workers        {"timeNow", "worker": [{"id", "pid", "state", "startupTime", "restarts", "role",
+                                     "cpus": [0], "domains": patterns, or ["*"] = a share of all others,
+                                     "cpuShare": of one processor, "cpu": seconds, "rss": bytes,
+                                     "lag", "lagP99", "lagMax": of the loop in the last minute, seconds,
+                                     "queues", "rcp", "connIn", "connOut",
+                                     "handedOver": shares to other workers,
                                      "held", "adopted": recipients on their way to other workers}]}
     show.disabledsources [queue: "domain[/vmta]"]
                         {"source": [{"queue": queue or pattern, "ip", "until": epoch, 0 = by hand}]}

@@ -8,7 +8,7 @@ import click
 
 from mta.cli.invocation import common_options, invocation
 from mta.cli.main import ShortenedGroup
-from mta.cli.output import Column, ago, counted, in_future, moment
+from mta.cli.output import Column, ago, bytes_in_words, counted, in_future, moment
 from mta.cli.settings import show_settings
 from mta.cli.status import print_status, this_machine
 from mta.cli.trees import domains_tree, jobs_tree, queues_tree, status_tree, vmtas_tree
@@ -331,16 +331,22 @@ def show_workers(context: click.Context) -> None:
     if call.as_json:
         call.output.json(data)
         return
-    now = SystemClock().wall()
+    now = data.get("timeNow") or SystemClock().wall()
     columns = (
         Column("worker"),
         Column("pid", is_number=True),
         Column("state"),
         Column("uptime", is_number=True),
+        Column("restarts", is_number=True),
         Column("cpus"),
+        Column("cpu%", is_number=True),
+        Column("rss", is_number=True),
+        Column("lag ms (p50/p99)", is_number=True),
+        Column("queues", is_number=True),
         Column("#rcpt", is_number=True),
         Column("in", is_number=True),
         Column("out", is_number=True),
+        Column("domains"),
     )
     rows = [
         (
@@ -348,10 +354,16 @@ def show_workers(context: click.Context) -> None:
             row.get("pid", ""),
             row.get("state", ""),
             ago(now - row["startupTime"]) if row.get("startupTime") else "-",
+            row.get("restarts", 0),
             ",".join(map(str, row.get("cpus", ()))),
+            round(100 * row["cpuShare"]) if "cpuShare" in row else "-",
+            bytes_in_words(row["rss"]) if row.get("rss") else "-",
+            f"{1000 * row['lag']:.1f}/{1000 * row['lagP99']:.1f}" if "lagP99" in row else "-",
+            row.get("queues", "-"),
             row.get("rcp", "-"),
             row.get("connIn", "-"),
             row.get("connOut", "-"),
+            " ".join(row.get("domains", ())),
         )
         for row in data["worker"]
     ]

@@ -22,6 +22,7 @@ from mta.errors import MtaError, StreamError
 from mta.service import merging
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
+from mta.service.layout import Post
 from mta.service.requests import checked
 
 if TYPE_CHECKING:
@@ -159,12 +160,14 @@ class Commands:
     async def _workers(self) -> dict[str, Any]:
         async with asyncio.TaskGroup() as company:
             rows = [company.create_task(self._glance(child)) for child in self._supervisor.children]
-        return {"worker": [row.result() for row in rows]}
+        return {"timeNow": self._clock.wall(), "worker": [row.result() for row in rows]}
 
     async def _glance(self, child: Child) -> dict[str, Any]:
         """One process: what we see of it, its last heartbeat, and what it says itself if it is quick."""
         figures: dict[str, Any] = {}
-        if child.is_ready and child in self._supervisor.workers:
+        workers = self._supervisor.workers
+        post = self._supervisor.layout.posts[workers.index(child)] if child in workers else None
+        if post is not None and child.is_ready:
             with contextlib.suppress(MtaError):
                 figures = await child.channel.ask("glance", timeout=GLANCE_SECONDS)
         return {
@@ -173,11 +176,20 @@ class Commands:
             "state": child.state,
             "startupTime": child.started_at,
             "restarts": child.restarts,
+            "role": post.role.value if post is not None else "",
+            "domains": domains_of(post) if post is not None else [],
             "cpus": processors(child),
             "cpuShare": round(child.cpu_share, 3),
             **child.heartbeat,
             **figures,
         }
+
+
+def domains_of(post: Post) -> list[str]:
+    """The domains whose queues a worker has: what it claims, or `*` for its share of all others."""
+    if not post.delivers:
+        return []
+    return [claim.text for claim in post.claims] or ["*"]
 
 
 def processors(child: Child) -> list[int]:

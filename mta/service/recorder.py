@@ -20,6 +20,7 @@ from mta.errors import SpoolError
 from mta.events.runner import EventRunner
 from mta.service.channel import Channel, CommandFailed
 from mta.service.premises import spool_directory
+from mta.service.vitals import Vitals
 from mta.spool.lock import SpoolLock
 
 __all__ = ["Recorder", "partition_directories"]
@@ -44,6 +45,7 @@ class Recorder:
     def __init__(self, config: Path, snapshot: Snapshot, *, clock: Clock) -> None:
         self._config = config
         self._snapshot = snapshot
+        self._clock = clock
         self._channel = Channel(self._handle)
         self._spool = spool = spool_directory(snapshot)
         self._is_alone = False  # no other events process writes what we write
@@ -95,9 +97,13 @@ class Recorder:
         # Ready at once: accounting catches up while mail already flows.
         await self._channel.opened.wait()
         self._channel.tell("ready")
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            self._channel.tell("heartbeat", **self._runner.stats())
+        vitals = Vitals(self._clock, asyncio.get_running_loop())
+        try:
+            while True:
+                await asyncio.sleep(HEARTBEAT)
+                self._channel.tell("heartbeat", **vitals.figures(), **self._runner.stats())
+        finally:
+            vitals.close()
 
     async def _handle(self, command: str, arguments: dict[str, Any]) -> Any:
         if command == "check":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from mta.service.channel import Channel, CommandFailed
 from mta.service.layout import Layout
 from mta.service.leasedscheduler import Demand
 from mta.service.loop import settle_garbage
+from mta.service.vitals import Vitals
 from mta.service.worker import Worker
 from mta.service.workercommands import WorkerCommands
 
@@ -113,21 +113,13 @@ class WorkerProcess:
         return parts
 
     async def _beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        memory = ResidentMemory()
+        vitals = Vitals(self._clock, asyncio.get_running_loop())
         try:
             while True:
-                due = loop.time() + HEARTBEAT
                 await asyncio.sleep(HEARTBEAT)
-                usage = resource.getrusage(resource.RUSAGE_SELF)
-                self._channel.tell(
-                    "heartbeat",
-                    lag=max(0.0, loop.time() - due),
-                    cpu=usage.ru_utime + usage.ru_stime,
-                    rss=memory.octets(),
-                )
+                self._channel.tell("heartbeat", **vitals.figures())
         finally:
-            memory.close()
+            vitals.close()
 
     async def _handle(self, command: str, arguments: dict[str, Any]) -> Any:
         if command == "check":
@@ -175,16 +167,3 @@ def keep_to_processors(cpus: frozenset[int]) -> None:
         os.sched_setaffinity(0, cpus or range(os.cpu_count() or 1))
     except OSError as failure:
         log.error("cpus=%s event=not-pinned error=%s", sorted(cpus), failure.strerror)
-
-
-class ResidentMemory:
-    """This process's resident memory; its file stays open, to be read when no descriptor is free."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-
-    def octets(self) -> int:
-        return int(os.pread(self._descriptor, 200, 0).split()[1]) * resource.getpagesize()
-
-    def close(self) -> None:
-        os.close(self._descriptor)

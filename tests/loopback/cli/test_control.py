@@ -50,6 +50,29 @@ STATUS = {
     },
 }
 
+WORKER: dict[str, Any] = {
+    "id": "worker-0",
+    "pid": 43,
+    "state": "running",
+    "startupTime": 1700000000,
+    "restarts": 1,
+    "role": "both",
+    "domains": ["gmail.com", "*.example.org"],
+    "cpus": [0],
+    "cpuShare": 0.512,
+    "cpu": 1234.5,
+    "rss": 83886080,
+    "lag": 0.0004,
+    "lagP99": 0.0123,
+    "lagMax": 0.08,
+    "queues": 17,
+    "rcp": 120000,
+    "connIn": 3,
+    "connOut": 20,
+    "handedOver": 5,
+    "held": 0,
+    "adopted": 0,
+}
 ANSWERS: dict[str, Any] = {
     "show.status": STATUS,
     "show.queues": {"queue": [QUEUE], "totalRcp": 12, "totalQueues": 1, "totalQueuesWithRcp": 1},
@@ -62,7 +85,13 @@ ANSWERS: dict[str, Any] = {
     "show.jobs": {"job": [{"id": "j1", "rcp": 12, "kb": 1}], "totalJobs": 1},
     "show.version": {"name": "mta", "version": "1.2", "python": "3.11.7"},
     "show.workers": {
-        "worker": [{"id": "0", "pid": 43, "state": "ready", "startupTime": 1700000000, "cpus": [0]}]
+        "timeNow": 1700003600,
+        "worker": [
+            WORKER,
+            {"id": "events", "pid": 44, "state": "running", "startupTime": 1700000000, "restarts": 0}
+            | {"role": "", "domains": [], "cpus": [0, 1], "cpuShare": 0.02, "rss": 31457280}
+            | {"lag": 0.0001, "lagP99": 0.002, "lagMax": 0.01},
+        ],
     },
     "list": {
         "rcpt": [{"queueId": "q1", "orig": "", "rcpt": "a@example.com", "queue": "example.com/v1"}],
@@ -186,7 +215,7 @@ def run(
             "250 ok",
         ),
         (["show", "jobs"], {"command": "show.jobs", "maxitems": 20}, "j1"),
-        (["show", "workers"], {"command": "show.workers"}, "1 running."),
+        (["show", "workers"], {"command": "show.workers"}, "2 running."),
         (["why", "example.com/v1"], {"command": "why", "queue": "example.com/v1"}, "Nothing waits."),
         (["pause", "queue", "*/v1"], {"command": "queue.pause", "pattern": "*/v1"}, "2 queues paused."),
         (["resume", "queue", "a/b"], {"command": "queue.resume", "pattern": "a/b"}, "1 queue resumed."),
@@ -325,7 +354,9 @@ def test_json_is_powermtas_tree_in_its_envelope(
 
 
 @pytest.mark.parametrize("form", ["json", "xml", "dom"])
-@pytest.mark.parametrize("page", ["status", "topqueues", "queues", "vmtas", "domains", "topdomains", "jobs"])
+@pytest.mark.parametrize(
+    "page", ["status", "topqueues", "queues", "vmtas", "domains", "topdomains", "jobs", "workers"]
+)
 def test_every_page_keeps_its_shape_for_programs(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -341,7 +372,7 @@ def test_every_page_keeps_its_shape_for_programs(
     assert_golden(f"show-{page}.{form}", printed)
 
 
-@pytest.mark.parametrize("page", ["status", "topqueues", "queues", "vmtas", "domains", "jobs"])
+@pytest.mark.parametrize("page", ["status", "topqueues", "queues", "vmtas", "domains", "jobs", "workers"])
 def test_every_page_keeps_its_shape_for_those_who_parse_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 
-from mta.service.workerprocess import ResidentMemory
+from mta.service.vitals import ResidentMemory
 
 
 def test_resident_memory_is_known_without_a_free_descriptor() -> None:

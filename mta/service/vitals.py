@@ -1,0 +1,105 @@
+"""What a process of ours says of itself in each heartbeat: processor time, memory, how late its loop is.
+
+The lag of the loop is what everybody in the process waits for besides their own work. It is measured by a
+timer of its own, twenty times a second; a minute of it is kept, so that one bad second can still be seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections import deque
+from collections.abc import Iterable
+
+from mta.clock import Clock
+
+__all__ = ["LoopLag", "ResidentMemory", "Vitals", "percentile"]
+
+SAMPLE_SECONDS = 0.05
+#: Samples of one minute.
+SAMPLES_KEPT = 1200
+
+
+class LoopLag:
+    """How late timers of a loop come, in seconds; from `start` to `close`."""
+
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoopLag of {len(self._samples)} samples>"
+
+    def start(self) -> None:
+        """Take the first sample soon."""
+        self._due = self._clock.now() + SAMPLE_SECONDS
+        self._timer = self._loop.call_later(SAMPLE_SECONDS, self._sample)
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def figures(self) -> dict[str, float]:
+        """The median, the worst hundredth and the worst of the last minute."""
+        samples = sorted(self._samples)
+        return {
+            "lag": percentile(samples, 0.5),
+            "lagP99": percentile(samples, 0.99),
+            "lagMax": percentile(samples, 1.0),
+        }
+
+    def _sample(self) -> None:
+        self._samples.append(max(0.0, self._clock.now() - self._due))
+        self.start()
+
+
+class ResidentMemory:
+    """This process's resident memory; its file stays open, to be read when no descriptor is free."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def octets(self) -> int:
+        return int(os.pread(self._descriptor, 200, 0).split()[1]) * resource.getpagesize()
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Vitals:
+    """All of it; `figures()` is a part of a heartbeat."""
+
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._memory = ResidentMemory()
+        self._lag = LoopLag(clock, loop)
+        self._lag.start()
+
+    def __repr__(self) -> str:
+        return f"<Vitals {self._lag!r}>"
+
+    def figures(self) -> dict[str, float]:
+        """`cpu` in seconds since the process began, `rss` in bytes, lags in seconds."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "cpu": usage.ru_utime + usage.ru_stime,
+            "rss": self._memory.octets(),
+            **self._lag.figures(),
+        }
+
+    def close(self) -> None:
+        self._lag.close()
+        self._memory.close()
+
+
+def percentile(ordered: Iterable[float], share: float) -> float:
+    """The least of these ascending values that `share` of them don't exceed; 0 without any."""
+    values = list(ordered)
+    if not values:
+        return 0.0
+    rank = -int(-share * len(values) // 1)
+    return round(values[max(0, min(len(values), rank) - 1)], 6)
