@@ -30,6 +30,7 @@ class KeyRing:
     def __init__(self) -> None:
         self._files: dict[Path, tuple[Version, PrivateKey]] = {}
         self._keys: dict[str, tuple[DkimKey, ...]] = {}
+        self._listed: dict[str, tuple[DkimKey, ...]] = {}
 
     @classmethod
     def load(cls, snapshot: Snapshot, previous: KeyRing | None = None) -> KeyRing:
@@ -53,6 +54,10 @@ class KeyRing:
         found = self._keys.get(vmta)
         return self._keys[DEFAULT_VMTA] if found is None else found
 
+    def listed(self, name: str) -> tuple[DkimKey, ...]:
+        """The keys of `<domain-key-list NAME>`; () when there is no such list."""
+        return self._listed.get(name, ())
+
     def _read(self, snapshot: Snapshot, previous: KeyRing | None) -> Problems:
         problems = Problems()
         known: dict[DomainKey, DkimKey] = {}
@@ -62,6 +67,11 @@ class KeyRing:
                 if line not in known:
                     self._read_line(line, known, previous, problems)
             self._keys[vmta] = tuple(known[line] for line in lines if line in known)
+        for name, lines in snapshot.key_lists.items():
+            for line in lines:
+                if line not in known:
+                    self._read_line(line, known, previous, problems)
+            self._listed[name] = tuple(known[line] for line in lines if line in known)
         return problems
 
     def _read_line(

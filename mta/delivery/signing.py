@@ -25,10 +25,12 @@ from typing import NamedTuple
 from mta.clock import Clock
 from mta.config.settings import Settings
 from mta.config.snapshot import Snapshot
+from mta.delivery.dkimoptions import DkimOptions
 from mta.delivery.keyring import KeyRing
-from mta.delivery.signingrule import SigningRule
+from mta.delivery.signingrule import Identity, SigningRule
+from mta.errors import ConfigError
 from mta.message import headers
-from mta.message.dkim import DkimSigner, Signable
+from mta.message.dkim import DkimSigner, Signable, SignPolicy
 from mta.message.domainkey import DkimKey
 from mta.message.envelope import Envelope
 from mta.smtp.address import is_valid_domain
@@ -164,7 +166,7 @@ class Signer:
             self._from_memory += 1
             return kept
         signable = Signable(body)
-        signers = self._signers(rule[1], envelope.vmta, signable.block)
+        signers = self._signers(rule[1], envelope, signable.block)
         now = self._clock.wall()
         if any(signer.key.is_slow for signer in signers):
             return _Job(place, signable, signers, now, [])
@@ -190,13 +192,37 @@ class Signer:
         self._rules[settings] = found
         return found
 
-    def _signers(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
-        if rule.only_when_asked and not headers.has(block, b"x-dkim-options"):
+    def _signers(self, rule: SigningRule, envelope: Envelope, block: bytes) -> tuple[DkimSigner, ...]:
+        is_asked = bool(envelope.dkim_options)
+        if rule.only_when_asked and not is_asked and not headers.has(block, b"x-dkim-options"):
             return ()
-        found = self._signers_of(rule, vmta, block)
+        if is_asked:
+            found = self._asked_for(rule, envelope, block)
+        else:
+            found = self._signers_of(rule, envelope.vmta, block)
         if rule.second is not None:
-            found += self._signers_of(rule.second, vmta, block)
+            found += self._signers_of(rule.second, envelope.vmta, block)
         return found
+
+    def _asked_for(self, rule: SigningRule, envelope: Envelope, block: bytes) -> tuple[DkimSigner, ...]:
+        """The signers that the message's own options name, as far as we have keys for them."""
+        options = DkimOptions.parse(envelope.dkim_options)
+        identity = options.identity or rule.identity
+        domain = identity.domain(block)
+        if not domain or not is_valid_domain(domain):
+            return ()
+        keys: tuple[DkimKey, ...]
+        if envelope.dkim_key:
+            try:
+                keys = (options.own_key(envelope.dkim_key, domain),)
+            except ConfigError as error:
+                log.warning("queue_id=%s dkim=no-signature reason=%r", envelope.queue_id, str(error))
+                return ()
+        else:
+            keys = self._keys.listed(options.key_list) if options.key_list else self._keys.keys(envelope.vmta)
+        if options.selector:
+            keys = tuple(key for key in keys if key.selector == options.selector)
+        return _make_signers(options.applied(rule.policy), keys, domain, identity, rule.algorithm)
 
     def _signers_of(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
         """The signers of the identity, or of the fallback when no key fits the identity."""
@@ -210,10 +236,8 @@ class Signer:
             place = (id(rule), identity.tag or domain, vmta)
             signers = self._identities.get(place)
             if signers is None:
-                signers = tuple(
-                    DkimSigner(key, rule.policy, domain=key.signing_domain(domain), identity=identity.tag)
-                    for key in _fitting(self._keys.keys(vmta), domain)
-                )
+                keys = self._keys.keys(vmta)
+                signers = _make_signers(rule.policy, keys, domain, identity, rule.algorithm)
                 if len(self._identities) >= KEPT_IDENTITIES:
                     self._identities.clear()
                 self._identities[place] = signers
@@ -265,8 +289,22 @@ class Signer:
         return fields
 
 
-def _fitting(keys: tuple[DkimKey, ...], domain: str) -> list[DkimKey]:
-    """The first key that covers the domain, and the first of the other algorithm with the same d=."""
+def _make_signers(
+    policy: SignPolicy, keys: tuple[DkimKey, ...], domain: str, identity: Identity, algorithm: bytes
+) -> tuple[DkimSigner, ...]:
+    return tuple(
+        DkimSigner(key, policy, domain=key.signing_domain(domain), identity=identity.tag)
+        for key in _fitting(keys, domain, algorithm)
+    )
+
+
+def _fitting(keys: tuple[DkimKey, ...], domain: str, algorithm: bytes = b"") -> list[DkimKey]:
+    """The first key that covers the domain, and the first of the other algorithm with the same d=; with an
+    `algorithm` the first of that alone, if there is one."""
+    if algorithm:
+        of_kind = [key for key in keys if key.algorithm == algorithm and key.covers(domain)]
+        if of_kind:
+            return of_kind[:1]
     chosen: list[DkimKey] = []
     for key in keys:
         if not key.covers(domain):

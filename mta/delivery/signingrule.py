@@ -1,7 +1,7 @@
 """What the dkim-* directives of a queue ask for, as a value.
 
-Ed25519 keys always sign with ed25519-sha256, RSA keys with rsa-sha256 whatever dkim-algorithm says: RFC 8301
-forbids SHA-1. dkim-add-body-limit is never obeyed: l= lets anybody add text to signed mail.
+dkim-algorithm chooses among the keys that fit: those of its kind sign, and others only where there is none of
+it. rsa-sha1 stands for rsa-sha256, because RFC 8301 forbids SHA-1.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class SigningRule:
     fallback: Identity | None = None
     only_when_asked: bool = False  # if-x-dkim-options-present
     second: SigningRule | None = None
+    algorithm: bytes = b""  #: keys of this kind sign; b"" = an RSA and an Ed25519 key for one domain both do
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SigningRule | None:
@@ -95,14 +96,21 @@ def _rule(
         add_timestamp=settings.boolean(name("add-timestamp")),
         expire_after=settings.interval(name("expire-after")),
         query_method=settings.text(name("query-method")),
+        add_body_limit=settings.boolean(name("add-body-limit")),
     )
+    algorithm = name("algorithm")
     return SigningRule(
         policy,
         Identity(settings.text(name("identity")) or AUTHOR),
         Identity(fallback) if fallback else None,
         only_when_asked,
         second,
+        _algorithm(settings.text(algorithm)) if settings.is_set(algorithm) else b"",
     )
+
+
+def _algorithm(word: str) -> bytes:
+    return b"ed25519-sha256" if word.lower() == "ed25519-sha256" else b"rsa-sha256"
 
 
 def _canon(word: str) -> Canon:

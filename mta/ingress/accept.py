@@ -349,6 +349,8 @@ def _envelope(
         submission.suppress_dsn or policy.suppress_dsn,
         captured=captured,
         schedule=content.schedule,
+        dkim_options=content.dkim_options,
+        dkim_key=content.dkim_key,
     )
 
 

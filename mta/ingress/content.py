@@ -35,6 +35,8 @@ CAPTURE_LIMIT = 1024
 _SCHEDULE_LIMIT = 8192
 #: Characters of a reply that tells what is wrong.
 _WORDS_LIMIT = 200
+#: Characters of a private key that comes along: an RSA key of 16,384 bits has 12,000.
+KEY_LIMIT = 16_384
 
 _LOOP = Reply(554, "5.4.6 Too many hops: this message goes round in a loop", "5.4.6")
 _HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5.3.4")
@@ -52,6 +54,8 @@ class Content(msgspec.Struct):
     envelope_id: str = ""
     captured: dict[str, str] = {}
     schedule: Windows = ()
+    dkim_options: str = ""
+    dkim_key: str = ""
 
 
 def open_content(submission: Submission) -> Content | Reply:
@@ -84,6 +88,10 @@ def open_content(submission: Submission) -> Content | Reply:
         except ValueError as error:
             # Sent at once it would come at the wrong time.
             return Reply(554, f"5.6.0 x-schedule: {error}"[:_WORDS_LIMIT], "5.6.0")
+    if policy.process_dkim_options and (at := headers.find(lowered, b"x-dkim-options")) >= 0:
+        content.dkim_options = field_text(block, at, CAPTURE_LIMIT)
+        if policy.process_dkim_key and (at := headers.find(lowered, b"x-dkim-key")) >= 0:
+            content.dkim_key = field_text(block, at, KEY_LIMIT)
     return content
 
 

@@ -82,6 +82,10 @@ class SourcePolicy:
     log_tls: bool = False
     hangs_up_on_4xx: bool = False
     qualifies_domains: bool = True
+    process_dkim_options: bool = False
+    retain_dkim_options: bool = False
+    process_dkim_key: bool = False
+    retain_dkim_key: bool = False
     allow_mailmerge: bool = False
     verp_default: bool = False
     bcc: str = ""
@@ -106,6 +110,8 @@ class SourcePolicy:
             b"x-job": self.process_job and not self.retain_job,
             b"x-envid": self.process_envid,
             b"x-schedule": self.process_schedule and not self.retain_schedule,
+            b"x-dkim-options": self.process_dkim_options and not self.retain_dkim_options,
+            b"x-dkim-key": self.process_dkim_key and not self.retain_dkim_key,
             b"received": self.remove_received,
             b"date": self.add_date == "override",
         }
@@ -171,6 +177,10 @@ class SourcePolicy:
             log_tls=settings.boolean("log-tls"),
             hangs_up_on_4xx=settings.boolean("disconnect-on-transient-error"),
             qualifies_domains=settings.boolean("auto-qualify-domain"),
+            process_dkim_options=settings.boolean("process-x-dkim-options"),
+            retain_dkim_options=settings.boolean("retain-x-dkim-options"),
+            process_dkim_key=settings.boolean("process-x-dkim-key"),
+            retain_dkim_key=settings.boolean("retain-x-dkim-key"),
             allow_mailmerge=settings.boolean("allow-mailmerge"),
             verp_default=settings.boolean("verp-default"),
             bcc=settings.text("bcc"),

@@ -10,7 +10,8 @@ without a From field simply gets no signature (RFC 6376 5.4 demands From in h=).
 canonicalised in pieces by whole-buffer operations that run at C speed, because a loop over its lines would
 cost as much as the RSA operation.
 
-No signature has an l= tag: it would let anybody append text to signed mail (RFC 6376 8.2).
+A signature has an l= tag only where the policy asks for it: it lets anybody append text to signed mail
+(RFC 6376 8.2).
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class SignPolicy:
     add_timestamp: bool = False
     expire_after: float | None = None
     query_method: str = ""
+    add_body_limit: bool = False
 
 
 class Signable:
@@ -98,7 +100,7 @@ class Signable:
         self._message = message
         self._block = _unstuff(block)
         self._body = min(end + 2, len(message))
-        self._body_hashes: dict[Canon, bytes] = {}
+        self._body_hashes: dict[Canon, tuple[bytes, int]] = {}
         self._fields: dict[Canon, list[tuple[bytes, bytes]]] = {}
 
     @property
@@ -106,12 +108,12 @@ class Signable:
         """The header block as the receiver will have it."""
         return self._block
 
-    def body_hash(self, canon: Canon) -> bytes:
-        """The value of bh=, base64."""
+    def body_hash(self, canon: Canon) -> tuple[bytes, int]:
+        """The values of bh=, base64, and of l=, the octets that went into it."""
         found = self._body_hashes.get(canon)
         if found is None:
-            found = base64.b64encode(hash_body(self._message, self._body, canon))
-            self._body_hashes[canon] = found
+            digest, length = hash_body(self._message, self._body, canon)
+            found = self._body_hashes[canon] = (base64.b64encode(digest), length)
         return found
 
     def fields(self, canon: Canon) -> list[tuple[bytes, bytes]]:
@@ -146,11 +148,13 @@ class DkimSigner:
         names, canonical = self._select(message)
         if b"from" not in names:
             return b""
-        value = b"%s%s%s\r\n bh=%s;\r\n b=" % (
+        digest, length = message.body_hash(self._policy.body_canon)
+        value = b"%s%s%s%s\r\n bh=%s;\r\n b=" % (
             self._start,
             self._field_list(names),
             self._times(now),
-            message.body_hash(self._policy.body_canon),
+            b"\r\n l=%d;" % length if self._policy.add_body_limit else b"",
+            digest,
         )
         if self._policy.header_canon is Canon.RELAXED:
             # No tag has two blanks or a tab: unfolding is all that relaxing does to this field.
@@ -201,9 +205,11 @@ class DkimSigner:
         return private.sign(hashlib.sha256(canonical).digest())  # RFC 8463 3: the hash is what is signed
 
 
-def hash_body(message: bytes, start: int, canon: Canon) -> bytes:
-    """SHA-256 over the canonical form (RFC 6376 3.4.3, 3.4.4) of the body that begins at `start`."""
+def hash_body(message: bytes, start: int, canon: Canon) -> tuple[bytes, int]:
+    """SHA-256 over the canonical form (RFC 6376 3.4.3, 3.4.4) of the body that begins at `start`, and the
+    octets of that form."""
     digest = hashlib.sha256()
+    length = 0
     waiting = 0  # line ends behind the last text: hashed only when more text follows
     is_empty = True
     while start < len(message):
@@ -218,11 +224,13 @@ def hash_body(message: bytes, start: int, canon: Canon) -> bytes:
         if text:
             digest.update(b"\r\n" * waiting)
             digest.update(memoryview(piece)[:text])
+            length += 2 * waiting + text
             waiting, is_empty = 0, False
         waiting += (len(piece) - text) // 2
     if not is_empty or canon is Canon.SIMPLE:
         digest.update(b"\r\n")
-    return digest.digest()
+        length += 2
+    return digest.digest(), length
 
 
 def _end_of_piece(message: bytes, start: int) -> int:

@@ -90,6 +90,8 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
     template: tuple[int, ...] = ()  # octets of our own lines, then of each part; () = nothing to fill in
     drops_unknown: bool = True  # a field of the template without a value becomes empty
     schedule: tuple[tuple[int, int], ...] = ()  # when it may be sent (`mta.message.schedule`); () = always
+    dkim_options: str = ""  # X-DKIM-Options and X-DKIM-Key, as far as the source may use them
+    dkim_key: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -20,6 +20,7 @@ from mta.sink.script import parse_script
 from mta.sink.zone import Zone
 from mta.spool.files import Files
 from mta.spool.settlelog import Cursor, EventReader
+from tests.support.inbound import Caller
 from tests.support.injector import Injector
 from tests.support.moved_clock import MovedClock
 
@@ -137,6 +138,24 @@ name-server {host}:{port}
         await load.run()
         assert not load.refusals
         return sorted(load.acknowledged)
+
+    async def hand_in(
+        self, content: str, *recipients: str, sender: str = "app@example.org", words: str = ""
+    ) -> None:
+        """Hand one message in, word for word; `words` stand behind its return path."""
+        async with Caller(self.port) as client:
+            await client.hello()
+            assert (await client.ask(f"MAIL FROM:<{sender}>{words}")).startswith("250")
+            for recipient in recipients or ("b@example.com",):
+                assert (await client.ask(f"RCPT TO:<{recipient}>")).startswith("250")
+            await client.ask("DATA")
+            lines = content.replace("\n", "\r\n")
+            assert (await client.ask(f"{lines}\r\n.")).startswith("250")
+
+    async def until_delivered(self, count: int = 1) -> list[Delivery]:
+        """Wait until the receiver has taken so many messages, then return them."""
+        await self.until(lambda: len(self.deliveries) >= count)
+        return self.deliveries
 
     def events(self, *types: str) -> list[Event]:
         """What the settle log says so far, as the events process will read it."""

@@ -10,7 +10,7 @@ __all__ = ["ROWS"]
 NO = Status.NO_EFFECT
 OURS = Status.EXTENSION
 _CANON = ("simple", "relaxed")
-_ALGORITHMS = ("rsa-sha1", "rsa-sha256")
+_ALGORITHMS = ("rsa-sha1", "rsa-sha256", "ed25519-sha256")
 
 _DKIM = (
     Directive(
@@ -35,8 +35,8 @@ _DKIM = (
         DOMAIN,
         Kind.ENUM,
         "rsa-sha256",
-        "Algorithm for RSA keys; rsa-sha1 is never used, and Ed25519 keys always sign with ed25519-sha256.",
-        NO,
+        "Which kind of key signs where there are several (not written: one of each); rsa-sha1 is taken for "
+        "rsa-sha256, ed25519-sha256 is our extension.",
         choices=_ALGORITHMS,
     ),
     Directive(
@@ -64,7 +64,11 @@ _DKIM = (
         "dkim-identity-fallback", DOMAIN, Kind.TEXT, None, "Another one for when no key fits the first."
     ),
     Directive(
-        "dkim-add-body-limit", DOMAIN, Kind.BOOLEAN, "no", "Signs only the length the body has now.", NO
+        "dkim-add-body-limit",
+        DOMAIN,
+        Kind.BOOLEAN,
+        "no",
+        "Signs only the length the body has now: anybody can add text to such mail (RFC 6376 8.2).",
     ),
     Directive("dkim-add-timestamp", DOMAIN, Kind.BOOLEAN, "no", "Writes the time of signing."),
     Directive(
@@ -98,7 +102,6 @@ _DKIM = (
         Kind.ENUM,
         "rsa-sha256",
         "`dkim-algorithm` of the second signature.",
-        NO,
         choices=_ALGORITHMS,
     ),
     Directive(
@@ -131,7 +134,6 @@ _DKIM = (
         Kind.BOOLEAN,
         "no",
         "`dkim-add-body-limit` of the second signature.",
-        NO,
     ),
     Directive(
         "second-dkim-add-timestamp",

@@ -1,4 +1,4 @@
-"""The log-* directives on both sides: what the program's log says about connections, and what it keeps quiet."""
+"""The log-* directives on both sides: what the log says about connections, and what it leaves out."""
 
 from __future__ import annotations
 

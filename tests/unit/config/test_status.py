@@ -49,8 +49,8 @@ LOOKED_AT = {
     "tls-allow-tlsv1.3",
     "tls-ciphers",
     "tls-certificate",
-    "log-commands",  # <source> only
-    "log-connections",
+    "log-data",  # <source> and <domain> only
+    "log-tls",
 }
 
 

@@ -159,7 +159,7 @@ def test_body_hashes_agree_with_dkimpy_for_any_body(text: bytes) -> None:
 
     for canon, theirs in ((Canon.SIMPLE, Simple), (Canon.RELAXED, Relaxed)):
         expected = hashlib.sha256(theirs.canonicalize_body(body)).digest()
-        assert own.hash_body(stuffed, 0, canon) == expected
+        assert own.hash_body(stuffed, 0, canon)[0] == expected
 
 
 @pytest.mark.parametrize("canon", Canon)
