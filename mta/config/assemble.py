@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mta.config.addresslines import address_books, aliases, rewrite_lists
+from mta.config.coldlines import expand_cold_lines
 from mta.config.directives import TABLE
 from mta.config.domainpattern import DomainPattern, DomainTable
 from mta.config.draft import BlockDraft, Draft, OwnerDraft
@@ -45,11 +46,13 @@ DEFAULT_LISTENER = HostPort("0.0.0.0", 25)
 
 def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Problems) -> Snapshot:
     """The snapshot of a draft; names that refer to nothing are left to `check_references`."""
+    warm_of = expand_cold_lines(draft, problems)
     for owner in (draft.top, *draft.vmtas.values(), *draft.pools.values()):
         for layer in (owner.layer, *owner.domains.values()):
             _derive_waits(layer)
     top = draft.top.layer
     homes = _home_pools(draft, problems)
+    homes |= {cold: homes[warm] for cold, warm in warm_of.items() if warm in homes}
     proxies = named_proxies(draft, problems)
     relay_addresses, relay_regexes = _relay_addresses(top, problems)
     return Snapshot(

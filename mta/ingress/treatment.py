@@ -34,9 +34,10 @@ __all__ = ["ColdShare", "Portion", "Treatment"]
 
 log = logging.getLogger(__name__)
 
+_COLD = ("cold-virtual-mta", "auto-cold-virtual-mta")
 #: Lines that concern mail of every source.
 _FOR_ALL = frozenset(
-    {"alias", "cold-virtual-mta", "reroute-to-virtual-mta", "include-headers-from", "rewrite-list"}
+    {"alias", *_COLD, "reroute-to-virtual-mta", "include-headers-from", "rewrite-list"}
 )
 #: What recipients must share to be stored as one message: virtual MTA, job, schedule.
 _Place = tuple[str, str, Windows]

@@ -386,8 +386,8 @@ _VIRTUAL_MTA = (
         VIRTUAL_MTA,
         Kind.WORDS,
         None,
-        "`IP NAME`: an older way to write a cold virtual MTA.",
-        NO,
+        "`IP NAME`: an older way to write a cold virtual MTA. It is called as this one with `.cold` behind, "
+        "and has everything of this one but the address.",
         repeatable=True,
     ),
 )

@@ -240,3 +240,16 @@ async def test_cold_virtual_mtas_take_turns_until_each_has_its_number_for_the_da
         await send(inbound, "bob@other.example")
 
         assert [one.vmta for one in inbound.partition.envelopes] == ["cold1", "cold2", "warm", "warm", "warm"]
+
+
+async def test_cold_virtual_mtas_may_be_written_as_addresses() -> None:
+    text = (
+        "<virtual-mta warm>\n"
+        "auto-cold-virtual-mta 192.0.2.7 c1.x.org\nauto-cold-virtual-mta 192.0.2.8 c2.x.org\n"
+        "<domain b.example>\nmax-cold-virtual-mta-msg 1/day\n</domain>\n</virtual-mta>\n"
+    )
+    async with Inbound(text, source=f"{OPEN}\ndefault-virtual-mta warm", cold=ColdMemory()) as inbound:
+        for _ in range(3):
+            await send(inbound)
+
+        assert [one.vmta for one in inbound.partition.envelopes] == ["warm.cold", "warm.cold2", "warm"]

@@ -178,6 +178,6 @@ def test_habits_that_are_dangerous_are_named() -> None:
     texts = [problem.text for problem in lint(snapshot, Machine())]
 
     assert "http-access 0/0 admin: anybody who reaches the monitor has the right admin" in texts
-    assert any("auto-cold-virtual-mta has no effect yet" in text for text in texts)
+    assert any("has no effect yet" in text for text in texts)
     assert any("vmta2 has no domain-key" in text for text in texts)
     assert not any("open relay" in text for text in texts)
