@@ -39,7 +39,7 @@ from mta.spool.files import Files
 from mta.spool.pace import Pace
 from mta.spool.partition import Partition, SpoolOptions
 
-__all__ = ["SCENARIOS", "configuration", "content"]
+__all__ = ["SCENARIOS", "act", "configuration", "content"]
 
 _POLICY = SourcePolicy(allow_relaying=True, add_received=False)
 #: Small files, so that a short scenario fills some; two waiting messages already go to the thread.
@@ -393,8 +393,12 @@ SCENARIOS: dict[str, Callable[[Actor], Awaitable[None]]] = {
 }
 
 
-async def main() -> None:
-    name, directory = sys.argv[1], Path(sys.argv[2])
+def act(name: str, directory: Path) -> None:
+    """One scenario from an opened spool to its end; the process ends with it."""
+    asyncio.run(_act(name, directory))
+
+
+async def _act(name: str, directory: Path) -> None:
     try:
         actor = Actor(directory)
     except (SpoolError, OSError, AssertionError) as error:
@@ -408,4 +412,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    act(sys.argv[1], Path(sys.argv[2]))

@@ -8,11 +8,11 @@ early 250           the process is killed between the 250 and the disk
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 
 from tests.reliability.actor import configuration
 from tests.reliability.disk import LoopDisk, no_mounting
+from tests.reliability.nursery import Nursery
 from tests.reliability.plan import Findings, Plan
 from tests.reliability.powercuts import cut_ten_times, live_and_cut
 from tests.reliability.tracer import has_strace, trace
@@ -23,7 +23,7 @@ __all__ = ["Controls"]
 #: So many tries at most: chance plays a part.
 _TRIES = 15
 
-Control = Callable[[Plan], Awaitable[list[str]]]
+Control = Callable[[Plan, Nursery], Awaitable[list[str]]]
 
 
 class Controls:
@@ -40,26 +40,27 @@ class Controls:
         }
         plan.progress.begin(self.name, len(controls))
         caught = 0
-        for name, control in controls.items():
-            found = await control(plan)
-            caught += bool(found)
-            if found:
-                findings.figures[name] = f"caught: {found[0][:120]}"
-            else:
-                findings.breaches.append(f"the planted fault {name!r} was not found")
-            plan.progress.step(text=name)
+        async with Nursery() as nursery:
+            for name, control in controls.items():
+                found = await control(plan, nursery)
+                caught += bool(found)
+                if found:
+                    findings.figures[name] = f"caught: {found[0][:120]}"
+                else:
+                    findings.breaches.append(f"the planted fault {name!r} was not found")
+                plan.progress.step(text=name)
         findings.figures["caught"] = f"{caught} of {len(controls)}"
         return findings
 
 
-async def _no_sync(plan: Plan) -> list[str]:
+async def _no_sync(plan: Plan, nursery: Nursery) -> list[str]:
     if no_mounting():
         return _mean(plan, "sync")
     dice = plan.dice("no sync")
     try:
         with LoopDisk(plan.directory / "disk") as disk:
             for _ in range(_TRIES):
-                found = await live_and_cut(disk, Promises(), dice, {"PLANTED": "sync"})
+                found = await live_and_cut(nursery, disk, Promises(), dice, {"PLANTED": "sync"})
                 if found:
                     return found
     except OSError:
@@ -67,7 +68,7 @@ async def _no_sync(plan: Plan) -> list[str]:
     return []
 
 
-async def _no_directory_sync(plan: Plan) -> list[str]:
+async def _no_directory_sync(plan: Plan, nursery: Nursery) -> list[str]:
     return _mean(plan, "sync_directory")
 
 
@@ -79,19 +80,21 @@ def _mean(plan: Plan, skipped: str) -> list[str]:
     return []
 
 
-async def _early(plan: Plan) -> list[str]:
+async def _early(plan: Plan, nursery: Nursery) -> list[str]:
     """Killed at the first syncs of a scenario that says 250 before them."""
     if has_strace():
-        return await _early_without_strace(plan)
+        return await _early_without_strace(plan, nursery)
     for nth in range(1, _TRIES):
         place = plan.directory / f"early-{nth}"
         place.mkdir()
         (place / "mta.conf").write_text(configuration(place))
         run = await trace(
-            ["tests.reliability.actor", "accept", str(place)],
+            nursery,
+            "accept",
+            place,
             place / "strace.log",
             inject=f"pwritev2:signal=KILL:when={nth}",
-            environment={**os.environ, "PLANTED": "early"},
+            environment={"PLANTED": "early"},
         )
         found = await examine(place, Promises.of(run.said))
         if found:
@@ -99,13 +102,13 @@ async def _early(plan: Plan) -> list[str]:
     return []
 
 
-async def _early_without_strace(plan: Plan) -> list[str]:
+async def _early_without_strace(plan: Plan, nursery: Nursery) -> list[str]:
     if no_mounting():
         return []
     dice = plan.dice("early")
     with LoopDisk(plan.directory / "disk") as disk:
         for _ in range(_TRIES):
-            found = await live_and_cut(disk, Promises(), dice, {"PLANTED": "early"})
+            found = await live_and_cut(nursery, disk, Promises(), dice, {"PLANTED": "early"})
             if found:
                 return found
             await asyncio.sleep(0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -23,11 +22,12 @@ from mta.spool.heads import HeadReader
 from mta.spool.record import decode_accept_head
 from mta.spool.recovery import survey
 from tests.reliability.actor import SCENARIOS, configuration
+from tests.reliability.nursery import Nursery
 from tests.reliability.plan import Findings, Plan
 from tests.reliability.tracer import ERRORS, Point, Run, has_strace, points, trace
 from tests.reliability.witness import Promises, examine
 
-__all__ = ["Enumerator", "Task"]
+__all__ = ["Enumerator", "Task", "tasks_of"]
 
 _WRITES = frozenset({"pwritev2", "pwritev", "pwrite64"})
 _AT_ONCE = 2
@@ -68,31 +68,43 @@ class Enumerator:
             return findings
         most = plan.choose(full=0, short=14)
         done, tasks, every = _done(plan), list[Task](), Counter[str]()
-        for scenario in sorted(SCENARIOS.keys() - {"live"}):
-            found = await self._points(plan.directory, scenario)
-            some = tasks_of(scenario, found)
-            every[scenario] = len(some)
-            if most and most < len(some):
-                some = plan.dice(f"{self.name}/{scenario}").sample(some, most)
-            tasks += some
         counts: Counter[str] = Counter()
-        plan.progress.begin(self.name, len(tasks))
-        queue = iter(tasks)
-        async with asyncio.TaskGroup() as company:
-            for number in range(_AT_ONCE):
-                company.create_task(self._work(plan, number, queue, done, counts, findings))
+        async with Nursery() as nursery:
+            for scenario in sorted(SCENARIOS.keys() - {"live"}):
+                found = await self._points(nursery, plan.directory, scenario)
+                some = tasks_of(scenario, found)
+                every[scenario] = len(some)
+                if most and most < len(some):
+                    some = plan.dice(f"{self.name}/{scenario}").sample(some, most)
+                tasks += some
+            # In any order: when time is up, something of every scenario has been done.
+            plan.dice(self.name).shuffle(tasks)
+            plan.progress.begin(self.name, len(tasks))
+            queue = iter(tasks)
+            async with asyncio.TaskGroup() as company:
+                for number in range(_AT_ONCE):
+                    desk = _Desk(plan, nursery, plan.directory / f"try-{number}", done, counts, findings)
+                    company.create_task(desk.work(queue))
+        tried = counts.pop("tried", 0)
+        findings.stop_early(tried, len(tasks))
         findings.figures = {
             "scenarios": dict(every),
-            "points": len(tasks),
-            "of all points": f"{len(tasks) / sum(every.values()):.1%}",
+            "points": tried,
+            "of all points": f"{tried / sum(every.values()):.1%}",
             **dict(sorted(counts.items())),
         }
         return findings
 
-    async def _points(self, directory: Path, scenario: str) -> list[Point]:
+    async def _points(self, nursery: Nursery, directory: Path, scenario: str) -> list[Point]:
         """What an undisturbed run does; also the check that it keeps its promises then."""
-        place = await self._prepare(directory / f"sound-{scenario}", scenario)
-        run = await trace(["tests.reliability.actor", scenario, str(place)], directory / "sound.log")
+        place, before = directory / f"sound-{scenario}", directory / "before"
+        if scenario == "recover":
+            # The spool of a process that is gone, from which every try begins.
+            child = await nursery.bear("defer", _fresh(before))
+            child.begin()
+            await child.ended()
+        await prepare(place, scenario)
+        run = await trace(nursery, scenario, place, directory / "sound.log")
         assert run.code == 0, f"{scenario} does not even work without a fault: {run.errors}"
         promises = Promises.of(run.said)
         breaches = await examine(place, promises)
@@ -100,39 +112,58 @@ class Enumerator:
         shutil.rmtree(place)
         return points(run.log, place)
 
-    async def _prepare(self, place: Path, scenario: str) -> Path:
-        """A fresh directory; for `recover` with the spool of a process that was killed."""
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        (place / "mta.conf").write_text(configuration(place))
-        if scenario == "recover":
-            await trace(["tests.reliability.actor", "defer", str(place)], place / "before.log")
-        return place
 
-    async def _work(
+async def prepare(place: Path, scenario: str) -> set[str]:
+    """A fresh directory; for `recover` with a spool in it. Returns who waits there."""
+    shutil.rmtree(place, ignore_errors=True)
+    if scenario != "recover":
+        _fresh(place)
+        return set()
+    shutil.copytree(place.parent / "before", place)
+    (place / "mta.conf").write_text(configuration(place))
+    return await _waiting(place)
+
+
+def _fresh(place: Path) -> Path:
+    place.mkdir(parents=True)
+    (place / "mta.conf").write_text(configuration(place))
+    return place
+
+
+class _Desk:
+    """Where one task after the other is tried; several work at the same time."""
+
+    def __init__(
         self,
         plan: Plan,
-        number: int,
-        queue: Iterator[Task],
+        nursery: Nursery,
+        place: Path,
         done: set[str],
         counts: Counter[str],
         findings: Findings,
     ) -> None:
-        for task in queue:
-            if task.key in done:
-                counts["resumed"] += 1
-            else:
-                breaches = await self._try(plan.directory / f"try-{number}", task, counts)
-                if len(findings.breaches) < 50:
-                    findings.breaches += [f"{task.key}: {breach}" for breach in breaches[:2]]
-                if not breaches:
-                    _note(plan, task)
-            plan.progress.step(text=task.key)
+        self._plan, self._nursery, self._place = plan, nursery, place
+        self._done, self._counts, self._findings = done, counts, findings
 
-    async def _try(self, place: Path, task: Task, counts: Counter[str]) -> list[str]:
-        await self._prepare(place, task.scenario)
-        before = await _waiting(place) if task.scenario == "recover" else set()
-        inject, environment = "", dict(os.environ)
+    async def work(self, queue: Iterator[Task]) -> None:
+        """Until there is nothing more to do, or no time."""
+        for task in queue:
+            if self._plan.is_time_up():
+                return
+            self._counts["tried"] += 1
+            if task.key in self._done:
+                self._counts["resumed"] += 1
+            else:
+                breaches = await self._try(task)
+                if len(self._findings.breaches) < 50:
+                    self._findings.breaches += [f"{task.key}: {breach}" for breach in breaches[:2]]
+                if not breaches:
+                    _note(self._plan, task)
+            self._plan.progress.step(text=task.key)
+
+    async def _try(self, task: Task) -> list[str]:
+        before = await prepare(self._place, task.scenario)
+        inject, environment = "", dict[str, str]()
         if task.fault == "short":
             environment["SHORT_WRITE"] = str(task.point.nth)
         else:
@@ -140,20 +171,22 @@ class Enumerator:
             inject = f"{task.point.call}:{what}:when={task.point.nth}"
         try:
             run = await trace(
-                ["tests.reliability.actor", task.scenario, str(place)],
-                place / "strace.log",
+                self._nursery,
+                task.scenario,
+                self._place,
+                self._place / "strace.log",
                 inject=inject,
                 environment=environment,
             )
         except TimeoutError:
-            counts["hung"] += 1
+            self._counts["hung"] += 1
             return ["the process hangs"]
         has_struck = task.fault == "short" or "INJECTED" in run.log or "killed by SIGKILL" in run.log
-        counts[task.fault if has_struck else "not reached"] += 1
+        self._counts[task.fault if has_struck else "not reached"] += 1
         promises = Promises.of(run.said)
         promises.before = before
-        counts["acknowledged"] += len(promises.acknowledged)
-        return _manners(task, run, promises) + await examine(place, promises)
+        self._counts["acknowledged"] += len(promises.acknowledged)
+        return _manners(task, run, promises) + await examine(self._place, promises)
 
 
 def _manners(task: Task, run: Run, promises: Promises) -> list[str]:

@@ -7,6 +7,7 @@ own; only its syncs are left out, which no damage to files can tell.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import random
@@ -54,9 +55,13 @@ class TornImages:
         dice = plan.dice(self.name)
         plan.progress.begin(self.name, rounds)
         sound = [make_sound(plan.directory / f"sound-{number}", dice) for number in range(_SOUND)]
-        alarms = _Alarms()
+        alarms, done = _Alarms(), 0
         with alarms:
             for number in range(rounds):
+                if plan.is_time_up():
+                    break
+                done += 1
+                await asyncio.sleep(0)  # a signal is heard here
                 one = dice.choice(sound)
                 image, what = damage(one.image, random.Random(f"{plan.seed}/{number}"))
                 kinds.update(word.split()[0] for word in what.split(", "))
@@ -64,7 +69,8 @@ class TornImages:
                     findings.breaches.append(f"image {number} ({what}): {breach}")
                 plan.progress.step()
         findings.breaches = findings.breaches[:50]
-        findings.figures = {"images": rounds, "damage": dict(sorted(kinds.items())), **totals}
+        findings.stop_early(done, rounds)
+        findings.figures = {"images": done, "damage": dict(sorted(kinds.items())), **totals}
         return findings
 
     def _judge(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +18,8 @@ __all__ = ["Engine", "Findings", "Plan"]
 class Plan:
     """How much to do and with which dice. `rounds` 0 means as many as the engine thinks right.
 
-    `state` is where an engine that can be resumed keeps what it has done; None: it begins anew.
+    `state` is where an engine that can be resumed keeps what it has done; None: it begins anew. No round
+    begins after `deadline` (monotonic): an engine ends by itself and says how far it came.
     """
 
     directory: Path
@@ -25,10 +28,15 @@ class Plan:
     rounds: int = 0
     is_short: bool = False
     state: Path | None = None
+    deadline: float = math.inf
 
     def dice(self, purpose: str) -> random.Random:
         """Dice that fall alike for one seed and purpose, whatever other engines did."""
         return random.Random(f"{self.seed}/{purpose}")
+
+    def is_time_up(self) -> bool:
+        """Whether no other round may begin."""
+        return time.monotonic() >= self.deadline
 
     def choose(self, full: int, short: int) -> int:
         """How many rounds: as asked for, or by the form."""
@@ -47,6 +55,13 @@ class Findings:
     breaches: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: str = ""
+
+    def stop_early(self, done: int, wanted: int) -> None:
+        """Time was up before everything was done."""
+        if done < wanted:
+            self.notes.append(f"time was up after {done} of {wanted}")
+        if not done:
+            self.breaches.append("nothing was done at all before time was up")
 
     @property
     def is_good(self) -> bool:

@@ -11,17 +11,15 @@ a new file with its content, so only this disk can see that a directory sync is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import random
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 from mta.errors import SpoolError
 from tests.reliability.actor import configuration
 from tests.reliability.disk import LoopDisk, no_mounting
+from tests.reliability.nursery import Nursery
 from tests.reliability.plan import Findings, Plan
 from tests.reliability.witness import Promises, examine
 from tests.unit.spool.test_powercut import Life
@@ -46,28 +44,35 @@ class PowerCuts:
             return findings
         plan.progress.begin(self.name, rounds)
         acknowledged = settled = done = 0
-        while done < rounds:
-            some = min(_ROUNDS_A_DISK, rounds - done)
-            try:
-                with LoopDisk(plan.directory / f"disk-{done}") as disk:
-                    promises = Promises()
-                    for number in range(some):
-                        for breach in await live_and_cut(disk, promises, dice):
-                            findings.breaches.append(f"cut {done + number}: {breach}")
-                        plan.progress.step(text=f"{len(promises.acknowledged)} acknowledged")
-            except OSError as error:
-                findings.skipped = f"this machine can't: {error}"
-                return findings
-            done += some
-            acknowledged += len(promises.acknowledged)
-            settled += len(promises.settled)
+        async with Nursery() as nursery:
+            while done < rounds and not plan.is_time_up():
+                promises = Promises()
+                try:
+                    with LoopDisk(plan.directory / f"disk-{done}") as disk:
+                        for _ in range(min(_ROUNDS_A_DISK, rounds - done)):
+                            if plan.is_time_up():
+                                break
+                            for breach in await live_and_cut(nursery, disk, promises, dice):
+                                findings.breaches.append(f"cut {done}: {breach}")
+                            done += 1
+                            plan.progress.step(text=f"{len(promises.acknowledged)} acknowledged")
+                except OSError as error:
+                    findings.skipped = f"this machine can't: {error}"
+                    return findings
+                acknowledged += len(promises.acknowledged)
+                settled += len(promises.settled)
+        findings.stop_early(done, rounds)
         findings.breaches = findings.breaches[:50]
         findings.figures = {"cuts": done, "acknowledged": acknowledged, "settled on disk": settled}
         return findings
 
 
 async def live_and_cut(
-    disk: LoopDisk, promises: Promises, dice: random.Random, environment: dict[str, str] | None = None
+    nursery: Nursery,
+    disk: LoopDisk,
+    promises: Promises,
+    dice: random.Random,
+    environment: dict[str, str] | None = None,
 ) -> list[str]:
     """One life of an actor until the power goes; adds to the promises, and returns the breaches."""
     place = disk.path / "home"
@@ -75,26 +80,19 @@ async def live_and_cut(
         place.mkdir()
         (place / "mta.conf").write_text(configuration(place))
         disk.settle()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.reliability.actor", "live", str(place),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, **(environment or {}), "SEED": str(dice.randrange(10**9))}, start_new_session=True,
-        limit=1 << 24,
-    )  # fmt: skip
-    assert process.stdout is not None
+    child = await nursery.bear("live", place, {**(environment or {}), "SEED": str(dice.randrange(10**9))})
+    child.begin()
     try:
         async with asyncio.timeout(30):
-            first = await process.stdout.readline()
-        lines = asyncio.create_task(process.stdout.read())
+            await child.first
         await asyncio.sleep(dice.random() ** 2 * _LONGEST_LIFE)
         # The process stops with the disk: one that goes on without it is another fault (see `faults`).
-        os.killpg(process.pid, signal.SIGSTOP)
+        child.kill(signal.SIGSTOP)
         disk.cut()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    said = (first + await lines).decode(errors="replace").split("\n")[:-1]
+        child.kill()
+        ended = await child.ended()
+    said = ended.said.decode(errors="replace").split("\n")[:-1]
     promises.add(Promises.of(said))
     disk.restore()
     breaches = await examine(place, promises)
@@ -111,11 +109,15 @@ class MeanDisk:
         rounds = plan.choose(full=2000, short=200)
         findings, figures = Findings(self.name), [0, 0]
         plan.progress.begin(self.name, rounds)
-        for number in range(-(-rounds // 10)):
-            findings.breaches += cut_ten_times(plan.directory, f"{plan.seed}/{number}", figures=figures)
-            plan.progress.step(min(10, rounds - number * 10))
+        done = 0
+        while done < rounds and not plan.is_time_up():
+            await asyncio.sleep(0)  # a signal is heard here
+            findings.breaches += cut_ten_times(plan.directory, f"{plan.seed}/{done // 10}", figures=figures)
+            plan.progress.step(min(10, rounds - done))
+            done += 10
+        findings.stop_early(min(done, rounds), rounds)
         findings.breaches = findings.breaches[:50]
-        findings.figures = {"cuts": rounds, "acknowledged": figures[0], "settled": figures[1]}
+        findings.figures = {"cuts": done, "acknowledged": figures[0], "settled": figures[1]}
         return findings
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.reliability.nursery import Nursery
 
 __all__ = ["CALLS", "ERRORS", "Point", "Run", "has_strace", "points", "trace"]
 
@@ -76,29 +77,40 @@ def points(log: str, directory: Path) -> list[Point]:
 
 
 async def trace(
-    arguments: Sequence[str],
+    nursery: Nursery,
+    scenario: str,
+    place: Path,
     log: Path,
     *,
     inject: str = "",
-    environment: dict[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
     seconds: float = 30.0,
 ) -> Run:
-    """Run a Python module under strace; `inject` as strace's option. It is killed when it takes too long."""
+    """Run an actor under strace; `inject` as strace's option. It is killed when it takes too long."""
+    child = await nursery.bear(scenario, place, environment)
     command = ["strace", "-f", "-y", "-s", "16", "-o", str(log), "-e", "trace=" + ",".join(CALLS)]
     command += ["-e", f"inject={inject}"] if inject else []
-    process = await asyncio.create_subprocess_exec(
-        *command, sys.executable, "-m", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env=environment, start_new_session=True,
+    strace = await asyncio.create_subprocess_exec(
+        *command, "-p", str(child.pid),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )  # fmt: skip
+    assert strace.stderr is not None
     try:
         async with asyncio.timeout(seconds):
-            said, errors = await process.communicate()
+            while line := await strace.stderr.readline():
+                if b"attached" in line:
+                    break
+            else:
+                raise OSError("strace could not attach to a process of ours")
+            child.begin()
+            ended = await child.ended()
+            await strace.communicate()  # until its log is complete
     finally:
-        if process.returncode is None:
-            process.kill()  # strace takes what it traces with it
-            await process.wait()
-    code = process.returncode or 0
-    lines = said.decode(errors="replace").split("\n")[:-1]  # the last may be cut off by the kill: no promise
+        child.kill()
+        if strace.returncode is None:
+            strace.kill()
+            await strace.wait()
+    lines = ended.said.decode(errors="replace").split("\n")[:-1]  # the last may be cut off: no promise
     text = log.read_text(errors="replace") if log.exists() else ""
-    return Run(lines, errors.decode(errors="replace"), code, text)
+    return Run(lines, ended.errors.decode(errors="replace"), ended.code, text)
