@@ -47,9 +47,11 @@ __all__ = ["Worker"]
 
 log = logging.getLogger(__name__)
 
-#: Messages recovered in one turn of the loop: some milliseconds, so that new mail and deliveries go on
-#: while a large spool is read.
-RECOVERED_AT_ONCE = 200
+#: Seconds of each turn of the loop that a recovery takes at least and at most; in between it takes as long as
+#: new mail and deliveries took in the turn before, so that both go on.
+RECOVERY_TURN = (0.002, 0.02)
+#: Messages recovered between two looks at the clock, and in one turn in any case.
+RECOVERED_PER_LOOK, RECOVERED_AT_ONCE = 25, 2500
 #: Part of the drain that connections may use; the rest is for the last sync.
 DRAIN_SHARE = 0.9
 STATE_FILE = "operator.sqlite"
@@ -298,12 +300,18 @@ class Worker:
 
     async def _recover(self) -> None:
         """Bring what waited on disk back into the queues, a slice at a time."""
-        count = 0
+        now, (least, most) = self.clock.now, RECOVERY_TURN
+        count, until = 0, now() + least
         for found in self._found:
             self.crew.recovered(found.envelope, found.message, found.waiting)
             count += 1
-            if count % RECOVERED_AT_ONCE == 0:
+            if count % RECOVERED_PER_LOOK:
+                continue
+            stopped_at = now()
+            if stopped_at >= until or not count % RECOVERED_AT_ONCE:
                 await asyncio.sleep(0)
+                resumed_at = now()
+                until = resumed_at + min(most, max(least, resumed_at - stopped_at))
         self.is_recovering = False
         self.crew.knows_all()
         if count:

@@ -23,11 +23,11 @@ def check_head(data: bytes, at: int, segment: Segment, message: int) -> int:
     """
     if len(data) - at >= RECORD_SIZE:
         check, salt, number, _, _, _, length, found = unpack_record(data, at)
-        end = at + RECORD_SIZE + length
+        end: int = at + RECORD_SIZE + length
         header = segment.header
-        is_ours = (salt, number, found) == (header.salt, header.number, message)
+        is_ours = found == message and salt == header.salt and number == header.number
         if is_ours and end <= len(data) and crc32(data[at + 4 : end]) == check:
-            return int(end)
+            return end
     raise SpoolCorrupt(f"record of message {message} does not match its checksum")
 
 

@@ -207,6 +207,24 @@ class Index:
         ids = array("Q", compress(self._ids, self._waiting))
         return iter(ids)
 
+    def walk(self) -> Iterator[tuple[int, Place, int]]:
+        """What somebody waits for now, in order: id, place, and the bit mask of who is settled.
+
+        Stays right while messages come and go. Each row is looked for behind the one before it, where it is
+        unless something has left: a restart walks over a million of them.
+        """
+        row = -1
+        for message in self.all_waiting():
+            row += 1
+            ids = self._ids
+            if row >= len(ids) or ids[row] != message:
+                row = bisect_left(ids, message)
+                if row == len(ids) or ids[row] != message:
+                    continue
+            if self._waiting[row]:
+                place = Place(self._numbers[row], self._places[row], self._lengths[row])
+                yield message, place, self._settled.get(message, 0)
+
     def live_bytes(self) -> dict[int, int]:
         """Per file number, the bytes of records somebody waits for."""
         live: dict[int, int] = {}
@@ -237,6 +255,7 @@ class Deferrals:
         self._attempts = array("H", bytes(2 * len(index)))
         self._ids = array("Q", index._ids)
         self._others: dict[tuple[int, int], Deferral] = {}
+        self._row = -1  # found last: whoever asks for all goes from row to row
         self.highest = 0
 
     def note(self, message: int, recipient: int, deferral: Deferral) -> None:
@@ -257,7 +276,12 @@ class Deferrals:
         """The latest deferral of one recipient; None when it never was deferred."""
         if recipient:
             return self._others.get((message, recipient))
-        row = bisect_left(self._ids, message)
-        if row == len(self._ids) or self._ids[row] != message or not self._sequences[row]:
+        ids, row = self._ids, self._row + 1
+        if row >= len(ids) or ids[row] != message:
+            row = bisect_left(ids, message)
+            if row == len(ids) or ids[row] != message:
+                return None
+        self._row = row
+        if not self._sequences[row]:
             return None
         return Deferral(self._sequences[row], self._dues[row], self._attempts[row])

@@ -186,22 +186,20 @@ class Partition:
         deferrals, self._deferrals = self._deferrals, None
         if deferrals is None:
             return
-        before, heads = self._next, self._heads
-        for message in self._index.all_waiting():
-            place = self._index.place(message) if message < before else None
-            if place is None or not self._index.waiting(message):
-                continue
+        before, read, find = self._next, self._heads.read, deferrals.find
+        for message, place, settled in self._index.walk():
+            if message >= before:
+                return
             try:
-                size, _, encoded = decode_accept_head(heads.read(message, place))
+                size, _, encoded = decode_accept_head(read(message, place))
                 envelope = decode_envelope(encoded)
             except (SpoolCorrupt, ValueError) as error:
                 logger.error("spool message unreadable message=%d why=%r", message, str(error))
                 continue
-            settled = self._index.settled_in_part(message)
             waiting = []
             for recipient in range(len(envelope.recipients)):
                 if not settled >> recipient & 1:
-                    known = deferrals.find(message, recipient)
+                    known = find(message, recipient)
                     waiting.append(
                         Waiting(recipient, known.attempts, known.due) if known else Waiting(recipient, 0, 0.0)
                     )

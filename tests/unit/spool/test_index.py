@@ -181,3 +181,40 @@ def test_a_million_waiting_messages_take_less_than_forty_bytes_each() -> None:
     deferrals.note(500_000, 0, Deferral(1, 2.0, 3))
     gathered = (deferrals._sequences, deferrals._dues, deferrals._attempts)
     assert (size + sum(sys.getsizeof(column) for column in gathered)) / 1_000_000 < 44
+
+
+def test_a_walk_finds_what_waits_while_messages_come_and_go() -> None:
+    index = Index()
+    for message in range(1, 11):
+        index.add(message, 1 if message < 6 else 2, message * 100, 50, 2)
+    index.settle(3, 1)
+    walk = index.walk()
+    first = next(walk)
+    for recipient in (0, 1):
+        index.settle(2, recipient)
+    index.settle(7, 0)
+    index.move(8, 2, 3, 4096, 60)
+    for message in (4, 5):
+        index.settle(message, 0)
+        index.settle(message, 1)
+    index.add(11, 3, 8192, 50, 1)
+    rest = list(walk)
+
+    assert first == (1, (1, 100, 50), 0)
+    assert [message for message, _, _ in rest] == [3, 6, 7, 8, 9, 10]
+    assert rest[0] == (3, (1, 300, 50), 2)
+    assert rest[2] == (7, (2, 700, 50), 1)
+    assert rest[3] == (8, (3, 4096, 60), 0)
+
+
+def test_a_walk_goes_on_when_rows_before_it_are_dropped() -> None:
+    index = Index()
+    for message in range(1, 7):
+        index.add(message, 1 if message < 4 else 2, message * 100, 50, 1)
+    walk = index.walk()
+    seen = [next(walk)[0]]
+    for message in (1, 2, 3):
+        index.settle(message, 0)
+    index.drop(1, 1, 3)
+
+    assert seen + [message for message, _, _ in walk] == [1, 4, 5, 6]
