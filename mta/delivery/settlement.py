@@ -321,6 +321,17 @@ class Settlement:
             envelope, ref, key, Facts(), DELETED, status, wants_dsn=with_dsn, is_recorded=is_recorded
         )
 
+    def remind(self, key: QueueKey, ref: int, envelope: Envelope, words: str) -> None:
+        """No attempt is made at this recipient, for the reason that `words` give: the sender may be told."""
+        reply = internal_reply(451, "4.4.1", words)
+        index = ref & RECIPIENT_MASK
+        if envelope.is_personal:
+            envelope = personal_envelope(envelope, index)
+        event = self._event(
+            "t", envelope, index, key, Facts(), action="delayed", status="4.4.1", reply=reply, category=""
+        )
+        self._returns(envelope, index, event, ref >> RECIPIENT_BITS, _nothing)
+
     def take_measures(self, slot: Slot, judgement: Judgement, reply: Reply, now: float) -> None:
         """What a rule does to the queue; whom it condemns is failed later, some at a time (`condemned`)."""
         for measure in judgement.measures:

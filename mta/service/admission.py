@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 
 from mta.clock import Clock
 from mta.errors import SpoolError
-from mta.message.envelope import Envelope
+from mta.message.envelope import Envelope, Notify
 from mta.queue.entries import Entry
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.scheduler import Scheduler
+from mta.service.delays import Delays
 from mta.service.jobs import JobBook
 from mta.service.rollup import Rollups
 from mta.service.schedules import Schedules
@@ -22,6 +23,8 @@ from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
 
 __all__ = ["Admission"]
+
+_DELAY = int(Notify.DELAY)
 
 
 class Admission:
@@ -34,6 +37,7 @@ class Admission:
         scheduler: Scheduler,
         jobs: JobBook,
         schedules: Schedules,
+        delays: Delays,
         traffic: Traffic,
         wake: Callable[[], None],
         clock: Clock,
@@ -43,6 +47,7 @@ class Admission:
         self._scheduler = scheduler
         self._jobs = jobs
         self._schedules = schedules
+        self._delays = delays
         self._traffic = traffic
         self._wake = wake
         self._clock = clock
@@ -75,6 +80,8 @@ class Admission:
         reference = message << RECIPIENT_BITS
         for index, recipient in enumerate(envelope.recipients):
             admit(key_of(recipient.queue_domain, vmta), reference | index, now, received=received)
+            if recipient.notify & _DELAY:
+                self._delays.watch(envelope, reference | index)
         self._wake()
 
     def handed_in(self, envelope: Envelope, message: int, size: int) -> None:
@@ -103,6 +110,8 @@ class Admission:
                 attempts=attempts,
                 due=due or None,
             )
+            if envelope.recipients[recipient].notify & _DELAY:
+                self._delays.watch(envelope, reference | recipient)
         self._wake()
 
     def again(self, key: QueueKey, entry: Entry) -> None:
@@ -137,3 +146,5 @@ class Admission:
             key = QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta)
             ref = message << RECIPIENT_BITS | recipient
             self._jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
+            if envelope.recipients[recipient].notify & _DELAY:
+                self._delays.watch(envelope, ref)

@@ -20,12 +20,14 @@ from dataclasses import replace
 from mta.clock import Clock
 from mta.config.snapshot import Snapshot
 from mta.errors import SpoolError
-from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.message.envelope import Envelope
+from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.policy import UNLIMITED
 from mta.queue.scheduler import Scheduler
 from mta.service.admission import Admission
 from mta.service.borrower import Borrower, Doors, Lender
 from mta.service.crew import Crew
+from mta.service.delays import Delays
 from mta.service.inbound import Inbound
 from mta.service.inforce import InForce, make_classifier
 from mta.service.jobs import JobBook
@@ -105,11 +107,15 @@ class Worker:
         self.jobs.restore_state(self.state.load("jobs"))
         self.trash = Trash(self._delete, loop=loop)
         schedules = Schedules(self.scheduler, clock)
+        self.delays = Delays(
+            spool=self.partition, every=self._reminds_every, remind=self._remind, clock=clock
+        )
         self.admission = Admission(
             partition=self.partition,
             scheduler=self.scheduler,
             jobs=self.jobs,
             schedules=schedules,
+            delays=self.delays,
             traffic=self.traffic,
             wake=lambda: self.dispatcher.wake(),
             clock=clock,
@@ -213,9 +219,11 @@ class Worker:
                 if self.inbound.picks_up:
                     company.create_task(self.inbound.pickup.run())
                 keeping = company.create_task(self.keeper.run())
+                reminding = company.create_task(self.delays.run())
                 # Delivery may be through before the last client is: the spool stays open for both.
                 await self._stopped.wait()
                 keeping.cancel()
+                reminding.cancel()
                 recovery.cancel()
                 adoption.cancel()
                 borrowing.cancel()
@@ -284,6 +292,18 @@ class Worker:
             log.error("queue=%s message=%d event=not-deleted error=%s", key, ref >> RECIPIENT_BITS, error)
             return
         self.outbound.settlement.delete(key, ref, envelope, with_dsn=with_dsn, is_recorded=is_recorded)
+
+    def _reminds_every(self, envelope: Envelope, recipient: int) -> float | None:
+        domain = envelope.recipients[recipient].queue_domain
+        return self.snapshot.effective(domain, envelope.vmta).interval("notify-of-delay-every")
+
+    def _remind(self, envelope: Envelope, ref: int) -> None:
+        """Tell a sender what the queue waits for."""
+        key = self.admission.key(envelope.recipients[ref & RECIPIENT_MASK].queue_domain, envelope.vmta)
+        recent = self.scheduler.recent(key)
+        # What the operator has paused or limited is nobody else's business.
+        words = recent[0][2] if recent else "no attempt could be made yet"
+        self.outbound.settlement.remind(key, ref, envelope, words)
 
     def _spool_broke(self, text: str) -> None:
         """Nothing that is sent from here on could be noted: send nothing. Clients are told to come again, and

@@ -295,6 +295,10 @@ class Partition:
         except ValueError as error:
             raise SpoolCorrupt(f"envelope of message {message}: {error}") from error
 
+    def is_waiting(self, message: int, recipient: int) -> bool:
+        """Whether nothing has become of this recipient yet."""
+        return self._index.is_waiting(message, recipient)
+
     def size(self, message: int) -> int:
         """About how many bytes a message takes on disk, envelope included; 0 when it is gone."""
         place = self._index.place(message)
