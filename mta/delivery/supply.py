@@ -126,8 +126,8 @@ def make_attempt(
     """The message as it goes down `session`, with its signature made or under way."""
     envelope, body, number = stored.envelope, stored.body, refs[0] >> RECIPIENT_BITS
     removed = session.policy.removed_headers
-    if removed or envelope.is_personal:
-        envelope, body, number = tailored(envelope, body, refs[0], removed)
+    if removed or envelope.is_personal or envelope.lacks_date:
+        envelope, body, number = tailored(envelope, body, refs[0], removed, now)
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
     domain = session.slot.key.domain
     head = signer.headers(envelope, body, number, domain)

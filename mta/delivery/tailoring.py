@@ -1,8 +1,10 @@
-"""A stored message as a queue's receivers get it: header lines taken out, a recipient's own text put in."""
+"""A stored message as a queue's receivers get it: header lines taken out, a recipient's own text put in, and
+the date where that is to be the day of delivery."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from email.utils import formatdate
 
 from mta.message import headers
 from mta.message.envelope import Envelope
@@ -13,7 +15,7 @@ __all__ = ["tailored"]
 
 
 def tailored(
-    envelope: Envelope, body: bytes, ref: int, removed: Collection[bytes] = ()
+    envelope: Envelope, body: bytes, ref: int, removed: Collection[bytes] = (), now: float = 0.0
 ) -> tuple[Envelope, bytes, int]:
     """Envelope and content for the recipient (or, when nothing is personal, the recipients) of `ref`.
 
@@ -33,4 +35,8 @@ def tailored(
             body = kept + body[end:]
         # Queues may remove different lines from one message.
         number -= (hash(frozenset(removed)) & 0xFFFFFFFFFFFF) << 64
+    if envelope.lacks_date:
+        body = f"Date: {formatdate(now)}\r\n".encode() + body
+        # A later attempt has another date, and so another signature.
+        number -= int(now) << 128
     return envelope, body, number

@@ -34,6 +34,7 @@ from mta.ingress.content import (
 )
 from mta.ingress.joint import AcceptResult, Joint
 from mta.ingress.queueid import QueueIds
+from mta.ingress.relaying import SourcePolicy
 from mta.ingress.selection import Choice, Selection
 from mta.ingress.stamp import Stamp
 from mta.ingress.submission import Submission
@@ -349,9 +350,17 @@ def _envelope(
         submission.suppress_dsn or policy.suppress_dsn,
         captured=captured,
         schedule=content.schedule,
+        lacks_date=policy.dates_at_delivery and _lacks_date(policy, content),
         dkim_options=content.dkim_options,
         dkim_key=content.dkim_key,
     )
+
+
+def _lacks_date(policy: SourcePolicy, content: Content) -> bool:
+    """Whether a Date line is to be added."""
+    if policy.add_date == "yes":
+        return not headers.has(content.block, b"date")
+    return policy.add_date == "override"
 
 
 def _portion_body(

@@ -182,7 +182,7 @@ def own_lines(
         )
     if included:
         lines.append(included)
-    if policy.add_date != "no" and not headers.has(block, b"date"):
+    if policy.add_date != "no" and not policy.dates_at_delivery and not headers.has(block, b"date"):
         lines.append(stamp.date_line(now))
     if policy.add_message_id and not headers.has(block, b"message-id"):
         lines.append(stamp.message_id_line(queue_id))

@@ -71,6 +71,7 @@ class SourcePolicy:
     job_header: str = ""
     job_prefix: str = ""
     add_date: str = "no"
+    dates_at_delivery: bool = False
     add_message_id: bool = False
     add_received: bool = True
     remove_received: bool = False
@@ -166,6 +167,7 @@ class SourcePolicy:
             job_header=settings.text("jobid-header").rstrip(":").lower(),
             job_prefix=settings.text("jobid-prefix"),
             add_date=settings.text("add-date-header"),
+            dates_at_delivery=settings.text("date-header-time") == "delivery",
             add_message_id=settings.boolean("add-message-id-header"),
             add_received=settings.boolean("add-received-header"),
             remove_received=settings.boolean("remove-received-headers"),

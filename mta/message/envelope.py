@@ -92,6 +92,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
     schedule: tuple[tuple[int, int], ...] = ()  # when it may be sent (`mta.message.schedule`); () = always
     dkim_options: str = ""  # X-DKIM-Options and X-DKIM-Key, as far as the source may use them
     dkim_key: str = ""
+    lacks_date: bool = False  # each delivery adds a Date line of its own
 
 
 _encoder = msgspec.msgpack.Encoder()

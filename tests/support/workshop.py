@@ -140,10 +140,15 @@ name-server {host}:{port}
         return sorted(load.acknowledged)
 
     async def hand_in(
-        self, content: str, *recipients: str, sender: str = "app@example.org", words: str = ""
+        self,
+        content: str,
+        *recipients: str,
+        sender: str = "app@example.org",
+        words: str = "",
+        address: str = "",
     ) -> None:
-        """Hand one message in, word for word; `words` stand behind its return path."""
-        async with Caller(self.port) as client:
+        """Hand one message in, word for word; `words` stand behind its return path, `address` is the client's."""
+        async with Caller(self.port, address=address) as client:
             await client.hello()
             assert (await client.ask(f"MAIL FROM:<{sender}>{words}")).startswith("250")
             for recipient in recipients or ("b@example.com",):
