@@ -5,7 +5,7 @@
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
 
-.PHONY: run demo test test-slow lint format bench bench-short micro docs torture torture-short fuzz clean
+.PHONY: run demo test test-slow lint format bench bench-short micro docs torture torture-short fuzz steps clean
 
 run: .venv/ready
 	@$(PYTHON) -m mta.sink.demo --stay
@@ -52,6 +52,11 @@ torture-short: .venv/ready
 TIME ?= 60
 fuzz: .venv/ready
 	$(PYTHON) -m tests.fuzz --seconds $(TIME)
+
+# The scheduler under all limits at once: STEPS=, SEED=
+STEPS ?= 100000
+steps: .venv/ready
+	STEPS=$(STEPS) SEED=$(SEED) $(PYTEST) -q -s -m slow tests/unit/queue/test_all_limits.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

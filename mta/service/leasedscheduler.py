@@ -5,6 +5,7 @@ another queue: idle ones at once, busy ones after their fair turn.
 
 A rate that spans workers (max-smtp-msg-rate, max-smtp-data-volume-rate of a virtual MTA) is not lent: each
 worker has an equal part, so that it holds in sum, and a worker with little mail leaves some of it unused.
+So are the limits of a roll-up's queue (`sharedqueue.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from mta.config.units import Rate
 from mta.queue.key import QueueKey
 from mta.queue.notice import Noticed
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.scheduler import Scheduler
 from mta.queue.slot import Slot
+from mta.service.sharedqueue import is_shared, own_policy, part_of
 
 __all__ = ["Demand", "LeasedScheduler"]
 
@@ -40,17 +41,25 @@ class LeasedScheduler(Scheduler):
         vmtas: Callable[[str], VmtaPolicy],
         wanting: Callable[[], None],
         parts: int,
+        part: int = 0,
         sizes: Callable[[int], int] = lambda message: 0,
         noticed: Noticed = lambda notice: None,
     ) -> None:
-        """`parts` is the number of workers that deliver, `sizes` gives the octets of a message."""
+        """`parts` is the number of workers that deliver, of which this is number `part`; `sizes` gives the
+        octets of a message."""
         super().__init__(
-            policies=policies, vmtas=self._leased, total_max_smtp_out=0, sizes=sizes, noticed=noticed
+            policies=self._divided, vmtas=self._leased, total_max_smtp_out=0, sizes=sizes, noticed=noticed
         )
+        self._undivided = policies
         self._unleased = vmtas
         self._wanting = wanting
         self._parts = parts
+        self._part = part
         self._lent: dict[str, int] = {}
+
+    def _divided(self, key: QueueKey) -> QueuePolicy:
+        policy = self._undivided(key)
+        return own_policy(policy, self._parts, self._part) if is_shared(key) else policy
 
     def _leased(self, name: str) -> VmtaPolicy:
         policy = self._unleased(name)
@@ -65,7 +74,7 @@ class LeasedScheduler(Scheduler):
         if name not in self._lent:
             self._lent[name] = 0
             self._wanting()
-        return replace(policy, max_smtp_out=self._lent[name])
+        return replace(policy, max_smtp_out=min(policy.max_smtp_out, self._lent[name]))
 
     def lend(self, total: int, vmtas: Mapping[str, int]) -> None:
         """So many connections may be open now, in all and for virtual MTAs with a limit of their own."""
@@ -74,6 +83,8 @@ class LeasedScheduler(Scheduler):
             state = self._registry.vmtas.get(name)
             if name in self._lent and state is not None:
                 self._lent[name] = most
+                # A lease from before a reload may be more than what holds now.
+                most = min(most, self._unleased(name).max_smtp_out)
                 state.policy = replace(state.policy, max_smtp_out=most)
         for state in self._registry.vmtas.values():
             self._turns.activate(state)
@@ -116,13 +127,6 @@ class LeasedScheduler(Scheduler):
     def reconfigure(self, now: float, total_max_smtp_out: int | None = None) -> None:
         """The settings have changed; the new total comes with the next lease."""
         super().reconfigure(now)
-
-
-def part_of(rate: Rate, parts: int) -> Rate:
-    """An equal part of a rate; of less than one for each, one in a longer time."""
-    if rate.count >= parts:
-        return Rate(rate.count // parts, rate.per)
-    return Rate(1, rate.per * parts / max(1, rate.count))
 
 
 def demand_of(in_use: int, most: int, waiting: int) -> Demand:

@@ -7,7 +7,8 @@ from typing import Any
 from mta.config.units import Rate
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.reaction import Reaction
-from mta.service.leasedscheduler import Demand, LeasedScheduler, part_of
+from mta.service.leasedscheduler import Demand, LeasedScheduler
+from mta.service.sharedqueue import part_of
 from tests.support.scheduling import A, B, ref
 
 
@@ -86,3 +87,16 @@ def test_a_rate_is_divided_so_that_it_holds_in_sum() -> None:
     assert part_of(Rate(100, 60.0), 3) == Rate(33, 60.0)
     assert part_of(Rate(1, 60.0), 3) == Rate(1, 180.0)
     assert part_of(Rate(2, 10.0), 4) == Rate(1, 20.0)
+
+
+def test_a_lease_from_before_a_reload_gives_no_more_than_the_new_limit() -> None:
+    lessee = Lessee(max_smtp_out=10)
+    scheduler = lessee.scheduler
+    lessee.scheduler.take(0.0)
+    scheduler.lend(50, {"v1": 4})
+    scheduler._unleased = lambda name: VmtaPolicy(max_smtp_out=1)
+    scheduler.reconfigure(1.0)
+
+    assert len(scheduler.take(1.0)) == 1
+    scheduler.lend(50, {"v1": 4})
+    assert scheduler.take(1.0) == []

@@ -1,0 +1,402 @@
+"""A scheduler beside a log of everything it allowed: every limit is counted again from it, by brute force.
+
+The model calls the scheduler as a worker would, notes each connection, recipient and delivery, and checks
+at each one that no limit in force forbids it. It knows nothing of windows, rings or deadlines. What it takes
+from the scheduler is the mode of a queue, since modes only choose among numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+
+from mta.config.snapshot import EgressSource
+from mta.config.units import Rate
+from mta.queue.address import limit_of
+from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
+from mta.queue.queue import QueueMode
+from mta.queue.reaction import Measure, MeasureKind, Reaction
+from mta.queue.rings import LOWER_TURN
+from mta.queue.scheduler import FAIR_TURN, Scheduler
+from mta.queue.slot import Slot
+from mta.service.leasedscheduler import LeasedScheduler, part_of
+
+__all__ = ["DOMAINS", "KEYS", "SOURCES", "VMTAS", "SchedulerModel", "size_of"]
+
+DOMAINS = ("d0.example", "d1.example", "d2.example", "d3.example")
+VMTAS = ("v1", "v2")
+KEYS = [QueueKey(domain, vmta) for domain in DOMAINS for vmta in VMTAS]
+SOURCES = (EgressSource("192.0.2.1", "a"), EgressSource("192.0.2.2", "b"))
+WORKERS = 2
+FINAL = (Reaction.DELIVERED, Reaction.FAILED)
+
+
+def size_of(message: int) -> int:
+    """Octets of a message."""
+    return 100 * (message % 7)
+
+
+class Log:
+    """Events of one thing that is limited, and from which of them on each of its limits holds."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[float, int]] = []
+        self.since: dict[str, tuple[Rate | None, int]] = {}
+
+    def add(self, now: float, weight: int = 1) -> None:
+        self.events.append((now, weight))
+
+    def follow(self, mode: str, rate: Rate | None) -> None:
+        """A limit is in force; if it is not the one before, it counts from now on."""
+        if mode not in self.since or self.since[mode][0] != rate:
+            self.since[mode] = (rate, len(self.events))
+
+    def check(self, mode: str, now: float, *, may_be_one: bool = False) -> None:
+        """No window that ends now holds more than its limit."""
+        rate, start = self.since[mode]
+        if rate is None:
+            return
+        inside = [weight for time, weight in self.events[start:] if time + rate.per > now and weight]
+        assert sum(inside) <= rate.count or (may_be_one and len(inside) == 1), f"{rate} is exceeded: {inside}"
+
+
+class SchedulerModel:
+    """The scheduler, what it has been given, and what it has done."""
+
+    def __init__(
+        self,
+        policies: dict[str, QueuePolicy],
+        vmtas: dict[str, VmtaPolicy],
+        total: int,
+        *,
+        is_leased: bool,
+        now: float = 1000.0,
+    ) -> None:
+        self.policies, self.vmtas, self.total, self.is_leased = dict(policies), dict(vmtas), total, is_leased
+        self.now = now
+        self.lent = dict.fromkeys(VMTAS, 0)
+        self.slots: list[Slot] = []
+        self.waiting: dict[int, QueueKey] = {}
+        self.in_flight: dict[int, Slot] = {}
+        self.received: dict[int, int] = {}
+        self.attempts: Counter[int] = Counter()
+        self.paused: set[QueueKey] = set()
+        self.disabled: dict[tuple[QueueKey, str], float] = {}
+        self.bans: dict[str, dict[str, float]] = defaultdict(dict)
+        self.last_opened: dict[QueueKey, float] = {}
+        self.drawn: Counter[Slot] = Counter()
+        self.errors: Counter[Slot] = Counter()
+        self.transactions: dict[int, list[bool]] = {}
+        self.passed: Counter[QueueKey] = Counter()  # grants to others while it stood in the ring
+        self.logs: dict[object, Log] = defaultdict(Log)
+        self.messages = 0
+        self.steps = 0
+        self.scheduler = self.made()
+
+    def made(self) -> Scheduler:
+        if self.is_leased:
+            leased = LeasedScheduler(
+                policies=lambda key: self.policies[key.domain],
+                vmtas=self.vmtas.__getitem__,
+                wanting=lambda: None,
+                parts=WORKERS,
+                sizes=size_of,
+            )
+            self.lease(leased)
+            return leased
+        return Scheduler(
+            policies=lambda key: self.policies[key.domain],
+            vmtas=self.vmtas.__getitem__,
+            total_max_smtp_out=self.total,
+            sizes=size_of,
+        )
+
+    # -- what is in force -----------------------------------------------------------------------------
+
+    def mode(self, key: QueueKey) -> str:
+        queue = self.scheduler._registry.by_key.get(key)
+        return "backoff" if queue is not None and queue.mode is QueueMode.BACKOFF else "normal"
+
+    def active(self, key: QueueKey) -> QueuePolicy:
+        policy = self.policies[key.domain]
+        return policy.in_backoff() if self.mode(key) == "backoff" else policy
+
+    def vmta_connections(self, name: str) -> int:
+        limit = self.vmtas[name].max_smtp_out
+        return min(limit, self.lent[name]) if self.is_leased and limit < UNLIMITED else limit
+
+    def part(self, rate: Rate | None) -> Rate | None:
+        return part_of(rate, WORKERS) if self.is_leased and rate is not None else rate
+
+    def follow(self) -> None:
+        """Let every log know the limits that hold."""
+        for key in KEYS:
+            normal = self.policies[key.domain]
+            for mode, policy in (("normal", normal), ("backoff", normal.in_backoff())):
+                self.logs[key, "messages"].follow(mode, policy.max_msg_rate)
+                self.logs[key, "connects"].follow(mode, policy.max_connect_rate)
+                self.logs[key, "octets"].follow(mode, policy.max_data_volume_rate)
+            for source in SOURCES:
+                for kind, limits in (
+                    ("messages", normal.source_ip_max_msg_rate),
+                    ("connects", normal.source_ip_max_connect_rate),
+                    ("octets", normal.source_ip_max_data_volume_rate),
+                ):
+                    rate = limit_of(source.ip, limits)
+                    assert rate is None or isinstance(rate, Rate)
+                    self.logs[key, source.ip, kind].follow("any", rate)
+        for name, vmta in self.vmtas.items():
+            self.logs[name, "messages"].follow("any", self.part(vmta.max_smtp_msg_rate))
+            self.logs[name, "octets"].follow("any", self.part(vmta.max_smtp_data_volume_rate))
+
+    # -- what a worker does ---------------------------------------------------------------------------
+
+    def admit(self, key: QueueKey, messages: int, recipients: int, due: float | None = None) -> None:
+        for _ in range(messages):
+            self.messages += 1
+            for recipient in range(recipients):
+                ref = self.messages << RECIPIENT_BITS | recipient
+                self.waiting[ref] = key
+                self.received[ref] = int(self.now)
+                at = None if due is None else self.now + due
+                self.scheduler.admit(key, ref, self.now, received=self.now, due=at)
+
+    def take(self, limit: int = 64) -> list[Slot]:
+        slots = self.scheduler.take(self.now, limit)
+        assert len(slots) <= limit
+        for slot in slots:
+            self.note_opening(slot)
+        for queue in self.scheduler._registry:
+            if not queue.in_ring:
+                self.passed[queue.key] = 0
+        return slots
+
+    def note_opening(self, slot: Slot) -> None:
+        key, ip, now = slot.key, slot.source.ip, self.now
+        active = self.active(key)
+        mine = [other for other in self.slots if other.key == key]
+        assert key not in self.paused
+        assert now >= self.disabled.get((key, ip), 0.0), "a disabled address is used"
+        assert len(self.slots) < self.total
+        assert len(mine) < active.max_smtp_out
+        assert sum(other.key.vmta == key.vmta for other in self.slots) < self.vmta_connections(key.vmta)
+        cap = limit_of(ip, active.source_ip_max_smtp_out)
+        assert not isinstance(cap, int) or sum(other.source.ip == ip for other in mine) < cap
+        if mine:
+            assert now >= self.last_opened[key] + active.smtp_out_rampup_interval
+        self.last_opened[key] = now
+        self.slots.append(slot)
+        self.note((key, "connects"), self.mode(key))
+        self.note((key, ip, "connects"), "any")
+        for queue in self.scheduler._registry:
+            if queue.key != key and queue.key.vmta == key.vmta and queue.in_ring:
+                self.passed[queue.key] += 1
+                assert self.passed[queue.key] <= LOWER_TURN * len(DOMAINS) ** 2, f"{queue} starves"
+
+    def note(self, name: object, mode: str, weight: int = 1, *, may_be_one: bool = False) -> None:
+        log = self.logs[name]
+        log.add(self.now, weight)
+        log.check(mode, self.now, may_be_one=may_be_one)
+
+    def recall(self) -> None:
+        for slot in self.scheduler.recall(self.now):
+            assert slot in self.slots
+            if slot.is_interrupted:
+                assert self.policies[slot.key.domain].allow_priority_interruption_during_transfer
+                self.put_back(slot)
+            if slot.is_retired:
+                self.close(slot)
+            else:
+                self.draw(slot)
+
+    def draw(self, slot: Slot) -> list[int]:
+        key, ip, now = slot.key, slot.source.ip, self.now
+        refs = self.scheduler.draw(slot, now)
+        if not refs:
+            return refs
+        active = self.active(key)
+        self.drawn[slot] += 1
+        assert not slot.is_retired
+        assert key not in self.paused
+        assert now >= self.disabled.get((key, ip), 0.0)
+        assert len(refs) <= active.max_rcpt_per_message
+        assert len({ref >> RECIPIENT_BITS for ref in refs}) == 1
+        assert not active.max_msg_per_connection or self.drawn[slot] <= active.max_msg_per_connection
+        assert not active.max_errors_per_connection or self.errors[slot] < active.max_errors_per_connection
+        transaction = [False]
+        for ref in refs:
+            assert self.waiting.pop(ref) == key, "drawn twice, or from another queue"
+            assert now < self.received[ref] + active.bounce_after, "too old to be tried"
+            self.in_flight[ref] = slot
+            self.transactions[ref] = transaction
+            self.note((key, "messages"), self.mode(key))
+            self.note((key, ip, "messages"), "any")
+            self.note((key.vmta, "messages"), "any")
+        return refs
+
+    def settle(self, ref: int, reaction: Reaction) -> None:
+        slot = self.in_flight.pop(ref)
+        mode = self.mode(slot.key)
+        settled = self.scheduler.settle(slot, self.now, ref, reaction, "450 busy")
+        self.attempts[ref] += 1
+        assert settled.attempts >= self.attempts[ref]
+        if reaction is not Reaction.DELIVERED:
+            self.errors[slot] += 1
+        elif not self.transactions[ref][0]:
+            self.transactions[ref][0] = True
+            size = size_of(ref >> RECIPIENT_BITS)
+            self.note((slot.key, "octets"), mode, size, may_be_one=True)
+            self.note((slot.key, slot.source.ip, "octets"), "any", size, may_be_one=True)
+            self.note((slot.key.vmta, "octets"), "any", size, may_be_one=True)
+        if reaction not in FINAL and not settled.is_expired:
+            assert settled.due >= self.now
+            self.waiting[ref] = slot.key
+
+    def put_back(self, slot: Slot) -> None:
+        self.scheduler.put_back(slot, list(slot.in_flight))
+        self.forget_in_flight(slot)
+
+    def close(self, slot: Slot, *, is_failed: bool = False) -> None:
+        self.slots.remove(slot)
+        if is_failed:
+            self.scheduler.failed(slot, self.now, "connection refused")
+        else:
+            self.scheduler.release(slot, self.now)
+        self.forget_in_flight(slot)
+
+    def forget_in_flight(self, slot: Slot) -> None:
+        for ref in [ref for ref, holder in self.in_flight.items() if holder is slot]:
+            del self.in_flight[ref]
+            self.waiting[ref] = slot.key
+
+    def expire(self) -> None:
+        for key, ref in self.scheduler.expired(self.now):
+            assert self.waiting.pop(ref) == key
+
+    # -- what rules and operators do ------------------------------------------------------------------
+
+    def pause(self, pattern: str) -> None:
+        self.scheduler.pause(pattern, self.now)
+        self.paused |= {key for key in KEYS if matches(pattern, key)}
+
+    def resume(self, pattern: str) -> None:
+        self.scheduler.resume(pattern, self.now)
+        self.paused -= {key for key in KEYS if matches(pattern, key)}
+
+    def delete(self, pattern: str) -> None:
+        for key, ref in self.scheduler.delete(pattern, self.now):
+            assert self.waiting.pop(ref) == key
+
+    def apply(self, slot: Slot, measure: Measure) -> None:
+        lasting = measure.lasting
+        for ref in self.scheduler.apply(slot, self.now, measure):
+            assert self.waiting.pop(ref) == slot.key
+        if measure.kind is MeasureKind.DISABLE_SOURCE and lasting is not None:
+            place = slot.key, slot.source.ip
+            self.disabled[place] = max(self.disabled.get(place, 0.0), self.now + lasting)
+
+    def disable_source(self, key: QueueKey, ip: str, lasting: float) -> None:
+        self.scheduler.disable_source(str(key), ip, self.now, lasting)
+        self.disabled[key, ip] = self.now + lasting
+
+    def enable_source(self, key: QueueKey, ip: str) -> None:
+        self.scheduler.enable_source(str(key), ip, self.now)
+        self.disabled.pop((key, ip), None)
+
+    def reconfigure(self, domain: str, policy: QueuePolicy, vmta: str, vmta_policy: VmtaPolicy) -> None:
+        """A reload. What was begun under the old limits ends: volumes on their way were allowed by those."""
+        for slot in list(self.slots):
+            self.close(slot)
+        self.policies[domain] = policy
+        self.vmtas[vmta] = vmta_policy
+        self.scheduler.reconfigure(self.now)
+        self.lease(self.scheduler)
+
+    def lend(self, total: int, parts: dict[str, int]) -> None:
+        """Another lease; connections over it are closed by and by, and only must not become more."""
+        if self.is_leased:
+            self.total, self.lent = total, parts
+            self.lease(self.scheduler)
+
+    def lease(self, scheduler: Scheduler) -> None:
+        if isinstance(scheduler, LeasedScheduler):
+            for name in VMTAS:
+                state = scheduler._registry.obtain_vmta(name)
+                scheduler._registry.follow_vmta(state)
+            scheduler.lend(self.total, self.lent)
+
+    def restart(self) -> None:
+        """An end in good order and a new beginning: what counted goes on counting."""
+        for slot in list(self.slots):
+            self.close(slot)
+        self.expire()
+        entries = [(key, entry) for key in KEYS for entry in self.scheduler.entries(key)]
+        state = json.loads(json.dumps(self.scheduler.snapshot_state(with_rates=True)))
+        self.scheduler = self.made()
+        self.scheduler.restore_state(state, self.now)
+        self.lease(self.scheduler)
+        for key, entry in entries:
+            due = float(entry.due) if entry.due else None
+            self.scheduler.admit(
+                key, entry.ref, self.now, received=float(entry.received), attempts=entry.attempts, due=due
+            )
+            # Whoever would have expired meanwhile gets one more try.
+            self.received[entry.ref] = max(
+                entry.received, int(self.now - self.policies[key.domain].bounce_after) + 600
+            )
+
+    # -- what always holds ----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Everybody is in exactly one place."""
+        held = [entry.ref for key in KEYS for entry in self.scheduler.entries(key)]
+        held += [ref for _, ref in self.scheduler._turns.expired]
+        assert sorted(held) == sorted(self.waiting)
+        flying = sorted(ref for slot in self.slots for ref in slot.in_flight)
+        assert flying == sorted(self.in_flight)
+
+    def settle_down(self) -> None:
+        """The deadline lies ahead when nothing can be had now: nobody waits busily, nobody is forgotten."""
+        for _ in range(3):
+            self.take(1000)
+            self.recall()
+            self.expire()
+        deadline = self.scheduler.next_deadline(self.now)
+        assert deadline is None or deadline > self.now, "there is work, and nothing to be had"
+
+    def drain(self) -> None:
+        """With willing receivers and time everything goes out: nobody is stuck."""
+        self.resume("*/*")
+        if self.is_leased:
+            self.lend(max(1, self.total), dict.fromkeys(VMTAS, max(1, *self.lent.values())))
+        for _ in range(20_000):
+            self.expire()
+            self.take()
+            self.recall()
+            for slot in list(self.slots):
+                self.serve(slot)
+            if not self.waiting and not self.in_flight:
+                return
+            deadline = self.scheduler.next_deadline(self.now)
+            assert deadline is not None, f"stuck: {list(self.scheduler.queues(self.now))} {self.slots}"
+            self.now = max(self.now, deadline)
+        raise AssertionError(f"{len(self.waiting)} still wait: {list(self.scheduler.queues(self.now))}")
+
+    def serve(self, slot: Slot) -> None:
+        """What a connection does until it rests: a bounded number of messages, then it makes room."""
+        for _ in range(FAIR_TURN + 1):
+            for ref in list(slot.in_flight):
+                self.settle(ref, Reaction.DELIVERED)
+            if not self.is_worth_drawing(slot) or not self.draw(slot):
+                break
+        if slot.is_retired and slot in self.slots and not slot.in_flight:
+            self.close(slot)
+
+    def is_worth_drawing(self, slot: Slot) -> bool:
+        return slot.state.value != "idle"
+
+
+def matches(pattern: str, key: QueueKey) -> bool:
+    domain, vmta = pattern.split("/")
+    return domain in ("*", key.domain) and vmta in ("*", key.vmta)
