@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 
 from mta.clock import SystemClock
@@ -37,9 +38,10 @@ BODY = (b"Subject: x\r\n\r\n" + (b"0" + b"X" * 77 + b"\r\n") * 128)[:10238] + b"
 
 
 def bench_reply_parser() -> Callable[[], object]:
-    """the four replies of one pipelined message"""
+    """the four replies of one pipelined message, queued under a new name each time"""
     parser = ReplyParser()
-    return lambda: parser.feed(REPLIES)
+    chunks = itertools.cycle([REPLIES.replace(b"4bWzqV2Xk1z1mP", b"4bW%011d" % n) for n in range(5000)])
+    return lambda: parser.feed(next(chunks))
 
 
 def bench_transaction() -> Callable[[], object]:

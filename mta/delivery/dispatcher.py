@@ -32,6 +32,7 @@ from mta.errors import Contradiction, SpoolCorrupt, SpoolError
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.slot import Slot
 from mta.smtp.reply import Reply
+from mta.smtp.replyparser import Phrasebook
 from mta.smtp.transaction import internal_reply
 
 __all__ = ["Dispatcher", "DispatcherStats"]
@@ -94,6 +95,7 @@ class Dispatcher:
         self._stopped = asyncio.Event()
         self._changed = asyncio.Event()  # a session or an opening ended
         self._fatal: BaseException | None = None
+        self._phrases = Phrasebook()
         self._is_woken = False
         self._is_draining = False
         self._bodies = 0  # octets on their way
@@ -273,7 +275,9 @@ class Dispatcher:
         assert self._loop is not None
         policy = self._policies(slot.key)
         made = Session if connection.dialogue is None else WatchedSession
-        session = made(connection, slot, policy, self, clock=self._clock, loop=self._loop)
+        session = made(
+            connection, slot, policy, self, clock=self._clock, loop=self._loop, phrases=self._phrases
+        )
         policy.log.opened(slot.key, connection)
         self._sessions[slot] = session
         session.begin()

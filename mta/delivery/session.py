@@ -31,7 +31,7 @@ from mta.delivery.policy import DeliveryPolicy
 from mta.errors import Contradiction, LocalProtocolError, RemoteProtocolError
 from mta.queue.slot import Slot
 from mta.smtp.reply import Reply
-from mta.smtp.replyparser import ReplyParser
+from mta.smtp.replyparser import Phrasebook, ReplyParser
 from mta.smtp.transaction import Fate, Move, Stage, internal_reply
 
 __all__ = ["Session", "Supply"]
@@ -48,6 +48,8 @@ PIECES_AT_ONCE: Final = 16
 LINGER: Final = 0.2
 #: How long a connection outlives a rate limit that stops it (seconds).
 RATE_PATIENCE: Final = 5.0
+#: What a PIX firewall gets to send the body on before the final dot comes (seconds).
+PIX_PAUSE: Final = 0.1
 #: How long the answer to QUIT is waited for (seconds).
 QUIT_PATIENCE: Final = 5.0
 #: Messages that the server's offers rule out, dealt with in one turn of the loop.
@@ -91,6 +93,7 @@ class Session(asyncio.Protocol):
         *,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
+        phrases: Phrasebook | None = None,
     ) -> None:
         self.connection = connection
         self.facts = connection.facts()
@@ -107,11 +110,12 @@ class Session(asyncio.Protocol):
         self._loop = loop
         self._transport = connection.transport
         self._pipelining = connection.extensions.pipelining
-        self._parser = ReplyParser()
+        self._parser = ReplyParser(phrases)
         self._awaiting: deque[Attempt | None] = deque()
         self._sending: Attempt | None = None  # whose body is being written, or waits for its head
         self._offset = 0  # written of that body
         self._is_paused = False  # by the transport
+        self._dots_alone = connection.is_pix and policy.pix_bug_workaround
         self._is_draining = False
         self._is_quitting = False
         self._is_over = False  # nothing is sent or believed any more
@@ -401,7 +405,7 @@ class Session(asyncio.Protocol):
 
     def _begin_body(self, attempt: Attempt) -> None:
         head, body = attempt.head, attempt.body
-        if head is None or self._is_paused or len(body) > CHUNK:
+        if head is None or self._is_paused or len(body) > CHUNK or self._dots_alone:
             self._sending, self._offset = attempt, -1
             if head is not None:
                 self._write_pieces()
@@ -410,8 +414,8 @@ class Session(asyncio.Protocol):
         attempt.body = b""
         self._transport.writelines((head, body, self._tail(body)))
 
-    def _write_pieces(self) -> None:
-        """Feed a long body to the transport as far as it takes it."""
+    def _write_pieces(self, is_late: bool = False) -> None:
+        """Feed a long body to the transport as far as it takes it; the dot too, if it `is_late` enough."""
         attempt = self._sending
         if attempt is None or self._is_over:
             return
@@ -426,6 +430,10 @@ class Session(asyncio.Protocol):
             elif self._offset < len(body):
                 transport.write(body[self._offset : self._offset + CHUNK])
                 self._offset += CHUNK
+            elif self._dots_alone and not is_late:
+                # Firewalls of that kind lose the end of a message that comes in one packet with its body.
+                self._loop.call_later(PIX_PAUSE, self._guarded, self._write_pieces, True)
+                return
             else:
                 self._sending = None
                 attempt.transaction.is_body_sent = True
@@ -501,7 +509,10 @@ class Session(asyncio.Protocol):
         self._is_over = True
         self.is_resting = False
         self._sending = None
-        in_body = Fate.FAILED if self.policy.bounce_upon_transfer_failure else Fate.DEFERRED
+        gives_up = self.policy.bounce_upon_transfer_failure or (
+            self.connection.is_pix and self.policy.bounce_upon_pix_transfer_failure
+        )
+        in_body = Fate.FAILED if gives_up else Fate.DEFERRED
         # Whoever stands behind another message was sent on trust; so was the first after a quiet time. On a
         # connection that has never carried anything the server's silence counts.
         untried = self.completed > 0

@@ -11,13 +11,14 @@ Hot path (every delivered message): benchmarks/micro/bench_delivery.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from mta.errors import RemoteProtocolError
 from mta.smtp.reply import Reply
 from mta.smtp.status import find_enhanced
 
-__all__ = ["MAX_LINE", "MAX_LINES", "MAX_REPLY", "MAX_TEXT", "ReplyParser", "parse_text"]
+__all__ = ["MAX_LINE", "MAX_LINES", "MAX_REPLY", "MAX_TEXT", "Phrasebook", "ReplyParser", "parse_text"]
 
 #: Octets in one line without its end. RFC 5321 4.5.3.1.5 says 512; real servers exceed it with URLs.
 MAX_LINE: Final = 4096
@@ -28,17 +29,49 @@ MAX_LINES: Final = 100
 #: Characters of a reply that are kept: a record is made for each of perhaps a thousand recipients.
 MAX_TEXT: Final = 2048
 
-#: Replies that come again and again ("250 2.1.0 Ok") are made once: this many per connection, this short.
-_REMEMBERED: Final = 16
-_REMEMBERED_LENGTH: Final = 40
+#: What is remembered of replies: so many lines and so many chunks, and how long (octets) each may be.
+REMEMBERED: Final = 1000
+_LINE_LENGTH: Final = 40
+_CHUNK_LENGTH: Final = 160
+
+_CODES: Final = {str(code).encode(): code for code in range(200, 600)}
+
+
+class Phrasebook:
+    """Replies that come again and again ("250 2.1.0 Ok"), made once for all connections that share it.
+
+    It knows single lines, and chunks of replies of one line: what a server answers to an envelope.
+    When it is full of replies that never come again ("queued as ..."), it is emptied: the common ones are
+    back at once, and that is cheaper than looking for the oldest.
+    """
+
+    __slots__ = ("chunks", "lines")
+
+    def __init__(self) -> None:
+        self.lines: dict[bytes, Reply] = {}
+        self.chunks: dict[bytes, tuple[Reply, ...]] = {}
+
+    def keep_line(self, line: bytes, reply: Reply) -> None:
+        """Remember one line without its LF."""
+        if len(line) <= _LINE_LENGTH:
+            if len(self.lines) >= REMEMBERED:
+                self.lines.clear()
+            self.lines[line] = reply
+
+    def keep_chunk(self, chunk: bytes, replies: Sequence[Reply]) -> None:
+        """Remember what consists of replies of one line."""
+        if len(chunk) <= _CHUNK_LENGTH:
+            if len(self.chunks) >= REMEMBERED:
+                self.chunks.clear()
+            self.chunks[chunk] = tuple(replies)
 
 
 class ReplyParser:
     """Turns what a server sends into `Reply` values."""
 
-    __slots__ = ("_code", "_known", "_lines", "_partial", "_size", "broken", "lines")
+    __slots__ = ("_book", "_code", "_lines", "_partial", "_size", "broken", "lines")
 
-    def __init__(self) -> None:
+    def __init__(self, book: Phrasebook | None = None) -> None:
         #: The error that ended the stream, once it has; replies before it are still returned by `feed`.
         self.broken: RemoteProtocolError | None = None
         #: The lines of the last reply that had several, without codes.
@@ -47,19 +80,22 @@ class ReplyParser:
         self._lines: list[str] = []  # of the reply that has begun, without codes
         self._code = 0
         self._size = 0
-        self._known: dict[bytes, Reply] = {}
+        self._book = Phrasebook() if book is None else book
 
     @property
     def is_idle(self) -> bool:
         """Nothing has come that isn't part of a returned reply."""
         return not self._partial and not self._lines and self.broken is None
 
-    def feed(self, data: bytes) -> list[Reply]:
+    def feed(self, data: bytes) -> Sequence[Reply]:
         """The replies that `data` completes, in order.
 
         Raises RemoteProtocolError for a broken stream. Replies that were complete before the breach are
         returned first, and then `broken` is set: a delivery that was confirmed stays confirmed.
         """
+        is_whole = not self._partial and not self._lines
+        if is_whole and (found := self._book.chunks.get(data)) is not None and self.broken is None:
+            return found
         if self.broken is not None:
             raise self.broken
         if self._partial:
@@ -68,11 +104,13 @@ class ReplyParser:
         lines = data.split(b"\n")
         rest = lines.pop()
         replies: list[Reply] = []
-        known = self._known
+        known = self._book.lines
+        is_new = False
         try:
             for line in lines:
                 reply = known.get(line) if not self._lines else None
                 if reply is None:
+                    is_new = True
                     reply = self._take_line(line)
                     if reply is None:
                         continue
@@ -83,10 +121,12 @@ class ReplyParser:
                 self._partial = rest
         except RemoteProtocolError as error:
             self.broken = error
-            self._known.clear()
             self._lines.clear()
             if not replies:
                 raise
+            return replies
+        if is_whole and not rest and not is_new:
+            self._book.keep_chunk(data, replies)
         return replies
 
     def _take_line(self, raw: bytes) -> Reply | None:
@@ -94,21 +134,17 @@ class ReplyParser:
         line = raw[:-1] if raw[-1:] == b"\r" else raw
         if len(line) > MAX_LINE:
             raise RemoteProtocolError("reply line too long")
-        code_text, mark = line[:3], line[3:4]
-        if mark not in b" -" or not code_text.isdigit() or not 200 <= int(code_text) <= 599:
-            # b"" (a bare code) is in b" -" too, as RFC 5321 4.2 wants; a short line fails the range.
+        code, mark = _CODES.get(line[:3]), line[3:4]
+        if code is None or mark not in b" -":
+            # b"" (a bare code) is in b" -" too, as RFC 5321 4.2 wants.
             raise RemoteProtocolError(f"not a reply: {parse_text(line[:80])!r}")
-        code = int(code_text)
         if self._lines:
             self._check_same_kind(code)
         text = parse_text(line[4:])
         if mark == b"-" or self._lines:
             return self._take_part(code, text, size=len(line), last=mark != b"-")
         reply = Reply(code, text[:MAX_TEXT], find_enhanced(text))
-        if len(raw) <= _REMEMBERED_LENGTH:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[raw] = reply
+        self._book.keep_line(raw, reply)
         return reply
 
     def _take_part(self, code: int, text: str, *, size: int, last: bool) -> Reply | None:

@@ -126,6 +126,11 @@ _IMPLIED = {
     556: "5.1.10",
 }
 
+#: The enhanced codes with one digit in each place: nearly all that are ever seen.
+_SHORT = frozenset(
+    f"{kind}.{subject}.{detail}" for kind in "245" for subject in "0123456789" for detail in "0123456789"
+)
+
 
 def describe(code: str) -> str:
     """The code with its meaning in brackets, as accounting prints it; "" stays ""."""
@@ -141,6 +146,8 @@ def describe(code: str) -> str:
 def find_enhanced(text: str) -> str:
     """The enhanced code that `text` begins with, or "" (class 2, 4 or 5; at most three digits a part)."""
     # Hand-made instead of a pattern: this runs for every reply line, and almost always says "2.x.y" at once.
+    if text[5:6] == " " and (short := text[:5]) in _SHORT:
+        return short
     if text[1:2] != "." or text[0] not in "245":
         return ""
     end = text.find(" ")

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from mta.errors import RemoteProtocolError
 from mta.smtp.reply import Reply
-from mta.smtp.replyparser import MAX_LINE, MAX_LINES, MAX_TEXT, ReplyParser, parse_text
+from mta.smtp.replyparser import (
+    MAX_LINE,
+    MAX_LINES,
+    MAX_TEXT,
+    REMEMBERED,
+    Phrasebook,
+    ReplyParser,
+    parse_text,
+)
 
 
 def read(data: bytes) -> list[Reply]:
@@ -217,3 +225,37 @@ def test_any_bytes_in_any_chunks_give_the_same_replies_and_the_same_breach(chunk
 @given(st.binary(max_size=200))
 def test_text_is_printable_whatever_comes(raw: bytes) -> None:
     assert parse_text(raw).isprintable()
+
+
+def test_connections_that_share_a_book_get_the_same_replies() -> None:
+    book = Phrasebook()
+    first, second = ReplyParser(book), ReplyParser(book)
+    chunk = b"250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 go\r\n"
+
+    first.feed(chunk)
+    replies = list(first.feed(chunk))
+
+    assert second.feed(chunk) is first.feed(chunk)
+    assert list(second.feed(chunk)) == replies
+    assert second.is_idle
+    assert second.feed(b"250 2.1.5 Ok\r\n")[0] is replies[1]
+
+
+def test_a_known_chunk_means_something_else_in_the_midst_of_a_reply() -> None:
+    parser = ReplyParser()
+    parser.feed(b"250 b\r\n")
+
+    assert parser.feed(b"250-a\r\n") == []
+    assert parser.feed(b"250 b\r\n") == [Reply(250, "a b")]
+    assert parser.lines == ("a", "b")
+
+
+def test_a_book_is_bounded() -> None:
+    book = Phrasebook()
+    parser = ReplyParser(book)
+    for number in range(REMEMBERED + 10):
+        for _ in range(2):
+            parser.feed(b"250 ok %d\r\n" % number)
+            parser.feed(b"250 " + b"x" * 200 + b"\r\n")
+
+    assert len(book.lines) == len(book.chunks) == 10
