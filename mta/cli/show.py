@@ -11,7 +11,7 @@ from mta.cli.main import ShortenedGroup
 from mta.cli.output import Column, ago, bytes_in_words, counted, in_future, moment
 from mta.cli.settings import show_settings
 from mta.cli.status import print_status, this_machine
-from mta.cli.trees import domains_tree, jobs_tree, queues_tree, status_tree, vmtas_tree
+from mta.cli.trees import ABOUT_RECIPIENTS, domains_tree, jobs_tree, queues_tree, status_tree, vmtas_tree
 from mta.clock import SystemClock
 
 __all__ = ["show"]
@@ -142,14 +142,14 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _last_error(row: dict[str, Any]) -> str:
-    events = row.get("event") or ()
+    events = [event for event in row.get("event") or () if event["type"] != "rcpt"]
     return str(events[0]["text"]) if events else str(row.get("reason", ""))
 
 
 def _print_events(row: dict[str, Any], *, with_replies: bool) -> None:
     click.echo(f"\n{row['name']}: {row.get('reason') or 'sending'}")
     for event in row.get("event") or ():
-        if with_replies or event["type"] != "reply":
+        if with_replies or event["type"] not in ABOUT_RECIPIENTS:
             click.echo(f"  {moment(event['time'])}  {event['type']}  {event['text']}")
 
 

@@ -8,9 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Machine", "domains_tree", "jobs_tree", "queues_tree", "status_tree", "vmtas_tree"]
+__all__ = [
+    "ABOUT_RECIPIENTS",
+    "Machine",
+    "domains_tree",
+    "jobs_tree",
+    "queues_tree",
+    "status_tree",
+    "vmtas_tree",
+]
 
 Tree = dict[str, Any]
+
+#: Kinds of events that --no-rcpt-events leaves out.
+ABOUT_RECIPIENTS = frozenset(("rcpt", "reply"))
 
 _PERIODS = ("total", "lastHr", "lastMin", "topPerHr", "topPerMin")
 _QUEUES = ("smtp", "pipe", "discard", "file", "alias", "bounceProcessor", "feedbackLoopProcessor")
@@ -97,7 +108,11 @@ def queues_tree(data: Mapping[str, Any], title: str, *, with_replies: bool = Tru
     """`show queues` and `show topqueues`; without the receivers' replies when they are not wanted."""
     rows = []
     for row in data.get("queue", ()):
-        events = [event for event in row.get("event", ()) if with_replies or event.get("type") != "reply"]
+        events = [
+            event
+            for event in row.get("event", ())
+            if with_replies or event.get("type") not in ABOUT_RECIPIENTS
+        ]
         first = {name: row.get(name, 0) for name in ("name", "rcp", "kb", "conn", "paused", "mode")}
         first["retryTime"] = int(row.get("retryTime", 0))
         shown = [{**event, "time": int(event.get("time", 0))} for event in events]

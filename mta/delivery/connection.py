@@ -59,6 +59,7 @@ class Connection:
     tls_protocol: str = ""
     tls_cipher: str = ""
     dialogue: Dialogue | None = None
+    is_pix: bool = False  #: an old PIX firewall stands in between
 
     def facts(self) -> Facts:
         """The same for the record."""

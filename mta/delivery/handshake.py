@@ -248,6 +248,7 @@ class Handshake:
             extensions=extensions,
             tls_protocol=(tls.version() or "") if tls is not None else "",
             tls_cipher=cipher[0] if cipher else "",
+            is_pix=self._opening.is_pix,
         )
 
     # -- failures --------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ class DeliveryPolicy:
     log: WireLog = field(default_factory=WireLog)
     allow_cancel_during_transfer: bool = True
     replaces_421: bool = False
+    pix_bug_workaround: bool = True
+    bounce_upon_pix_transfer_failure: bool = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> DeliveryPolicy:
@@ -103,5 +105,7 @@ class DeliveryPolicy:
             http_extra_headers=settings.text("http-delivery-extra-headers"),
             log=WireLog.from_settings(settings),
             allow_cancel_during_transfer=settings.boolean("allow-cancel-during-transfer"),
+            pix_bug_workaround=settings.boolean("pix-bug-workaround"),
+            bounce_upon_pix_transfer_failure=settings.boolean("bounce-upon-pix-transfer-failure"),
             replaces_421=settings.boolean("replace-smtp-421-service-response"),
         )

@@ -89,13 +89,15 @@ class OperatorVerbs:
     # -- views ------------------------------------------------------------------------------------------
 
     def recent(self, key: QueueKey) -> list[tuple[float, str, str]]:
-        """Time, kind (`error`, `reply`) and text of the last things that went wrong, newest first."""
+        """Time, kind and text of the last things that went wrong (`error`, `reply`) and, where they are
+        tracked, of all results (`rcpt`), newest first."""
         queue = self._registry.by_key.get(key)
         if queue is None:
             return []
         errors = [(when, "error", text) for when, text in queue.errors or ()]
         replies = [(when, "reply", text) for when, text in queue.replies or ()]
-        return sorted(errors + replies, reverse=True)
+        outcomes = [(when, "rcpt", text) for when, text in queue.outcomes or ()]
+        return sorted(errors + replies + outcomes, reverse=True)
 
     def empty(self, key: QueueKey) -> list[int]:
         """Take out everything that waits in one queue: it has no route and never will."""

@@ -74,6 +74,8 @@ class QueuePolicy:
     smtp_pattern_list: str = ""
     bounce_upon_5xx_greeting: bool = True
     source_ip_max_smtp_out: tuple[NetworkLimit, ...] = ()
+    max_events_recorded: int = 10
+    track_recipient_events: bool = False
     source_ip_max_msg_rate: tuple[NetworkLimit, ...] = ()
     source_ip_max_connect_rate: tuple[NetworkLimit, ...] = ()
     source_ip_max_data_volume_rate: tuple[NetworkLimit, ...] = ()
@@ -130,6 +132,8 @@ class QueuePolicy:
             if settings.is_set("smtp-pattern-list")
             else "",
             bounce_upon_5xx_greeting=settings.boolean("bounce-upon-5xx-greeting"),
+            max_events_recorded=settings.integer("max-events-recorded"),
+            track_recipient_events=settings.boolean("track-recipient-events"),
             source_ip_max_smtp_out=network_limits(settings, "source-ip-max-smtp-out"),
             source_ip_max_msg_rate=network_limits(settings, "source-ip-max-msg-rate"),
             source_ip_max_connect_rate=network_limits(settings, "source-ip-max-connect-rate"),

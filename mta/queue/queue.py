@@ -43,7 +43,7 @@ FRUITLESS_CONNECTIONS = 3
 #: No failure is tried again sooner (seconds), whatever is configured: a wait of 0 would be a busy loop.
 SHORTEST_WAIT = 1.0
 
-REMEMBERED_ERRORS = 10
+REMEMBERED_OUTCOMES = 50
 
 #: Deferred entries that are made ready in one go: a million at once would stop everything else for a second.
 WAKE_AT_ONCE = 10_000
@@ -101,6 +101,7 @@ class DeliveryQueue:
         "oldest",
         "open_after",
         "opening",
+        "outcomes",
         "patience_mark",
         "patient_until",
         "policy",
@@ -163,6 +164,7 @@ class DeliveryQueue:
         self.temporary = 0
         self.errors: deque[tuple[float, str]] | None = None
         self.replies: deque[tuple[float, str]] | None = None
+        self.outcomes: deque[tuple[float, str]] | None = None
 
     # -- what the operator sees -------------------------------------------------------------------------
 
@@ -196,15 +198,21 @@ class DeliveryQueue:
     def note_error(self, now: float, text: str) -> None:
         """Remember why it could not send."""
         if self.errors is None:
-            self.errors = deque(maxlen=REMEMBERED_ERRORS)
+            self.errors = deque(maxlen=self.policy.max_events_recorded)
         if not self.errors or self.errors[-1][1] != text:
             self.errors.append((now, text))
 
     def note_reply(self, now: float, text: str) -> None:
         """Remember what the receiver said."""
         if self.replies is None:
-            self.replies = deque(maxlen=REMEMBERED_ERRORS)
+            self.replies = deque(maxlen=self.policy.max_events_recorded)
         self.replies.append((now, text))
+
+    def note_outcome(self, now: float, text: str) -> None:
+        """Remember what became of a recipient (track-recipient-events)."""
+        if self.outcomes is None:
+            self.outcomes = deque(maxlen=REMEMBERED_OUTCOMES)
+        self.outcomes.append((now, text))
 
     def __repr__(self) -> str:
         paused = " paused" if self.is_paused else ""
@@ -218,6 +226,11 @@ class DeliveryQueue:
     def configure(self, policy: QueuePolicy, epoch: int) -> None:
         """Follow another policy; what was counted stays counted."""
         self.policy, self.epoch = policy, epoch
+        most = policy.max_events_recorded
+        if self.errors is not None and self.errors.maxlen != most:
+            self.errors = deque(self.errors, maxlen=most)
+        if self.replies is not None and self.replies.maxlen != most:
+            self.replies = deque(self.replies, maxlen=most)
         self._activate()
 
     def enter_backoff(self, now: float, lasting: float | None) -> bool:

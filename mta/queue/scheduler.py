@@ -283,6 +283,8 @@ class Scheduler(OperatorVerbs):
         attempts = (word >> 32) + 1
         if reaction is DELIVERED:
             queue.delivered += 1
+            if queue.policy.track_recipient_events:
+                queue.note_outcome(now, "delivered")
             if queue.retry_step:
                 queue.retry_step = 0
                 self._modes.changes += 1
@@ -291,6 +293,8 @@ class Scheduler(OperatorVerbs):
             return Settled(attempts)
         if text:
             queue.note_reply(now, text)
+        if queue.policy.track_recipient_events:
+            queue.note_outcome(now, f"{'bounced' if reaction is FAILED else 'deferred'}: {text}")
         slot.errors += 1
         if slot.errors == queue.active.max_errors_per_connection and not slot.is_retired:
             self._permits.retire(slot)

@@ -72,7 +72,16 @@ _GREETING, _EHLO, _HELO, _OVER = _Stage
 class Opening:
     """One connection's first words; `host_name` is what we call ourselves."""
 
-    __slots__ = ("_host_name", "_offers", "_parser", "_stage", "extensions", "failure", "is_refusal")
+    __slots__ = (
+        "_host_name",
+        "_offers",
+        "_parser",
+        "_stage",
+        "extensions",
+        "failure",
+        "is_pix",
+        "is_refusal",
+    )
 
     def __init__(self, host_name: str, offers: Offers) -> None:
         """Raises ValueError for what is no host name."""
@@ -83,6 +92,8 @@ class Opening:
         self.failure: Reply | None = None
         #: The failure is a permanent no in place of a greeting.
         self.is_refusal = False
+        #: The greeting was starred out, as old PIX firewalls do.
+        self.is_pix = False
         self._host_name = host_name
         self._offers = offers
         self._parser: ReplyParser | None = None  # made for what is not usual
@@ -104,6 +115,7 @@ class Opening:
         if self._parser is None:
             if stage is _GREETING and is_plain_greeting(data):
                 self._stage = _EHLO
+                self.is_pix = data.startswith(b"****", 4)
                 return self._command("EHLO")
             if stage is _EHLO and (known := self._offers.get(data)) is not None:
                 self._stage, self.extensions = _OVER, known

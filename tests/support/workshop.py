@@ -91,7 +91,9 @@ class Workshop:
             files=self._files,
         )
         self._log = EventReader(self.worker.partition.directory)
-        await self.worker.start([sock])
+        # A dummy-smtp-port is a listener too.
+        more = [socket.create_server((other.host, other.port)) for other in loaded.snapshot.listeners[1:]]
+        await self.worker.start([sock, *more])
         self._life = asyncio.create_task(self.worker.run())
         return self
 
@@ -147,7 +149,8 @@ name-server {host}:{port}
         words: str = "",
         address: str = "",
     ) -> None:
-        """Hand one message in, word for word; `words` stand behind its return path, `address` is the client's."""
+        """Hand one message in, word for word, from a client at `address`; `words` stand behind its return
+        path."""
         async with Caller(self.port, address=address) as client:
             await client.hello()
             assert (await client.ask(f"MAIL FROM:<{sender}>{words}")).startswith("250")

@@ -71,7 +71,6 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "no",
         "The same behind an old PIX firewall.",
-        NO,
     ),
     Directive(
         "pix-bug-workaround",
@@ -79,7 +78,6 @@ _PROTOCOL = (
         Kind.BOOLEAN,
         "yes",
         "Sends the final dot in a packet of its own behind an old PIX firewall.",
-        NO,
     ),
     Directive(
         "assume-delivery-upon-data-termination-timeout",

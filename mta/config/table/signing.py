@@ -202,7 +202,6 @@ _RECORDS = (
         Kind.BOOLEAN,
         "no",
         "Keeps a queue's last 50 results in memory for the operator.",
-        NO,
     ),
     Directive(
         "max-events-recorded",
@@ -210,7 +209,6 @@ _RECORDS = (
         Kind.INTEGER,
         "10",
         "Errors of a domain that are kept for the operator.",
-        NO,
     ),
     Directive("log-resolution", DOMAIN, Kind.BOOLEAN, "no", "Logs DNS work."),
     Directive(

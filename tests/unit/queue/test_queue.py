@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from mta.queue.policy import QueuePolicy, VmtaPolicy
-from mta.queue.queue import REMEMBERED_ERRORS, DeliveryQueue, QueueMode, QueueState
+from mta.queue.queue import DeliveryQueue, QueueMode, QueueState
 from mta.queue.timers import NEVER
 from mta.queue.vmta import VmtaState
 from tests.support.scheduling import A, ref
@@ -42,7 +42,7 @@ def test_errors_are_remembered_but_not_for_ever_and_not_twice_in_a_row() -> None
         queue.note_reply(number, "450 busy")
     assert queue.errors is not None
     assert queue.replies is not None
-    assert len(queue.errors) == len(queue.replies) == REMEMBERED_ERRORS
+    assert len(queue.errors) == len(queue.replies) == 10
     assert queue.errors[-1] == (48, "error 24")
 
 

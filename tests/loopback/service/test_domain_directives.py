@@ -1,0 +1,166 @@
+"""What `<domain>` directives do to deliveries, from the configuration to the receiver's socket."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mta.service.queuepages import queue_rows
+from tests.support.scripted_server import CLOSE, HANG, Drip, Late, Raw, Script, ScriptedServer
+from tests.support.workshop import Workshop
+
+
+def towards(server: ScriptedServer, lines: str = "") -> str:
+    """Send example.com to this server, as these lines say."""
+    return f"<domain example.com>\nsmtp-hosts [127.0.0.1]:{server.port}\n{lines}\n</domain>"
+
+
+PIX = Raw(b"220 *******************2****0*0**\r\n")
+
+
+@pytest.mark.directive("domain pix-bug-workaround")
+@pytest.mark.parametrize("wish", ["yes", "no"])
+async def test_the_final_dot_comes_alone_behind_a_pix(tmp_path: Path, wish: str) -> None:
+    last: list[bytes] = []
+
+    class Listening(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+            transport.write(PIX.data)  # type: ignore[attr-defined]
+
+        def data_received(self, data: bytes) -> None:
+            last.append(data)
+            is_end = data.endswith(b".\r\n") and b"MAIL" not in data
+            answer = b"354 go\r\n" if data.startswith(b"DATA") else b"250 ok\r\n"
+            self.transport.write(answer if is_end or data[:4] in ORDERS else b"")  # type: ignore[attr-defined]
+
+    server = await asyncio.get_running_loop().create_server(Listening, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    extra = f"<domain example.com>\nsmtp-hosts [127.0.0.1]:{port}\npix-bug-workaround {wish}\n</domain>"
+    async with Workshop(tmp_path, extra=extra) as shop:
+        await shop.hand_in("Subject: x\n\nhello")
+        await shop.until_events(1, "d")
+    server.close()
+
+    assert (b".\r\n" in last) is (wish == "yes")
+
+
+ORDERS = (b"EHLO", b"MAIL", b"RCPT", b"DATA", b"QUIT")
+
+
+@pytest.mark.directive("domain bounce-upon-pix-transfer-failure")
+@pytest.mark.directive("domain bounce-upon-transfer-failure")
+@pytest.mark.parametrize(
+    ("lines", "banner", "kind"),
+    [
+        ("bounce-upon-transfer-failure yes", "220 hello", "b"),
+        ("bounce-upon-pix-transfer-failure yes", PIX, "b"),
+        ("bounce-upon-pix-transfer-failure yes", "220 hello", "t"),
+    ],
+)
+async def test_a_message_that_breaks_off_may_be_given_up(
+    tmp_path: Path, lines: str, banner: object, kind: str
+) -> None:
+    async with (
+        ScriptedServer(Script(banner=banner, body=CLOSE)) as server,
+        Workshop(tmp_path, extra=towards(server, lines + "\ndeliver-local-dsn no")) as shop,
+    ):
+        await shop.submit(size=16_000_000)  # more than fits into the buffers of both sides
+
+        await shop.until_events(1, kind)
+
+
+@pytest.mark.directive("domain replace-smtp-421-service-response")
+@pytest.mark.directive("domain max-retries")
+@pytest.mark.parametrize(("wish", "words"), [("yes", "Service not available"), ("no", "secret words")])
+async def test_the_words_of_a_421_may_be_kept_out_of_bounces(tmp_path: Path, wish: str, words: str) -> None:
+    within = f"replace-smtp-421-service-response {wish}\nmax-retries 1\ndeliver-local-dsn no"
+    async with Workshop(tmp_path, rules="MAIL 421 4.7.0 secret words", within=within) as shop:
+        await shop.submit()
+        (event,) = await shop.until_events(1, "b")
+
+    assert words in event.dsn_diag
+
+
+@pytest.mark.directive("domain allow-cancel-during-transfer")
+@pytest.mark.parametrize(("wish", "kinds"), [("yes", []), ("no", ["d"])])
+async def test_a_shutdown_may_have_to_wait_for_a_transfer(
+    tmp_path: Path, wish: str, kinds: list[str]
+) -> None:
+    script = Script(DATA=Late("354 go", 0.8))
+    async with ScriptedServer(script) as server:
+        lines = f"allow-cancel-during-transfer {wish}"
+        async with Workshop(tmp_path, extra=towards(server, lines)) as shop:
+            await shop.submit()
+            await shop.until(lambda: shop.worker.dispatcher.stats().working)
+            await shop.worker.drain(1.0)
+
+            assert [event.type for event in shop.events()] == kinds
+
+
+@pytest.mark.directive("domain track-recipient-events")
+@pytest.mark.directive("domain max-events-recorded")
+async def test_results_of_recipients_are_kept_for_the_operator(tmp_path: Path) -> None:
+    within = "track-recipient-events yes\nmax-events-recorded 2\ndeliver-local-dsn no"
+    rules = "\n".join(f"RCPT /^no{number}@/ 550 5.1.1 nobody {number}" for number in range(3))
+    async with Workshop(tmp_path, rules=rules, within=within) as shop:
+        await shop.hand_in("Subject: x\n\nhello", *[f"no{number}@example.com" for number in range(3)])
+        await shop.hand_in("Subject: x\n\nhello")
+        await shop.until_events(3, "b")
+        await shop.until_events(1, "d")
+        (row,) = queue_rows(shop.worker, shop.clock.now(), domain="example.com")["queue"]
+
+    kinds = [event["type"] for event in row["event"]]
+    assert kinds.count("reply") == 2
+    assert kinds.count("rcpt") == 4
+    assert "delivered" in [event["text"] for event in row["event"]]
+
+
+@pytest.mark.directive("domain smtp-greeting-timeout")
+@pytest.mark.directive("domain smtp-multiple-line-response-timeout")
+@pytest.mark.directive("domain smtp-data-termination-timeout")
+@pytest.mark.directive("domain assume-delivery-upon-data-termination-timeout")
+@pytest.mark.parametrize(
+    ("script", "line", "kinds"),
+    [
+        (Script(banner=HANG), "smtp-greeting-timeout 1s", ["tq"]),
+        (
+            Script(MAIL=Drip(b"250-a\r\n250-b\r\n250 c\r\n", 0.3)),
+            "smtp-multiple-line-response-timeout 1s",
+            ["tq", "t"],
+        ),
+        (Script(dot=HANG), "smtp-data-termination-timeout 1s", ["t"]),
+        (
+            Script(dot=HANG),
+            "smtp-data-termination-timeout 1s\nassume-delivery-upon-data-termination-timeout yes",
+            ["d"],
+        ),
+    ],
+)
+async def test_a_silent_receiver_is_given_up_in_time(
+    tmp_path: Path, script: Script, line: str, kinds: list[str]
+) -> None:
+    async with ScriptedServer(script) as server, Workshop(tmp_path, extra=towards(server, line)) as shop:
+        await shop.submit()
+        await shop.until(lambda: shop.events())
+
+        assert shop.events()[0].type in kinds
+
+
+@pytest.mark.directive("domain ignore-pipelining")
+@pytest.mark.directive("domain ignore-8bitmime")
+@pytest.mark.directive("domain ignore-dsn")
+@pytest.mark.parametrize("wish", ["yes", "no"])
+async def test_offers_of_a_receiver_may_be_ignored(tmp_path: Path, wish: str) -> None:
+    lines = f"ignore-pipelining {wish}\nignore-8bitmime {wish}\nignore-dsn {wish}"
+    async with ScriptedServer() as server, Workshop(tmp_path, extra=towards(server, lines)) as shop:
+        await shop.hand_in("Subject: x\n\nhello", words=" BODY=8BITMIME RET=FULL")
+        (event,) = await shop.until_events(1, "d")
+        commands = list(server.commands)
+
+    mail = next(command for command in commands if command.startswith("MAIL"))
+    assert ("BODY=8BITMIME" in mail) is (wish == "no")
+    assert ("RET=FULL" in mail) is (wish == "no")
+    assert event.dsn_action == ("delivered" if wish == "no" else "relayed")
