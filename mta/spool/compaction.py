@@ -251,7 +251,10 @@ class Compaction:
         total = sum(segment.size for segment in files.in_use.values())
         if total <= max((1 if is_full else 4) * files.largest, 3 * needed):
             return None
-        cursors = read_cursors(self._directory)
+        try:
+            cursors = read_cursors(self._directory)
+        except OSError:
+            return None  # no descriptors, or a disk that will say so itself: the next look asks again
         is_passed = cursors and min(cursors) >= (oldest.number, oldest.end)
         return oldest if is_passed else None
 

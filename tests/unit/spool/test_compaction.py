@@ -184,3 +184,18 @@ def test_deferred_state_survives_any_number_of_condensed_files(tmp_path: Path) -
 
     assert names(found) == [f"{number}" for number in range(20)]
     assert [one.waiting[0].attempts for one in found] == [38, 39] * 10
+
+
+def test_cursors_that_cannot_be_read_now_are_asked_for_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", settle_size=4 << 10)
+    message = spool.put()
+    for attempt in range(1, 200):
+        spool.partition.defer(message, 0, attempts=attempt, due=1.0, event=b"t" * 200)
+        if attempt % 10 == 0:
+            spool.flush()
+    (tmp_path / "spool").rename(tmp_path / "elsewhere")  # as without a descriptor
+    spool.partition._upkeep.compaction.look(is_full=False)
+    (tmp_path / "elsewhere").rename(tmp_path / "spool")
+
+    assert spool.partition._upkeep.compaction.condensed_files == 0
+    assert [one.waiting[0].attempts for one in spool.reopen()] == [199]
