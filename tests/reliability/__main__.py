@@ -1,12 +1,18 @@
 """`python -m tests.reliability`: hold the real service to what it promises, by force.
 
-Options also come from the environment (ROUNDS, SEED, ENGINE, SHORT), as `make torture` passes them. The exit
-code is 1 when a promise was broken. A run is repeated with its seed.
+Options also come from the environment (ROUNDS, SEED, ENGINE, SHORT, MINUTES), as `make torture` passes them.
+The exit code is 1 when a promise was broken. A run is repeated with its seed.
+
+Each engine has its share of the run's time and begins no other round when that is over; what one does not
+use is the next ones'. One that hangs is ended. The report is written after each engine, and also when the
+run is told to stop.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import math
 import os
 import random
 import shutil
@@ -18,6 +24,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.reliability.backstop import Backstop
 from tests.reliability.controls import Controls
 from tests.reliability.enumerator import Enumerator
 from tests.reliability.faults import Faults
@@ -27,14 +34,32 @@ from tests.reliability.plan import Engine, Findings, Plan
 from tests.reliability.powercuts import MeanDisk, PowerCuts
 from tests.reliability.progress import Progress
 from tests.reliability.report import as_text, conditions, write
+from tests.reliability.window import Window
 
 __all__ = ["main"]
+
+#: Minutes of each engine in the full and in the short form. What is used without other load is less.
+_MINUTES = {
+    "kill": (20.0, 0.8),
+    "workers": (12.0, 0.6),
+    "window": (2.0, 0.3),
+    "images": (10.0, 0.2),
+    "calls": (25.0, 0.8),
+    "power": (15.0, 0.5),
+    "meandisk": (5.0, 0.2),
+    "faults": (8.0, 1.3),
+    "controls": (2.0, 0.3),
+}
+#: What an engine may take after its time, to finish its last round and judge.
+_GRACE = 60.0
 
 
 def engines() -> dict[str, Engine]:
     """All of them, in the order in which they run."""
     found: list[Engine] = [
         KillLoop(),
+        KillLoop(workers=2),
+        Window(),
         TornImages(),
         Enumerator(),
         PowerCuts(),
@@ -46,7 +71,6 @@ def engines() -> dict[str, Engine]:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     known = engines()
     environment = os.environ
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
@@ -56,31 +80,86 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=int(environment.get("ROUNDS") or 0))
     parser.add_argument("--seed", type=int, default=int(environment.get("SEED") or random.randrange(10**6)))
     parser.add_argument("--short", action="store_true", default=environment.get("SHORT", "") not in ("", "0"))
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=float(environment.get("MINUTES") or 0),
+        help="for all engines together",
+    )
     parser.add_argument("--output", type=Path, default=Path("build/torture"), help="where the report goes")
     parser.add_argument("--keep", action="store_true", help="leave spools and logs of a broken promise")
     parser.add_argument("--resume", action="store_true", help="go on where a run of many hours was stopped")
     options = parser.parse_args()
+    options.started = time.monotonic()
     wanted = [name for name in options.engine.split(",") if name] or list(known)
     unknown = [name for name in wanted if name not in known]
     if unknown:
         parser.error(f"no engine {unknown[0]}; there are {', '.join(known)}")
     facts = conditions(options.seed, "short" if options.short else "full")
     print("  ".join(f"{name}={value}" for name, value in facts.items()), flush=True)
-    findings = [run(known[name], options) for name in wanted]
-    path = write(options.output, facts, findings)
+    findings: list[Findings] = []
+    path = options.output / "report.txt"
+    with Backstop(hard_limit(wanted, options)):
+        for index, name in enumerate(wanted):
+            findings.append(run(known[name], options, share(wanted[index:], wanted, options)))
+            path = write(options.output, facts, findings)
+            if findings[-1].is_stopped:
+                break
     print(as_text(facts, findings) + f"\nwritten to {path}")
     return 0 if all(one.is_good for one in findings) else 1
 
 
-def run(engine: Engine, options: argparse.Namespace) -> Findings:
+def minutes(names: list[str], options: argparse.Namespace) -> float:
+    """What these engines may take together."""
+    return sum(_MINUTES[name][options.short] for name in names)
+
+
+def share(left: list[str], wanted: list[str], options: argparse.Namespace) -> float:
+    """Seconds for the first of those that are left: its part of the time that is left."""
+    if options.rounds and not options.minutes:
+        return math.inf  # so many were asked for
+    whole: float = options.minutes or minutes(wanted, options)
+    remaining: float = whole * 60 - (time.monotonic() - options.started)
+    return max(5.0, remaining * minutes(left[:1], options) / minutes(left, options))
+
+
+def hard_limit(wanted: list[str], options: argparse.Namespace) -> float | None:
+    """Seconds after which the run is ended from outside; None without a limit."""
+    if options.rounds and not options.minutes:
+        return None
+    whole: float = options.minutes or minutes(wanted, options)
+    return whole * 60 + 2 * _GRACE
+
+
+async def within(engine: Engine, plan: Plan) -> Findings:
+    """Let an engine do its work; it is cancelled when it does not end in time, or when the run is to stop."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    left = plan.deadline - time.monotonic() + _GRACE
+    findings = Findings(engine.name)
+    try:
+        async with asyncio.timeout(None if math.isinf(left) else left):
+            return await engine.run(plan)
+    except TimeoutError:
+        findings.breaches.append(f"the engine did not end {_GRACE:.0f} s after its time")
+    except asyncio.CancelledError:
+        task.uncancel()
+        findings.is_stopped = True
+        findings.breaches.append("the run was stopped")
+    return findings
+
+
+def run(engine: Engine, options: argparse.Namespace, seconds: float) -> Findings:
     """One engine in a directory of its own, which is gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix=f"torture-{engine.name}-"))
     state = options.output / "state" if options.resume else None
-    plan = Plan(directory, Progress(), options.seed, options.rounds, options.short, state)
     started = time.monotonic()
+    plan = Plan(directory, Progress(), options.seed, options.rounds, options.short, state, started + seconds)
     findings = Findings(engine.name)
     try:
-        findings = uvloop.run(engine.run(plan))
+        findings = uvloop.run(within(engine, plan))
     except Exception as error:
         findings.breaches.append(f"the engine itself failed: {error!r}")
         if options.keep:

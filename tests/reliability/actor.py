@@ -67,7 +67,10 @@ def content(name: str, size: int) -> bytes:
 
 
 def say(line: str) -> None:
-    os.write(1, line.encode() + b"\n")
+    try:
+        os.write(1, line.encode() + b"\n")
+    except OSError:
+        os.write(1, line.encode() + b"\n")  # a fault that was meant for a file: threads count differently
 
 
 class ShortFiles(Files):

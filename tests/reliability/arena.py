@@ -28,11 +28,12 @@ _RETURNED = re.compile(rb"^Final-Recipient: *rfc822; *([^\r\n]+)", re.MULTILINE 
 
 
 class WatchedReceiver(Receiver):
-    """Notes when connections were opened, and which were reset: their client left replies unread."""
+    """Notes when connections began and ended, and which were reset: their client left replies unread."""
 
     def __init__(self, options: ReceiverOptions) -> None:
         super().__init__(options)
         self.opened: dict[int, float] = {}
+        self.closed: dict[int, float] = {}
         self.unread: set[int] = set()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
@@ -54,6 +55,7 @@ class _WatchedSession(Session):
         self._house.opened[self._number] = time.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._house.closed[self._number] = time.time()
         if isinstance(exc, ConnectionError):
             self._house.unread.add(self._number)
         super().connection_lost(exc)
@@ -88,7 +90,7 @@ class Arena(World):
         super().__init__(
             directory,
             extra=extra,
-            within="retry-recipients-after 1s\n    " + within,
+            within="retry-recipients-after 1s\n    retry-after-dns-error 1s\n    " + within,
             domains=(*dict.fromkeys(DOMAINS), "example.org"),
             options=options,
             spool=spool,
@@ -99,6 +101,7 @@ class Arena(World):
         self.receiver = self.watched
         self.evidence = Evidence(
             opened=self.watched.opened,
+            closed=self.watched.closed,
             unread=self.watched.unread,
             is_refused=lambda name: name.endswith("@never.example"),
         )
@@ -128,7 +131,7 @@ class Arena(World):
 
     def injector(self, prefix: str, **options: object) -> Load:
         """A load whose promises count."""
-        load = Load(self.port, prefix=prefix, domains=DOMAINS, sender=_SENDER, **options)  # type: ignore[arg-type]
+        load = Load(self.port, prefix=prefix, domains=DOMAINS, sender=_SENDER, **options)
         self._loads.append(load)
         return load
 
@@ -136,15 +139,21 @@ class Arena(World):
         """The load has ended: what it was promised is to be kept."""
         self.evidence.offered |= load.offered
         self.evidence.acknowledged |= load.acknowledged
+        if isinstance(load, Load):
+            self.evidence.promised_at.update(load.promised_at)
 
-    def safe_until(self) -> float:
-        """The moment until which outcomes are on disk; of several partitions the earliest."""
-        found = [read_safe_until(marks.parent) for marks in self.spool.rglob("marks")]
-        return min((moment for moment in found if moment), default=0.0)
+    def safe_until(self, victims: Sequence[str] = ()) -> float:
+        """The moment until which outcomes are on disk; of several partitions the earliest, of `victims`
+        (`worker-0` …) theirs alone."""
+        names = [victim.removeprefix("worker-") for victim in victims]
+        places = [self.spool / name for name in names] or [
+            marks.parent for marks in self.spool.rglob("marks")
+        ]
+        return min((moment for moment in map(read_safe_until, places) if moment), default=0.0)
 
-    def note_kill(self, role: str) -> None:
-        """A worker has just died, and nobody has started another one yet."""
-        self.evidence.kills.append(Kill(time.time(), role, self.safe_until()))
+    def note_kill(self, role: str, victims: Sequence[str] = ()) -> None:
+        """Workers have just died (all, or `victims`), and nobody has started other ones yet."""
+        self.evidence.kills.append(Kill(time.time(), role, self.safe_until(victims)))
 
     async def until_settled(self, seconds: float) -> None:
         """Wait until every acknowledged recipient has arrived or is known as bounced, and nothing waits."""
@@ -160,7 +169,15 @@ class Arena(World):
 
 
 class Load(Injector):
-    """An injector that knows its own content again."""
+    """An injector that knows its own content again, and when it was promised what."""
+
+    def __init__(self, port: int, **options: object) -> None:
+        super().__init__(port, **options)  # type: ignore[arg-type]
+        self.promised_at: dict[str, float] = {}
+
+    def acknowledge(self, recipients: list[str]) -> None:
+        super().acknowledge(recipients)
+        self.promised_at.update(dict.fromkeys(recipients, time.time()))
 
     def has_content(self, data: bytes) -> bool:
         return data.endswith(b"\r\n\r\n" + self._body)

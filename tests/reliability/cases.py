@@ -216,7 +216,10 @@ async def other_date(place: Path, is_short: bool) -> list[str]:
     """The service starts again a month later, and then ten years earlier: mail that waits is tried first."""
     date = FakeDate(place)
     need(date.problem)
-    waits = "retry-recipients-after 10s\n    backoff-retry-after 10s\n    retry-after-dns-error 10s\n"
+    wait = "4s" if is_short else "10s"
+    waits = (
+        f"retry-recipients-after {wait}\n    backoff-retry-after {wait}\n    retry-after-dns-error {wait}\n"
+    )
     waits += "    bounce-after 1h"
     breaches = []
     for number, jump in enumerate((31 * DAY, -10 * YEAR)):

@@ -42,6 +42,9 @@ class Controls:
         caught = 0
         async with Nursery() as nursery:
             for name, control in controls.items():
+                if plan.is_time_up():
+                    findings.notes.append(f"time was up before {name!r}")
+                    continue
                 found = await control(plan, nursery)
                 caught += bool(found)
                 if found:

@@ -40,7 +40,10 @@ class Faults:
     async def run(self, plan: Plan) -> Findings:
         findings = Findings(self.name)
         plan.progress.begin(self.name, len(_CASES))
-        for name, case in _CASES.items():
+        for done, (name, case) in enumerate(_CASES.items()):
+            if plan.is_time_up():
+                findings.stop_early(done, len(_CASES))
+                break
             place = plan.directory / name.replace(" ", "-")
             place.mkdir()
             try:

@@ -1,9 +1,9 @@
 """Engine 1: kill -9 under load, by role, round after round, on one spool.
 
-`group` is the machine's power switch for the process tree: supervisor, worker and events process at once, and
-the service is started again as after a reboot. `worker`, `events` and `supervisor` are single processes: the
-first two are started again by the supervisor while the load goes on; without the third the others end by
-themselves.
+`group` is the machine's power switch for the process tree: supervisor, workers and events process at once,
+and the service is started again as after a reboot. `worker`, `events` and `supervisor` are single
+processes: the first two are started again by the supervisor while the load goes on; without the third the
+others end by themselves. With several workers `worker` is one of them and `workers` all.
 """
 
 from __future__ import annotations
@@ -23,36 +23,53 @@ from tests.support.service import START_SECONDS, has_ended
 
 __all__ = ["KillLoop"]
 
-_ROLES = ("group", "group", "worker", "worker", "worker", "events", "supervisor")
-#: Acknowledged recipients before a kill; the share of duplicates means something from the full form on.
-_FEWEST, _MOST, _MOST_SHORT = 50, 5000, 1500
+_ROLES = ("group", "worker", "events", "worker", "supervisor", "worker", "group")
+_ROLES_OF_SEVERAL = ("worker", "workers", "worker", "group", "worker", "events", "supervisor")
+#: A worker that dies again and again is started later and later: then a new supervisor is due.
+_MOST_IN_A_ROW = 3
+_RESTARTED = ("worker", "workers", "events")
+#: Acknowledged recipients before a kill, so many that a kill's duplicates are a small share of them;
+#: that means something from the full form on.
+_FEWEST, _MOST, _MOST_SHORT = 200, 3500, 1200
 #: Of all deliveries, where a kill comes after some thousands of them.
 _MOST_DUPLICATES = 0.005
 #: Everything must have its fate so long after the last kill.
-_PATIENCE = 120.0
+_PATIENCE, _PATIENCE_SHORT = 120.0, 50.0
 
 
 class KillLoop:
-    """`rounds` kills, then one judgement over all of them."""
+    """`rounds` kills of a service with so many workers, then one judgement over all of them."""
 
-    name = "kill"
+    def __init__(self, workers: int = 1) -> None:
+        self.name = "kill" if workers == 1 else "workers"
+        self._workers = workers
 
     async def run(self, plan: Plan) -> Findings:
-        rounds = plan.choose(full=200, short=14)
+        rounds = plan.choose(*((200, 14) if self._workers == 1 else (100, 8)))
         dice, findings = plan.dice(self.name), Findings(self.name)
         plan.progress.begin(self.name, rounds)
         roles: Counter[str] = Counter()
         windows: list[float] = []
-        async with Arena(plan.directory) as arena:
+        known = _ROLES if self._workers == 1 else _ROLES_OF_SEVERAL
+        extra = f"workers {self._workers}" if self._workers > 1 else ""
+        began, in_a_row = time.monotonic(), 0
+        async with Arena(plan.directory, extra=extra) as arena:
+            arena.evidence.has_several_workers = self._workers > 1
             for number in range(rounds):
-                role = _ROLES[number % len(_ROLES)] if number < len(_ROLES) else dice.choice(_ROLES)
+                if plan.is_time_up():
+                    break
+                role = known[number] if number < len(known) else dice.choice(known)
+                if in_a_row >= _MOST_IN_A_ROW:
+                    role = "group"
+                in_a_row = 0 if role in ("group", "supervisor") else in_a_row + 1
                 roles[role] += 1
                 windows.append(
                     await self._round(arena, number, role, dice, _MOST_SHORT if plan.is_short else _MOST)
                 )
                 plan.progress.step(text=f"{role}, {len(arena.evidence.acknowledged)} acknowledged")
+            each = (time.monotonic() - began) / max(1, roles.total())
             try:
-                await arena.until_settled(_PATIENCE)
+                await arena.until_settled(_PATIENCE_SHORT if plan.is_short else _PATIENCE)
             except (AssertionError, TimeoutError):
                 findings.notes.append("not everything was settled in time: " + arena.log()[-2000:])
             if await arena.stop() != 0:
@@ -60,7 +77,9 @@ class KillLoop:
             arena.take_records()
         verdict = judge(arena.evidence)
         findings.breaches += verdict.breaches() + complaints(plan.directory / "service.log")
-        findings.figures = {"rounds": rounds, "kills": dict(roles), **verdict.figures()}
+        findings.stop_early(roles.total(), rounds)
+        findings.figures = {"rounds": roles.total(), "kills": dict(roles), **verdict.figures()}
+        findings.figures["seconds a round"] = round(each, 2)
         findings.figures["window p99 as published, ms, worst"] = round(max(windows, default=0.0) * 1000, 1)
         if verdict.share >= _MOST_DUPLICATES and not plan.is_short:
             findings.breaches.append(f"{verdict.share:.2%} of the deliveries came twice")
@@ -72,7 +91,7 @@ class KillLoop:
             f"k{number}-",
             recipients=dice.choice((1, 1, 2, 3)),
             sessions=dice.choice((5, 20, 40)),
-            reconnects=role in ("worker", "events"),
+            reconnects=role in _RESTARTED,
         )
         window = 0.0
         async with asyncio.TaskGroup() as company:
@@ -80,8 +99,8 @@ class KillLoop:
             await load.until(dice.randint(_FEWEST, most))
             window = float((await arena.ask("show.status"))["duplicateWindowP99"])
             await asyncio.sleep(dice.random() * 0.1)
-            await self._kill(arena, role)
-            if role in ("worker", "events"):
+            await self._kill(arena, role, dice)
+            if role in _RESTARTED:
                 await load.until(len(load.acknowledged) + dice.randint(10, 200))
                 load.stop()
         arena.note_load(load)
@@ -89,7 +108,7 @@ class KillLoop:
             await arena.start()
         return window
 
-    async def _kill(self, arena: Arena, role: str) -> None:
+    async def _kill(self, arena: Arena, role: str, dice: random.Random) -> None:
         if role == "group":
             arena.kill()
             arena.note_kill(role)
@@ -102,11 +121,15 @@ class KillLoop:
             arena.note_kill(role)
             await arena.wait()
             return
-        victims = [pid for name, pid in children.items() if name.startswith(role)]
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+        victims = [
+            name for name in sorted(children) if name.startswith("events" if role == "events" else "worker")
+        ]
         if role == "worker":
-            arena.note_kill(role)
+            victims = [dice.choice(victims)]
+        for name in victims:
+            os.kill(children[name], signal.SIGKILL)
+        if role != "events":
+            arena.note_kill(role, victims)
 
 
 async def _until_ended(pids: list[int]) -> None:

@@ -11,6 +11,9 @@ exactly these cases, each of them about the kill that ended the first copy's con
     stall       the receiver said 250 longer before, but no earlier than the moment until which, by the
                 service's own published word, outcomes were on disk: the disk was slower than the window
 
+    handover    with several workers: the owner of a share stored and delivered it, and was killed before the
+                worker that accepts the message knew: it was acknowledged only after that kill
+
 In any other case a second copy is a breach, and so is one whose first delivery stands in the accounting
 (it was on disk, and the recipient was sent to again).
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -30,6 +34,8 @@ __all__ = ["WINDOW", "Arrival", "Cause", "Duplicate", "Evidence", "Kill", "Verdi
 WINDOW = 0.050
 #: Two processes look at one clock, one of them a little later.
 _BLUR = 0.002
+#: The receiver shares its processor with all the others.
+_SEEN_LATE = 2.0
 
 
 class Arrival(NamedTuple):
@@ -54,13 +60,14 @@ class Cause(enum.Enum):
     IN_FLIGHT = "in flight"
     WINDOW = "window"
     STALL = "stall"
+    HANDOVER = "handover"
     NO_KILL = "no kill between the copies"
     RECORDED = "the first delivery was on record"
     UNEXPLAINED = "unexplained"
 
     @property
     def is_rightful(self) -> bool:
-        return self in (Cause.IN_FLIGHT, Cause.WINDOW, Cause.STALL)
+        return self in (Cause.IN_FLIGHT, Cause.WINDOW, Cause.STALL, Cause.HANDOVER)
 
 
 class Duplicate(NamedTuple):
@@ -82,6 +89,11 @@ class Evidence:
     arrivals: list[Arrival] = field(default_factory=list)
     #: when each of the receiver's connections was opened
     opened: dict[int, float] = field(default_factory=dict)
+    #: … and ended
+    closed: dict[int, float] = field(default_factory=dict)
+    #: when the client read 250 for a recipient, or will not have read it
+    promised_at: dict[str, float] = field(default_factory=dict)
+    has_several_workers: bool = False
     #: connections that the service closed without having read all replies
     unread: set[int] = field(default_factory=set)
     kills: list[Kill] = field(default_factory=list)
@@ -139,7 +151,8 @@ class Verdict:
     def figures(self) -> dict[str, object]:
         """For the report."""
         causes = Counter(one.cause for one in self.duplicates)
-        outside = [one for one in self.duplicates if one.cause not in (Cause.WINDOW, Cause.IN_FLIGHT)]
+        inside = (Cause.WINDOW, Cause.IN_FLIGHT, Cause.HANDOVER)
+        outside = [one for one in self.duplicates if one.cause not in inside]
         leads = sorted(one.lead for one in self.duplicates)
         return {
             "acknowledged": self.acknowledged,
@@ -157,6 +170,7 @@ class Verdict:
             "duplicates, share": round(self.share, 6),
             "duplicates in the window": causes[Cause.WINDOW],
             "duplicates in flight": causes[Cause.IN_FLIGHT],
+            "duplicates in a handover": causes[Cause.HANDOVER],
             "duplicates by what was killed": dict(Counter(one.role for one in self.duplicates)),
             "duplicates outside": len(outside),
             "outside, explained by a stalled disk": causes[Cause.STALL],
@@ -214,13 +228,16 @@ def _explain(
 ) -> Iterable[Duplicate]:
     """One duplicate for every copy but the last; `last` is when each connection had its last 250."""
     recipient = copies[0].recipient
+    if evidence.has_several_workers:
+        kill = next((kill for kill in evidence.kills if kill.at >= copies[0].at - _BLUR), None)
+        if kill is not None and evidence.promised_at.get(recipient, math.inf) > kill.at >= copies[0].at:
+            yield Duplicate(recipient, Cause.HANDOVER, kill.at - copies[0].at, kill.role)
+            return
     if records >= len(copies):
         yield Duplicate(recipient, Cause.RECORDED, 0.0, "")
         return
     for copy, again in itertools.pairwise(copies):
-        # No connection outlives its worker, though the receiver may read what it sent a little later.
-        opened = evidence.opened.get(copy.connection, copy.at)
-        kill = next((kill for kill in evidence.kills if opened <= kill.at), None)
+        kill = _end_of(copy, evidence)
         if kill is None or kill.at > again.at:
             yield Duplicate(recipient, Cause.NO_KILL, 0.0, "")
             continue
@@ -234,6 +251,17 @@ def _explain(
         else:
             cause = Cause.UNEXPLAINED
         yield Duplicate(recipient, cause, lead, kill.role)
+
+
+def _end_of(copy: Arrival, evidence: Evidence) -> Kill | None:
+    """The kill that ended the connection: the nearest to its end, which the receiver may see later."""
+    opened = evidence.opened.get(copy.connection, copy.at)
+    kills = [kill for kill in evidence.kills if opened <= kill.at]
+    closed = evidence.closed.get(copy.connection)
+    if closed is None or not kills:
+        return kills[0] if kills else None
+    nearest = min(kills, key=lambda kill: abs(kill.at - closed))
+    return nearest if abs(nearest.at - closed) <= _SEEN_LATE else None
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -47,7 +47,7 @@ class Plan:
 class Findings:
     """What an engine found: figures for the report, and every breach of a promise in words.
 
-    `skipped` says why nothing was done at all.
+    `skipped` says why nothing was done at all; `is_stopped` that somebody wants the whole run to end.
     """
 
     engine: str
@@ -55,6 +55,7 @@ class Findings:
     breaches: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: str = ""
+    is_stopped: bool = False
 
     def stop_early(self, done: int, wanted: int) -> None:
         """Time was up before everything was done."""

@@ -154,3 +154,23 @@ def test_percentiles_of_nothing_are_zero() -> None:
     assert percentile([], 0.99) == 0.0
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert percentile([3.0, 1.0, 2.0], 0.99) == 3.0
+
+
+def test_with_several_workers_the_kill_that_counts_is_the_one_that_ended_the_connection() -> None:
+    """The first kill was another worker's: this connection went on for ten more seconds."""
+    found = twice(0.0, closed={1: 19.0})
+    found.kills = [Kill(10.01, "worker", 0.0), Kill(19.0, "worker", 0.0)]
+
+    assert [(one.cause, one.lead) for one in judge(found).duplicates] == [(Cause.UNEXPLAINED, 9.0)]
+
+
+def test_a_connection_that_ended_by_itself_explains_no_second_copy() -> None:
+    assert judge(twice(0.01, closed={1: 15.0})).duplicates[0].cause is Cause.NO_KILL
+
+
+@pytest.mark.parametrize(("promised", "cause"), [(10.5, Cause.HANDOVER), (10.1, Cause.RECORDED)])
+def test_a_share_whose_owner_died_before_its_answer_may_come_twice(promised: float, cause: Cause) -> None:
+    found = twice(0.2, has_several_workers=True, promised_at={"a": promised})
+    found.records.append(("d", "a", "another id"))
+
+    assert judge(found).duplicates[0].cause is cause

@@ -17,15 +17,14 @@ async def test_actors_wait_for_their_word_and_end_alone(tmp_path: Path) -> None:
         (tmp_path / name / "mta.conf").write_text(configuration(tmp_path / name))
 
     async with asyncio.timeout(60), Nursery() as nursery:
-        through, killed = await asyncio.gather(
-            nursery.bear("reload", tmp_path / "one"), nursery.bear("live", tmp_path / "two")
-        )
+        through = await nursery.bear("reload", tmp_path / "one")
+        killed = await nursery.bear("live", tmp_path / "two")
         assert not (tmp_path / "one" / "spool").exists()
         through.begin()
         killed.begin()
         await killed.first
         killed.kill()
-        ends = await asyncio.gather(through.ended(), killed.ended())
+        ends = [await through.ended(), await killed.ended()]
         wrong = await nursery.bear("no such scenario", tmp_path / "three")
         wrong.begin()
         errors = (await wrong.ended()).errors
