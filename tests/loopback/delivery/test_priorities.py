@@ -16,6 +16,8 @@ ONE_CONNECTION = VmtaPolicy(sources=(EgressSource("127.0.0.1", "a"),), max_smtp_
 USUAL = QueuePolicy(max_smtp_out=1)
 
 
+@pytest.mark.directive("domain queue-priority")
+@pytest.mark.directive("domain allow-priority-interruption")
 async def test_a_busy_connection_is_given_up_for_a_queue_of_higher_priority() -> None:
     queues = {"urgent.example": replace(USUAL, queue_priority=80)}
     async with (
@@ -34,6 +36,7 @@ async def test_a_busy_connection_is_given_up_for_a_queue_of_higher_priority() ->
         assert {event.type for event in events} == {"d"}
 
 
+@pytest.mark.directive("domain allow-priority-interruption-during-transfer")
 async def test_a_message_on_its_way_is_broken_off_where_that_is_allowed_and_sent_again() -> None:
     usual = replace(USUAL, allow_priority_interruption_during_transfer=True)
     queues = {"urgent.example": replace(usual, queue_priority=80)}

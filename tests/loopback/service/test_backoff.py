@@ -33,6 +33,9 @@ async def try_once(shop: Workshop) -> None:
     await shop.until_idle()
 
 
+@pytest.mark.directive("smtp-pattern-list reply")
+@pytest.mark.directive("smtp-pattern-list mode=backoff")
+@pytest.mark.directive("domain smtp-pattern-list")
 @pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
 @pytest.mark.parametrize("code", ["450", "550"])
 async def test_a_reply_of_any_stage_takes_the_queue_into_backoff(
@@ -48,6 +51,7 @@ async def test_a_reply_of_any_stage_takes_the_queue_into_backoff(
         assert row(shop).mode == "backoff"
 
 
+@pytest.mark.directive("smtp-pattern-list defer-queue")
 @pytest.mark.parametrize("stage", ["CONNECT", "MAIL", "RCPT", "DOT"])
 async def test_defer_queue_makes_the_whole_queue_wait(tmp_path: Path, stage: str) -> None:
     rules = f"{stage} 550 5.7.1 come back tomorrow"
@@ -61,6 +65,7 @@ async def test_defer_queue_makes_the_whole_queue_wait(tmp_path: Path, stage: str
         assert shop.events("b") == []
 
 
+@pytest.mark.directive("smtp-pattern-list bounce-queue")
 @pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
 async def test_bounce_queue_fails_everything_that_waits(tmp_path: Path, stage: str) -> None:
     rules = f"{stage} 451 4.7.1 we know you"
@@ -78,6 +83,7 @@ async def test_bounce_queue_fails_everything_that_waits(tmp_path: Path, stage: s
         assert shop.waiting() == []
 
 
+@pytest.mark.directive("smtp-pattern-list bounce-rcpt")
 async def test_bounce_rcpt_makes_a_temporary_refusal_of_a_recipient_final_and_nothing_else(
     tmp_path: Path,
 ) -> None:
@@ -92,6 +98,9 @@ async def test_bounce_rcpt_makes_a_temporary_refusal_of_a_recipient_final_and_no
         await shop.until_events(1, "t")
 
 
+@pytest.mark.directive("smtp-pattern-list disable-source-ip")
+@pytest.mark.directive("smtp-pattern-list reenable-after=")
+@pytest.mark.directive("virtual-mta smtp-source-host")
 @pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "DOT"])
 async def test_a_disabled_address_leaves_the_others_at_work_until_it_comes_back(
     tmp_path: Path, stage: str
@@ -122,6 +131,7 @@ async def test_a_disabled_address_leaves_the_others_at_work_until_it_comes_back(
         assert shop.worker.scheduler.disabled_sources(shop.clock.now()) == []
 
 
+@pytest.mark.directive("smtp-pattern-list skip-mx")
 async def test_skip_mx_goes_on_at_the_next_host(tmp_path: Path) -> None:
     within = "smtp-pattern-list reactions\nretry-after 5s"
     extra = patterns("/elsewhere/ skip-mx")
@@ -131,6 +141,7 @@ async def test_skip_mx_goes_on_at_the_next_host(tmp_path: Path) -> None:
         assert len(shop.waiting()) == 1
 
 
+@pytest.mark.directive("domain backoff-notify")
 @pytest.mark.both_loops
 async def test_operators_are_told_by_mail_of_backoff_and_its_end(tmp_path: Path) -> None:
     within = (
@@ -151,6 +162,7 @@ async def test_operators_are_told_by_mail_of_backoff_and_its_end(tmp_path: Path)
         assert len(mails_to(shop, "night@example.org")) == 2
 
 
+@pytest.mark.directive("domain disabled-source-ip-notify")
 async def test_operators_are_told_by_mail_of_disabled_addresses(tmp_path: Path) -> None:
     within = (
         "smtp-pattern-list reactions\nreenable-source-ip-after 30m\nretry-after 1h\ndeliver-local-dsn no\n"
@@ -175,6 +187,7 @@ async def test_operators_are_told_by_mail_of_disabled_addresses(tmp_path: Path) 
         assert b"example.com/one may use 127.0.0.2 again" in second
 
 
+@pytest.mark.directive("domain backoff-reroute-to-virtual-mta")
 async def test_mail_of_a_queue_in_backoff_goes_through_the_other_virtual_mta(tmp_path: Path) -> None:
     extra = f"""
 {patterns("/slow down/ mode=backoff")}

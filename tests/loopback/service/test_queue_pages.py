@@ -17,6 +17,8 @@ async def ask(shop: Workshop, command: str, **arguments: Any) -> Any:
     return await WorkerCommands(shop.worker, clock=shop.clock).run(command, arguments)
 
 
+@pytest.mark.directive("domain max-connect-rate")
+@pytest.mark.directive("domain max-msg-rate")
 @pytest.mark.parametrize(
     ("within", "words"),
     [

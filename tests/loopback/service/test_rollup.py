@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mta.queue.key import QueueKey
 from tests.support.workshop import Workshop
 
@@ -18,6 +20,9 @@ async def queues_of(shop: Workshop, *domains: str, count: int = 1) -> dict[str, 
     return {event.recipient.rpartition("@")[2]: event.queue for event in events}
 
 
+@pytest.mark.directive("mx-rollup-list mx")
+@pytest.mark.directive("domain disable-mx-rollup")
+@pytest.mark.directive("domain smtp-hosts")
 async def test_domains_with_the_same_hosts_share_a_queue_and_its_settings(tmp_path: Path) -> None:
     extra = """
 <mx-rollup-list>

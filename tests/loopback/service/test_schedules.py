@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from tests.support.inbound import Caller
 from tests.support.workshop import Workshop
 
@@ -33,6 +35,7 @@ def header(shop: Workshop, *hours: tuple[float, float]) -> Callable[[int], str]:
     return lambda number: line
 
 
+@pytest.mark.directive("source process-x-schedule")
 async def test_message_waits_for_its_window(tmp_path: Path) -> None:
     async with Workshop(tmp_path, extra=source()) as shop:
         start = shop.clock.now()
@@ -48,6 +51,7 @@ async def test_message_waits_for_its_window(tmp_path: Path) -> None:
         assert b"schedule" not in shop.deliveries[0].data.lower()
 
 
+@pytest.mark.directive("source retain-x-schedule")
 async def test_message_inside_of_its_window_goes_at_once(tmp_path: Path) -> None:
     async with Workshop(tmp_path, extra=source(more="retain-x-schedule yes")) as shop:
         await shop.submit(headers=header(shop, (-1, 1)))

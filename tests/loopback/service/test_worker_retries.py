@@ -35,6 +35,7 @@ async def until_report(shop: Workshop) -> str:
     return report.data.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.directive("domain retry-after")
 async def test_a_queue_of_temporary_answers_climbs_its_retry_list_to_the_second(tmp_path: Path) -> None:
     waits = [10 * MINUTE, 30 * MINUTE, HOUR, HOUR]
     async with Workshop(
@@ -92,6 +93,7 @@ async def test_a_refused_connection_makes_the_queue_wait_as_well(tmp_path: Path)
         assert not shop.events("d", "b")
 
 
+@pytest.mark.directive("domain retry-recipients-after")
 async def test_a_recipients_own_answer_makes_only_that_recipient_wait(tmp_path: Path) -> None:
     within = "retry-after 2h\nretry-recipients-after 7m"
     async with Workshop(tmp_path, rules="RCPT /slow/ x3 450 4.2.1 try later", within=within) as shop:
@@ -175,6 +177,7 @@ def check_expiry(record: Event, text: str, recipient: str) -> None:
     assert "Action: failed\n" in text
 
 
+@pytest.mark.directive("domain bounce-after")
 @pytest.mark.parametrize("rule", TEMPORARY)
 async def test_bounce_after_ends_what_never_got_through(tmp_path: Path, rule: str) -> None:
     within = "retry-after 50m\nretry-recipients-after 50m\nbounce-after 4h"
