@@ -59,7 +59,11 @@ class Rules:
         self.logins = Logins(snapshot)
         self.slots = snapshot.top.integer("total-max-smtp-in") or 1_000_000
         groups = snapshot.source_groups
-        self.group_slots = {name: group.integer("max-smtp-in") for name, group in groups.items()}
+        self.group_slots = {
+            name: group.integer("max-smtp-in")
+            for name, group in groups.items()
+            if group.integer("max-smtp-in")
+        }
         self.reserved = {
             name: group.integer("reserved-smtp-in")
             for name, group in groups.items()
@@ -134,9 +138,7 @@ class Reception:
             refusal = _ALL_TAKEN
         elif not policy.allow_relaying and self._addresses[ip] >= max(1, rules.slots // 2):
             refusal = _ADDRESS_TAKEN
-        elif policy.group and self._groups[policy.group] >= (
-            rules.group_slots.get(policy.group) or rules.slots
-        ):
+        elif policy.group and self._groups[policy.group] >= rules.group_slots.get(policy.group, rules.slots):
             refusal = _GROUP_TAKEN
         elif rules.reserved and len(self.guests) + self._kept_free(policy.group) >= rules.slots:
             refusal = _ALL_TAKEN
@@ -161,6 +163,10 @@ class Reception:
                 del counter[key]
         if not self.guests:
             self.empty.set()
+
+    def guests_of(self, group: str) -> int:
+        """How many connections a source group has."""
+        return self._groups[group]
 
     def _kept_free(self, group: str) -> int:
         """Slots that are reserved for other groups and not taken by them."""

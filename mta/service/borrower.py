@@ -19,14 +19,15 @@ from mta.queue.policy import UNLIMITED
 from mta.service.leasedscheduler import Demand, LeasedScheduler
 from mta.service.leases import LEASE_SECONDS
 
-__all__ = ["SMTP_IN", "SMTP_OUT", "VMTA", "Borrower", "Doors", "Lender"]
+__all__ = ["GROUP", "SMTP_IN", "SMTP_OUT", "VMTA", "Borrower", "Doors", "Lender"]
 
 log = logging.getLogger(__name__)
 
 SMTP_OUT = "smtp-out"
 SMTP_IN = "smtp-in"
-#: Before the name of a virtual MTA.
+#: Before the name of a virtual MTA, and of a source group.
 VMTA = "vmta:"
+GROUP = "group:"
 
 INTERVAL = 0.5
 PROMPTLY = 0.05
@@ -39,25 +40,58 @@ Lender = Callable[[Mapping[str, Demand]], Awaitable[dict[str, int | None]]]
 
 
 class Doors:
-    """How many clients a reception lets in: none before the first lease."""
+    """How many clients a reception lets in, in all and of each source group: none before the first lease.
 
-    def __init__(self, reception: Reception) -> None:
+    `parts` workers take mail in; what is reserved for a group is divided between them.
+    """
+
+    def __init__(self, reception: Reception, parts: int = 1) -> None:
         self._reception = reception
-        self.slots = 0
+        self._parts = max(1, parts)
+        self._slots: dict[str, int] = {}
         self.apply()
 
     @property
+    def slots(self) -> int:
+        """How many clients may be in."""
+        return self._slots.get(SMTP_IN, 0)
+
+    @property
     def guests(self) -> int:
+        """How many clients are in."""
         return len(self._reception.guests)
 
-    def open(self, slots: int) -> None:
+    def demands(self) -> dict[str, Demand]:
+        """What we have and would like to have of each limit."""
+        groups = self._reception.rules().snapshot.source_groups
+        return {
+            SMTP_IN: demand_for(self.slots, self.guests),
+            **{
+                GROUP + name: demand_for(self._slots.get(GROUP + name, 0), self._reception.guests_of(name))
+                for name, group in groups.items()
+                if group.integer("max-smtp-in")
+            },
+        }
+
+    def open(self, slots: Mapping[str, int]) -> None:
         """Let so many in."""
-        self.slots = slots
+        self._slots = dict(slots)
         self.apply()
 
     def apply(self) -> None:
         """Tell the reception (again: its rules are made anew by a reload)."""
-        self._reception.rules().slots = self.slots
+        rules = self._reception.rules()
+        rules.slots = self.slots
+        for name, group in rules.snapshot.source_groups.items():
+            if group.integer("max-smtp-in"):
+                rules.group_slots[name] = self._slots.get(GROUP + name, 0)
+            if group.integer("reserved-smtp-in"):
+                rules.reserved[name] = -(-group.integer("reserved-smtp-in") // self._parts)
+
+
+def demand_for(slots: int, guests: int) -> Demand:
+    """What is wanted where so many clients may be in, and are."""
+    return Demand(max(slots, guests), guests * 5 // 4 + HEADROOM)
 
 
 class Borrower:
@@ -102,7 +136,7 @@ class Borrower:
         scheduler, doors = self._scheduler, self.doors
         demands = {
             SMTP_OUT: scheduler.demand(),
-            SMTP_IN: Demand(max(doors.slots, doors.guests), doors.guests * 5 // 4 + HEADROOM),
+            **doors.demands(),
             **{VMTA + name: demand for name, demand in scheduler.vmta_demands().items()},
         }
         try:
@@ -117,7 +151,8 @@ class Borrower:
 
     def _follow(self, parts: Mapping[str, int | None]) -> None:
         sizes = {name: UNLIMITED if part is None else part for name, part in parts.items()}
-        self.doors.open(sizes.pop(SMTP_IN))
+        inward = [name for name in sizes if name == SMTP_IN or name.startswith(GROUP)]
+        self.doors.open({name: sizes.pop(name) for name in inward})
         total = sizes.pop(SMTP_OUT)
         self._scheduler.lend(total, {name.removeprefix(VMTA): size for name, size in sizes.items()})
         self._lent()

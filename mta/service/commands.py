@@ -18,6 +18,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mta.clock import Clock
+from mta.config.rollups import SUFFIX
+from mta.config.snapshot import DEFAULT_VMTA
 from mta.errors import MtaError, StreamError
 from mta.service import merging
 from mta.service.channel import CommandFailed
@@ -136,10 +138,25 @@ class Commands:
         return merging.add(answers)
 
     async def _ask_owner(self, command: str, **arguments: Any) -> Any:
-        domain = str(arguments.get("queue") or arguments.get("domain", "")).partition("/")[0].lower()
+        name = str(arguments.get("queue") or arguments.get("domain", "")).lower()
+        domain, _, vmta = name.partition("/")
         owner = self._supervisor.workers[self._supervisor.layout.owner(domain)]
+        if domain.endswith(SUFFIX):
+            owner = await self._busiest(domain, vmta or DEFAULT_VMTA, owner)
         seconds = WORKER_SECONDS if command == "why" else TRACE_SECONDS
         return await owner.channel.ask(command, timeout=seconds, **arguments)
+
+    async def _busiest(self, domain: str, vmta: str, otherwise: Child) -> Child:
+        """The worker with most recipients in the queue of a roll-up, which may be at several."""
+        most, found = 0, otherwise
+        for worker in self._supervisor.workers:
+            if worker.is_ready:
+                answer = await worker.channel.ask(
+                    "show.queues", timeout=WORKER_SECONDS, domain=domain, vmta=vmta
+                )
+                if answer["totalRcp"] > most:
+                    most, found = answer["totalRcp"], worker
+        return found
 
     async def _status(self) -> dict[str, Any]:
         supervisor = self._supervisor

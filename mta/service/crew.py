@@ -16,8 +16,11 @@ import logging
 from collections.abc import Callable, Iterable
 
 from mta.clock import Clock
+from mta.errors import SpoolError
 from mta.ingress.accept import SpoolWriter
 from mta.message.envelope import Envelope
+from mta.queue.entries import Entry
+from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.scheduler import Scheduler
 from mta.service.adoption import Adoption
 from mta.service.colleagues import SOCKET_NAME, Colleague
@@ -26,6 +29,7 @@ from mta.service.intake import Intake
 from mta.service.layout import Layout, Post
 from mta.service.passage import Passage
 from mta.service.share import Share, Verdict
+from mta.service.sharedqueue import is_shared
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
@@ -191,17 +195,36 @@ class Crew:
             is_over = True
             now = self._clock.now()
             for status in list(self._scheduler.queues(now)):
-                owner = self.layout.owner(status.key.domain)
-                if owner == self.number:
+                strangers = self._strangers(status.key)
+                if strangers is None:
                     continue
                 is_over = is_over and not status.connections
-                entries = {entry.ref: entry for entry in self._scheduler.entries(status.key)}
-                for ref in self._scheduler.remove(status.key, entries.keys()):
-                    self.passage.add_ref(owner, ref, entries[ref].attempts, float(entries[ref].due))
+                for owner, entries in strangers.items():
+                    for ref in self._scheduler.remove(status.key, entries.keys()):
+                        self.passage.add_ref(owner, ref, entries[ref].attempts, float(entries[ref].due))
                 await asyncio.sleep(0)
             if is_over:
                 return
             await asyncio.sleep(MOVING_INTERVAL)
+
+    def _strangers(self, key: QueueKey) -> dict[int, dict[int, Entry]] | None:
+        """What waits in a queue and belongs to others, by owner; None when nothing there can.
+
+        A roll-up's queue is at every worker, and its mail belongs to whoever owns the recipient's domain.
+        """
+        owner = self.layout.owner(key.domain)
+        if not is_shared(key):
+            if owner == self.number:
+                return None
+            return {owner: {entry.ref: entry for entry in self._scheduler.entries(key)}}
+        found: dict[int, dict[int, Entry]] = {}
+        for entry in self._scheduler.entries(key):
+            with contextlib.suppress(SpoolError):
+                envelope = self._partition.envelope(entry.ref >> RECIPIENT_BITS)
+                owner = self.layout.owner(envelope.recipients[entry.ref & RECIPIENT_MASK].queue_domain)
+                if owner != self.number:
+                    found.setdefault(owner, {})[entry.ref] = entry
+        return found or None
 
     def _admit(self, envelope: Envelope, message: int, waiting: tuple[Waiting, ...]) -> None:
         """All recipients of a message that was just stored; `waiting` are those tried before.

@@ -29,7 +29,7 @@ from mta.service.notices import Notices
 from mta.service.operatorstate import OperatorState
 from mta.spool.partition import Partition
 
-__all__ = ["Inbound"]
+__all__ = ["Inbound", "listening"]
 
 
 class Inbound:

@@ -28,6 +28,9 @@ _SPECIAL: dict[str, Callable[[Any, Any], Any]] = {
     "initPct": min,
 }
 
+#: Numbers of a queue or domain that is at several workers.
+_ADDED = ("rcp", "kb", "conn", "delivered", "failed", "deferred", "event")
+
 _SORTS: dict[str, Callable[[Answer], Any]] = {
     "name": lambda row: row["name"],
     "rcpt": lambda row: (-row["rcp"], row["name"]),
@@ -58,13 +61,14 @@ def _together(name: str, one: Any, other: Any) -> Any:
 
 
 def merge_queues(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = "rcpt", **_: Any) -> Answer:
-    """Rows of `show.queues`; a queue is at one worker only, but for moments when its domain moves."""
-    return _merge(answers, "queue", sort, maxitems)
+    """Rows of `show.queues`. A queue is at one worker only, but for those of roll-ups, and for moments when
+    its domain moves; then the one with most recipients says what it waits for."""
+    return _merge(answers, "queue", sort, maxitems, ("totalQueues", "totalQueuesWithRcp"))
 
 
 def merge_domains(answers: Sequence[Answer], *, maxitems: int = 20, sort: str = "rcpt", **_: Any) -> Answer:
     """Rows of `show.domains`."""
-    return _merge(answers, "domain", sort, maxitems)
+    return _merge(answers, "domain", sort, maxitems, ("totalDomains",))
 
 
 def merge_vmtas(answers: Sequence[Answer], *, maxitems: int = 0, sort: str = "rcpt", **_: Any) -> Answer:
@@ -102,8 +106,19 @@ def merge_list(answers: Sequence[Answer], *, maxitems: int = 100, **_: Any) -> A
     return {"rcpt": rows[:maxitems], "total": sum(answer["total"] for answer in answers)}
 
 
-def _merge(answers: Sequence[Answer], kind: str, sort: str, maxitems: int) -> Answer:
-    return {**add(answers), kind: _cut([row for answer in answers for row in answer[kind]], sort, maxitems)}
+def _merge(answers: Sequence[Answer], kind: str, sort: str, maxitems: int, counts: Sequence[str]) -> Answer:
+    """Rows of the same name become one; `counts` are totals that counted each of them."""
+    total, rows = add(answers), dict[str, Answer]()
+    for row in sorted((row for answer in answers for row in answer[kind]), key=lambda row: -int(row["rcp"])):
+        known = rows.get(row["name"])
+        if known is None:
+            rows[row["name"]] = row
+            continue
+        rows[row["name"]] = known | {name: known[name] + row[name] for name in _ADDED if name in row}
+        for name in counts:
+            if name != "totalQueuesWithRcp" or row["rcp"]:
+                total[name] -= 1
+    return {**total, kind: _cut(list(rows.values()), sort, maxitems)}
 
 
 def _cut(rows: Any, sort: str, maxitems: int) -> list[Answer]:

@@ -34,7 +34,7 @@ from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError, StreamError
 from mta.service.admin import AdminSocket
 from mta.service.adoption import EMPTIED
-from mta.service.borrower import SMTP_IN, SMTP_OUT, VMTA
+from mta.service.borrower import GROUP, SMTP_IN, SMTP_OUT, VMTA
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
 from mta.service.commands import Commands
@@ -360,6 +360,9 @@ def limit_of(snapshot: Snapshot, resource: str) -> int | None:
         return snapshot.top.integer("total-max-smtp-out") or None
     if resource == SMTP_IN:
         return snapshot.top.integer("total-max-smtp-in") or None
+    if resource.startswith(GROUP):
+        group = snapshot.source_groups.get(resource.removeprefix(GROUP))
+        return (group.integer("max-smtp-in") or None) if group is not None else None
     member = snapshot.vmtas.get(resource.removeprefix(VMTA))
     return (member.settings.integer("max-smtp-out") or None) if member is not None else None
 

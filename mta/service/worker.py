@@ -28,7 +28,7 @@ from mta.service.admission import Admission
 from mta.service.borrower import Borrower, Doors, Lender
 from mta.service.crew import Crew
 from mta.service.delays import Delays
-from mta.service.inbound import Inbound
+from mta.service.inbound import Inbound, listening
 from mta.service.inforce import InForce, make_classifier
 from mta.service.jobs import JobBook
 from mta.service.layout import Layout
@@ -165,6 +165,7 @@ class Worker:
                 vmtas=self.in_force.vmta,
                 wanting=self._want_more,
                 parts=sum(post.delivers for post in layout.posts),
+                part=sum(post.delivers for post in layout.posts[: int(self.name)]),
                 sizes=self.partition.size,
                 noticed=lambda notice: self.inbound.notices(notice),
             )
@@ -182,7 +183,7 @@ class Worker:
         return Borrower(
             lender,
             scheduler=self.scheduler,
-            doors=Doors(self.inbound.reception),
+            doors=Doors(self.inbound.reception, listening(self.crew.layout)),
             lent=self.dispatcher.wake,
             clock=self.clock,
         )

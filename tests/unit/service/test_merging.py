@@ -65,3 +65,24 @@ def test_a_list_has_the_oldest_first() -> None:
 
     assert [row["timeQueued"] for row in merged["rcpt"]] == [1.0, 3.0]
     assert merged["total"] == 6
+
+
+def test_a_queue_at_several_workers_is_one_row_and_the_busiest_says_why() -> None:
+    def rollup(rcp: int, reason: str) -> dict[str, Any]:
+        return {**queue("g.rollup/v1", rcp), "conn": 1, "reason": reason, "event": [reason]}
+
+    answers = [
+        {"queue": [rollup(3, "few")], "totalRcp": 3, "totalQueues": 1, "totalQueuesWithRcp": 1},
+        {
+            "queue": [rollup(5, "many"), queue("a/v1", 1)],
+            "totalRcp": 6,
+            "totalQueues": 2,
+            "totalQueuesWithRcp": 2,
+        },
+        {"queue": [rollup(0, "none")], "totalRcp": 0, "totalQueues": 1, "totalQueuesWithRcp": 0},
+    ]
+    merged = merging.merge_queues(answers)
+
+    assert [(row["name"], row["rcp"]) for row in merged["queue"]] == [("g.rollup/v1", 8), ("a/v1", 1)]
+    assert (merged["queue"][0]["conn"], merged["queue"][0]["reason"]) == (3, "many")
+    assert (merged["totalRcp"], merged["totalQueues"], merged["totalQueuesWithRcp"]) == (9, 2, 2)
