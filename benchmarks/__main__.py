@@ -6,73 +6,185 @@ Single functions are measured by `python -m benchmarks.micro`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from benchmarks.measure import Figures, measure
-from benchmarks.processes import BenchError
-from benchmarks.report import conditions, table, write_results
-from benchmarks.scenarios import Scenario, chosen, scenarios
-from benchmarks.servers import has_postfix
+from benchmarks.coldstart import measure_cold_start
+from benchmarks.measure import measure
+from benchmarks.page import write_page
+from benchmarks.postfix import has_postfix
+from benchmarks.processes import machine_cpu
+from benchmarks.report import (
+    BUSY,
+    RESULTS,
+    Results,
+    cold_table,
+    conditions,
+    figures_table,
+    read_results,
+    shares_table,
+    verdict_table,
+    write_results,
+)
+from benchmarks.scenarios import Contest, Dkim, Entry, chosen, contests
 from benchmarks.tools import has_smtp_tools
+from benchmarks.verdicts import SHOWS, shows_of, signatures_per_second
 
 __all__ = ["main"]
 
 RUNS = 5
+SHORT_RECIPIENTS = 2_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what was asked for; 1 when a scenario could not be measured."""
+    """Measure what was asked for; 1 when a scenario could not be measured, whatever the figures are."""
+    options = parse(arguments)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=220)
+    if options.report:
+        console.print(
+            f"written: {write_page(read_results(options.results or sorted(RESULTS.glob('*.json'))))}"
+        )
+        return 0
+    words = [*options.only, *(word for number in options.show for word in shows_of(number))]
+    wanted = chosen(
+        contests(
+            cpus=len(os.sched_getaffinity(0)),
+            has_tools=has_smtp_tools(),
+            has_postfix=has_postfix(),
+            short=options.short,
+        ),
+        words,
+    )
+    recipients = cold_recipients(options, words)
+    if options.list or not (wanted or recipients):
+        names = [contest.name(entry) for contest in wanted for entry in contest.entries]
+        names += [f"coldstart/{recipients:,}"] if recipients else []
+        console.print("\n".join(names) or "no scenario has such a name")
+        return 0 if names else 1
+    results = Results(conditions((options.place or Path(tempfile.gettempdir())).resolve()))
+    show_conditions(console, results)
+    run_all(options, wanted, recipients, results, console)
+    show_results(console, results)
+    if not options.no_write:
+        console.print(f"\nwritten to {write_results(results)}")
+    errors = [*(one.error for one in results.figures), *(one.error for one in results.cold)]
+    return 1 if any(errors) else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="names that contain WORD")
+    parser.add_argument(
+        "--show", action="append", default=[], type=int, choices=sorted(SHOWS), help="what a limit needs"
+    )
     parser.add_argument("--runs", type=int, default=0, help=f"runs of each scenario (default {RUNS})")
-    parser.add_argument("--short", action="store_true", help="a tenth of the messages, one run")
+    parser.add_argument("--short", action="store_true", help="few messages, one run: does it work?")
+    parser.add_argument(
+        "--recipients",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also a cold start with so many (1,000,000 by --only coldstart or --show 6)",
+    )
     parser.add_argument("--no-write", action="store_true", help="leave benchmarks/results alone")
     parser.add_argument("--list", action="store_true", help="print the scenarios and stop")
     parser.add_argument("--place", type=Path, help="directory for spools: the disk that is measured")
-    options = parser.parse_args(arguments)
-    everything = scenarios(has_tools=has_smtp_tools(), has_postfix=has_postfix(), short=options.short)
-    wanted = chosen(everything, options.only)
-    if options.list or not wanted:
-        print("\n".join(one.name for one in wanted) or "no scenario has such a name")
-        return 0 if wanted else 1
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=150)
-    facts = conditions((options.place or Path(tempfile.gettempdir())).resolve())
-    for name, value in facts.items():
-        if isinstance(value, tuple):
-            console.print("\n".join(f"  {line}" for line in value))
-        else:
-            console.print(f"{name:12} {value}")
-    figures = run_all(wanted, options.runs or (1 if options.short else RUNS), options.place, console)
-    console.print(table(figures))
-    if not options.no_write:
-        console.print(f"\nwritten to {write_results(figures, facts)}")
-    return 1 if any(one.error for one in figures) else 0
+    parser.add_argument("--report", action="store_true", help="write docs/benchmarks.md and stop")
+    parser.add_argument("results", nargs="*", type=Path, help="files for --report (default: all in results/)")
+    return parser.parse_args(arguments)
 
 
-def run_all(wanted: Sequence[Scenario], runs: int, place: Path | None, console: Console) -> list[Figures]:
-    """One after the other, with a progress bar; a failure is noted and the rest goes on."""
-    found = []
+def cold_recipients(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """How large a cold start is wanted; 0 for none: a million takes minutes."""
+    if options.recipients:
+        return int(options.recipients)
+    if any("coldstart" in word for word in words):
+        return SHORT_RECIPIENTS if options.short else 1_000_000
+    return SHORT_RECIPIENTS if options.short and not words else 0
+
+
+def show_conditions(console: Console, results: Results) -> None:
+    for name, value in results.conditions.items():
+        console.print(f"{name:12} {value}")
+    before, begun = machine_cpu(), time.monotonic()
+    time.sleep(1.0)
+    busy = (machine_cpu() - before) / (time.monotonic() - begun) / results.conditions["cpus"]
+    results.conditions["busy_before"] = round(busy, 2)
+    load = results.conditions["load_before"] / results.conditions["cpus"]
+    if max(busy, load) > BUSY:
+        console.print(
+            f"[yellow]This machine is not quiet (load {load:.2f} a processor, {busy:.0%} busy now):"
+            " the figures will say more about that than about the servers.[/yellow]"
+        )
+
+
+def run_all(
+    options: argparse.Namespace,
+    wanted: Sequence[Contest],
+    recipients: int,
+    results: Results,
+    console: Console,
+) -> None:
+    """One contest after the other, with a progress bar; a failure is noted and the rest goes on."""
+    runs = options.runs or (1 if options.short else RUNS)
     columns = TextColumn("{task.description:45}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(wanted) * runs)
-        for number, scenario in enumerate(wanted, 1):
-            progress.update(task, description=scenario.name)
-            try:
-                figures = measure(scenario, runs=runs, place=place, step=lambda: progress.advance(task))
-            except BenchError as error:
-                figures = Figures(scenario, error=str(error))
-                console.print(f"[red]{scenario.name}:[/red] {error}")
-            progress.update(task, completed=number * runs)
-            found.append(figures)
-    return found
+        total = runs * sum(len(contest.entries) for contest in wanted) + (runs if recipients else 0)
+        task = progress.add_task("", total=total)
+        for contest in wanted:
+            step = Step(progress, task, contest)
+            for figures in measure(contest, runs=runs, place=options.place, step=step):
+                results.figures.append(figures)
+                if figures.error:
+                    console.print(f"[red]{figures.name}:[/red] {figures.error}")
+            if not console.is_terminal:
+                console.print(f"done: {contest.shape.group}/{contest.shape.name}")
+        if any(entry.dkim is Dkim.RSA for contest in wanted for entry in contest.entries):
+            results.signatures = signatures_per_second(1 if options.short else 5)
+            console.print(f"openssl speed rsa2048: {results.signatures:,.0f} signatures a second")
+        if recipients:
+            cold = measure_cold_start(
+                recipients,
+                runs=runs,
+                place=options.place,
+                step=lambda text: progress.update(task, description=text, advance=1 if "cold" in text else 0),
+            )
+            results.cold.append(cold)
+            if cold.error:
+                console.print(f"[red]cold start:[/red] {cold.error}")
+
+
+class Step:
+    """Moves the bar before each run."""
+
+    def __init__(self, progress: Progress, task: TaskID, contest: Contest) -> None:
+        self._progress, self._task, self._contest = progress, task, contest
+
+    def __call__(self, entry: Entry) -> None:
+        name = self._contest.name(entry)
+        self._progress.update(self._task, description=name, advance=1)
+
+
+def show_results(console: Console, results: Results) -> None:
+    if results.figures:
+        console.print(figures_table(results.figures))
+        console.print()
+        console.print(shares_table(results.figures))
+    if results.cold:
+        console.print()
+        console.print(cold_table(results.cold))
+    if found := results.verdicts():
+        console.print()
+        console.print(verdict_table(found))
 
 
 if __name__ == "__main__":

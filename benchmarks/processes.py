@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
     "BenchError",
     "CpuTime",
+    "cpu_by_name",
     "cpu_of_tree",
     "free_port",
     "machine_cpu",
@@ -24,6 +26,8 @@ __all__ = [
     "wait_for",
 ]
 
+#: Thousands of connections take ports from 32768 on; nobody may be given one before its server has bound it.
+PORTS = 12_000, 32_000
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
 
@@ -47,11 +51,18 @@ class CpuTime:
         return CpuTime(self.user - other.user, self.system - other.system)
 
 
-def start(command: Sequence[str], *, output: Path) -> subprocess.Popen[bytes]:
+def start(
+    command: Sequence[str], *, output: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a program in a process group of its own, its output in a file."""
     with output.open("wb") as file:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env=environment,
         )
 
 
@@ -89,11 +100,12 @@ def is_greeting(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on right now, below those that the kernel gives to clients."""
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def tree(root: int) -> list[int]:
@@ -124,6 +136,30 @@ def cpu_of_tree(root: int) -> CpuTime:
             user += int(fields[11]) + int(fields[13])
             system += int(fields[12]) + int(fields[14])
     return CpuTime(user / TICK, system / TICK)
+
+
+def cpu_by_name(root: int) -> dict[str, float]:
+    """Seconds of CPU of a process and all below it, by what each is; "ended" are children that have."""
+    found: dict[str, float] = {}
+    for pid in tree(root):
+        with contextlib.suppress(OSError, IndexError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            name = name_of(pid, is_root=pid == root)
+            found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / TICK
+            if ended := int(fields[13]) + int(fields[14]):
+                found["ended"] = found.get("ended", 0.0) + ended / TICK
+    return found
+
+
+def name_of(pid: int, *, is_root: bool) -> str:
+    """Our processes by role and number, others by the name of the program."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    if "mta.service.entry" in words:
+        role, _, number = words[words.index("mta.service.entry") + 1 :][:3]
+        return f"worker {number}" if role == "worker" else role
+    if is_root and "mta" in words:
+        return "supervisor"
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def memory_of_tree(root: int) -> int:

@@ -1,19 +1,19 @@
-"""What is measured: the shapes of load, and who plays which part."""
+"""What is measured: loads, who takes part, and what each group of loads is about."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Kind", "Scenario", "Server", "Shape", "Tools", "chosen", "scenarios"]
+__all__ = ["GROUPS", "Contest", "Dkim", "Entry", "Kind", "Server", "Shape", "Tools", "chosen", "contests"]
 
 
 class Kind(enum.Enum):
     """Which way of the mail is timed."""
 
-    END_TO_END = "end-to-end"  # from the first injection to the last message at the receiver
-    INGEST = "ingest"  # acceptance only, nothing leaves: messages durable and answered 250
-    DELIVER = "deliver"  # delivery only: what INGEST left in the queue, from "go" to the last message
+    RELAY = "relay"  # from the first injection to the last message at the receiver
+    BACKLOG = "backlog"  # accepted while nothing may leave, then let go: two rates
 
 
 class Server(enum.Enum):
@@ -26,70 +26,215 @@ class Server(enum.Enum):
 class Tools(enum.Enum):
     """Who injects and who receives."""
 
-    OURS = "ours"  # benchmarks.source and `mta sink`
+    OURS = "ours"  # benchmarks.source and benchmarks.receiver
     POSTFIX = "postfix"  # smtp-source and smtp-sink
+
+
+class Dkim(enum.Enum):
+    """How our server signs."""
+
+    OFF = ""
+    RSA = "rsa-2048"
+    ED25519 = "ed25519"
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A load: octets of a message, sessions that inject at a time, messages, recipients' domains."""
+    """A load and its receiver: octets of a message, sessions that inject at a time, recipients' domains.
 
+    `delay_ms` is what the receiver waits before the reply to the final dot (`delay_at` "dot") or before each
+    turn of replies ("each": a round trip).
+    """
+
+    group: str
     name: str
-    size: int
-    sessions: int
-    count: int
-    connections: int = 20  # outgoing, at most
+    kind: Kind = Kind.RELAY
+    size: int = 10_240
+    sessions: int = 20
+    domains: int = 1
+    delay_ms: int = 0
+    delay_at: str = "dot"
+    tools: Tools = Tools.OURS
+    is_piped: bool = False  # the generator pipelines: it costs less CPU, where that would be the bottleneck
 
 
 @dataclass(frozen=True, slots=True)
-class Scenario:
-    """One line of the table."""
+class Entry:
+    """One that takes part in a contest. `connections` go out at most; for Postfix 0 leaves its defaults."""
 
-    kind: Kind
+    label: str
+    count: int
+    server: Server = Server.MTA
+    workers: int = 1
+    is_pinned: bool = False  # each worker on a processor of its own
+    connections: int = 20
+    dkim: Dkim = Dkim.OFF
+    is_tls: bool = False
+    is_synced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A shape and everybody who takes it, run by turns."""
+
     shape: Shape
-    server: Server
-    tools: Tools
+    entries: tuple[Entry, ...]
 
-    @property
-    def name(self) -> str:
-        return f"{self.kind.value} {self.shape.name} {self.server.value}/{self.tools.value}"
+    def name(self, entry: Entry) -> str:
+        return f"{self.shape.group}/{self.shape.name} {entry.label}"
 
 
-SHAPES = (
-    Shape("10KB-20", 10_240, 20, 20_000),
-    Shape("10KB-200", 10_240, 200, 20_000),
-    Shape("1KB-20", 1_024, 20, 20_000),
-    Shape("100KB-20", 102_400, 20, 4_000),
-)
-#: The peer is slower by an order of magnitude: fewer messages give the same time.
+#: Each group is one plot: its title and what it shows.
+GROUPS = {
+    "size": ("Size of the message", "One recipient, one domain; 20 or 200 sessions inject."),
+    "domains": ("Number of domains", "10 KB, 20 sessions; every domain is a queue of its own for us."),
+    "latency": ("Slow receivers", "10 KB, 100 connections; the receiver waits 100 ms."),
+    "tls": ("TLS to the receiver", "10 KB, 20 sessions; STARTTLS, sessions kept open."),
+    "dkim": ("DKIM signatures", "10 KB, 200 sessions, one signature a message, relaxed/relaxed."),
+    "sync": ("What durability costs", "10 KB, 200 sessions, with and without fdatasync."),
+    "workers": ("One worker and several", "Relay end to end, and drains of a backlog with pinned workers."),
+    "backlog": ("Backlog", "10 KB; accepted while nothing may leave, then drained."),
+    "coldstart": ("Cold start", "A spool full of mail, and the service started on it."),
+}  # fmt: skip
+#: Postfix is slower by an order of magnitude: fewer messages take the same time.
 PEER_SHARE = 5
 #: `--short`: enough to see that everything runs.
-SHORT_SHARE = 10
+SHORT_SHARE = 40
+#: What `--short` leaves out: nothing that another one does not run as well.
+NOT_SHORT = (
+    *("size/1KB", "size/10KB-200", "domains/1 ", "domains/100 ", "domains/1000 "),
+    *("workers/drain 1 KB", "workers/drain 10 KB ed25519", "10KB-20 postfix tuned", "10000  postfix tuned"),
+    "100KB-20 postfix tuned",
+)
 
 
-def scenarios(*, has_tools: bool, has_postfix: bool, short: bool) -> list[Scenario]:
+def contests(*, cpus: int, has_tools: bool, has_postfix: bool, short: bool) -> list[Contest]:
     """Everything that can be measured here, in the order of the table."""
-    tools = [Tools.OURS, *([Tools.POSTFIX] if has_tools else [])]
-    found = []
-    for shape in SHAPES:
-        for kind in kinds_for(shape):
-            parts = [(Server.MTA, tool) for tool in tools]
-            if has_postfix and has_tools:
-                parts.append((Server.POSTFIX, Tools.POSTFIX))
-            for server, tool in parts:
-                count = shape.count // (PEER_SHARE if server is Server.POSTFIX else 1)
-                count //= SHORT_SHARE if short else 1
-                found.append(Scenario(kind, replace(shape, count=count), server, tool))
-    return found
+    found = [
+        *sizes(has_tools),
+        *domains(),
+        *latencies(),
+        tls(),
+        dkim(),
+        sync(),
+        *workers(cpus),
+        backlog(),
+    ]
+    if not has_postfix:
+        found = [only(contest, lambda name, entry: entry.server is Server.MTA) for contest in found]
+    if short:
+        found = [shortened(contest) for contest in found]
+        found = [
+            only(contest, lambda name, entry: not any(no in name for no in NOT_SHORT)) for contest in found
+        ]
+    return [contest for contest in found if contest.entries]
 
 
-def kinds_for(shape: Shape) -> tuple[Kind, ...]:
-    """Every shape is relayed; the first two are also taken apart."""
-    if shape.size == SHAPES[0].size:
-        return Kind.END_TO_END, Kind.INGEST, Kind.DELIVER
-    return (Kind.END_TO_END,)
+def only(contest: Contest, wanted: object) -> Contest:
+    """The contest with those entries of which `wanted(name, entry)` says so."""
+    assert callable(wanted)
+    entries = tuple(entry for entry in contest.entries if wanted(contest.name(entry), entry))
+    return Contest(contest.shape, entries)
 
 
-def chosen(all_: list[Scenario], words: list[str]) -> list[Scenario]:
-    """Those whose name contains one of the words (all without words)."""
-    return [one for one in all_ if not words or any(word in one.name for word in words)]
+def shortened(contest: Contest) -> Contest:
+    return Contest(
+        contest.shape,
+        tuple(replace(entry, count=max(100, entry.count // SHORT_SHARE)) for entry in contest.entries),
+    )
+
+
+def against_postfix(count: int) -> tuple[Entry, ...]:
+    """Us, Postfix with its defaults, and Postfix with the settings recommended for a relay under load."""
+    fewer = count // PEER_SHARE
+    return (
+        Entry("mta", count),
+        Entry("postfix", fewer, Server.POSTFIX, connections=0),
+        Entry("postfix tuned", fewer, Server.POSTFIX, connections=50),
+    )
+
+
+def sizes(has_tools: bool) -> list[Contest]:
+    tools = Tools.POSTFIX if has_tools else Tools.OURS
+
+    def shape(name: str, size: int, sessions: int) -> Shape:
+        return Shape("size", name, size=size, sessions=sessions, tools=tools)
+
+    return [
+        Contest(shape("1KB-20", 1_024, 20), against_postfix(20_000)),
+        Contest(shape("1KB-200", 1_024, 200), against_postfix(20_000)),
+        Contest(shape("10KB-20", 10_240, 20), against_postfix(20_000)),
+        Contest(shape("10KB-200", 10_240, 200), against_postfix(20_000)),
+        Contest(shape("100KB-20", 102_400, 20), against_postfix(5_000)),
+    ]
+
+
+def domains() -> list[Contest]:
+    return [
+        Contest(Shape("domains", f"{number} ", domains=number), against_postfix(count))
+        for number, count in ((1, 20_000), (100, 20_000), (1_000, 15_000), (10_000, 15_000))
+    ]
+
+
+def latencies() -> list[Contest]:
+    entries = (
+        Entry("mta", 10_000, connections=100),
+        Entry("postfix tuned", 2_000, Server.POSTFIX, connections=100),
+    )
+    return [
+        Contest(Shape("latency", f"{text}", delay_ms=100, delay_at=at), entries)
+        for text, at in (("final dot", "dot"), ("every reply", "each"))
+    ]
+
+
+def tls() -> Contest:
+    plain = (Entry("mta", 15_000), Entry("postfix", 3_000, Server.POSTFIX, connections=0))
+    secret = tuple(replace(entry, label=f"{entry.label} TLS", is_tls=True) for entry in plain)
+    return Contest(Shape("tls", "10KB-20"), (*plain, *secret))
+
+
+def dkim() -> Contest:
+    counts = {Dkim.OFF: 15_000, Dkim.ED25519: 12_000, Dkim.RSA: 8_000}
+    entries = tuple(Entry(kind.value or "unsigned", count, dkim=kind) for kind, count in counts.items())
+    return Contest(Shape("dkim", "10KB-200", sessions=200), entries)
+
+
+def sync() -> Contest:
+    entries = Entry("synced", 15_000), Entry("not synced", 15_000, is_synced=False)
+    return Contest(Shape("sync", "10KB-200", sessions=200), entries)
+
+
+def workers(cpus: int) -> list[Contest]:
+    """Drains for the scaling alone: no generator runs then, and a light receiver takes little CPU."""
+    numbers = sorted({1, 2, cpus})
+    relaying = tuple(Entry(f"{number} w", 15_000, workers=number) for number in numbers)
+
+    def drain(name: str, count: int, dkim: Dkim, size: int) -> Contest:
+        shape = Shape("workers", name, Kind.BACKLOG, size=size, sessions=100, domains=40, is_piped=True)
+        entries = tuple(
+            Entry(f"{number} w", count, workers=number, is_pinned=True, dkim=dkim)
+            for number in numbers
+            if number <= cpus
+        )
+        return Contest(shape, entries)
+
+    return [
+        Contest(Shape("workers", "relay 10 KB", sessions=200, domains=40), relaying),
+        drain("drain 1 KB", 20_000, Dkim.OFF, 1_024),
+        drain("drain 10 KB ed25519", 10_000, Dkim.ED25519, 10_240),
+        drain("drain 10 KB rsa", 8_000, Dkim.RSA, 10_240),
+    ]
+
+
+def backlog() -> Contest:
+    shape = Shape("backlog", "10 KB", Kind.BACKLOG)
+    entries = Entry("mta", 20_000, connections=100), Entry("postfix", 4_000, Server.POSTFIX, connections=0)
+    return Contest(shape, entries)
+
+
+def chosen(all_: Sequence[Contest], words: Sequence[str]) -> list[Contest]:
+    """Those entries whose name contains one of the words (all without words)."""
+    if not words:
+        return list(all_)
+    found = [only(contest, lambda name, _: any(word in name for word in words)) for contest in all_]
+    return [contest for contest in found if contest.entries]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import subprocess
+import socket
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+from benchmarks.postfix import PostfixServer
 from benchmarks.processes import BenchError, free_port, is_greeting, start, stop, wait_for
-from benchmarks.scenarios import Server
-from benchmarks.tools import PATH
+from benchmarks.scenarios import Dkim, Entry, Server, Shape
+from benchmarks.tools import DOMAIN
 
-__all__ = ["BenchServer", "has_postfix", "make_server", "postfix_version"]
+__all__ = ["BenchServer", "MtaServer", "configuration", "make_server"]
 
 
 class BenchServer(Protocol):
@@ -33,43 +37,104 @@ class BenchServer(Protocol):
     def close(self) -> None: ...
 
 
-def make_server(server: Server, directory: Path, *, sink_port: int, connections: int) -> BenchServer:
+def make_server(shape: Shape, entry: Entry, directory: Path, *, sink_port: int) -> BenchServer:
     """Start one and wait until it serves. BenchError when it does not."""
-    made = PostfixServer if server is Server.POSTFIX else MtaServer
-    return made(directory, sink_port=sink_port, connections=connections)
+    if entry.server is Server.POSTFIX:
+        return PostfixServer(
+            directory,
+            sink_port=sink_port,
+            connections=entry.connections,
+            sessions=shape.sessions,
+            is_tls=entry.is_tls,
+        )
+    return MtaServer(directory, configuration(shape, entry, directory), sink_port, is_synced=entry.is_synced)
 
 
-class MtaServer:
-    """Our own: one worker, everything durable, accounting on, no TLS, no DKIM, no DNS."""
-
-    def __init__(self, directory: Path, *, sink_port: int, connections: int) -> None:
-        self.port = free_port()
-        self._config = directory / "mta.conf"
-        self._config.write_text(
-            f"""
-host-name        bench.example
-run-as-root      yes
-smtp-listener    127.0.0.1:{self.port}
-control-socket   {directory}/control.sock
+#: Everything durable, accounting on, no DNS; what isn't said is as delivered.
+SETTINGS = """
+host-name           bench.example
+run-as-root         yes
+workers             {workers}
+smtp-listener       127.0.0.1:@PORT@
+control-socket      {directory}/control.sock
 total-max-smtp-in   1000
-total-max-smtp-out  1000
+total-max-smtp-out  3000
+{posts}{key}
 <source 127.0.0.1>
     always-allow-relaying  yes
 </source>
 <domain *>
-    smtp-hosts    [127.0.0.1]:{sink_port}
-    max-smtp-out  {connections}
-    retry-after   1m
-</domain>
+    smtp-hosts     [127.0.0.1]:@SINK@
+    max-smtp-out   {connections}
+    retry-after    1m
+{domain}</domain>
 <spool {directory}/spool>
 </spool>
 <acct-file {directory}/acct.csv>
     records d, b, t
 </acct-file>
 """
+
+
+def configuration(shape: Shape, entry: Entry, directory: Path) -> str:
+    """Our settings for one load; the two ports are still to be filled in."""
+    domain = f"    use-starttls   {'yes' if entry.is_tls else 'no'}\n"
+    if shape.domains > 1:
+        # A connection that waits for the next message of its domain saves a handshake.
+        domain += "    connection-idle-timeout  5s\n"
+    key = ""
+    if entry.dkim is not Dkim.OFF:
+        domain += "    dkim-sign      yes\n"
+        key = f"domain-key bench,{DOMAIN},{make_key(entry.dkim, directory)}\n"
+    return SETTINGS.format(
+        directory=directory,
+        workers=entry.workers,
+        connections=entry.connections,
+        posts=posts(entry) if entry.is_pinned else "",
+        key=key,
+        domain=domain,
+    )
+
+
+def posts(entry: Entry) -> str:
+    """Each worker on a processor of its own; the second of two has half of the domains."""
+    text = ""
+    for number in range(entry.workers):
+        claim = "    domains *.b.bench.example\n" if (number, entry.workers) == (1, 2) else ""
+        text += f"<worker {number}>\n    cpus {number}\n{claim}</worker>\n"
+    return text
+
+
+def make_key(kind: Dkim, directory: Path) -> Path:
+    """A private key of our own for signing."""
+    secret: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+    if kind is Dkim.RSA:
+        secret = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    else:
+        secret = ed25519.Ed25519PrivateKey.generate()
+    path = directory / "dkim.pem"
+    path.write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+    )
+    path.chmod(0o600)
+    return path
+
+
+class MtaServer:
+    """Our own, as `mta run`."""
+
+    def __init__(self, directory: Path, text: str, sink_port: int, *, is_synced: bool = True) -> None:
+        self.port = free_port()
+        self._config = directory / "mta.conf"
+        self._config.write_text(text.replace("@PORT@", str(self.port)).replace("@SINK@", str(sink_port)))
         self._log = directory / "mta.log"
-        self._process = start([sys.executable, "-m", "mta", "-c", str(self._config), "run"], output=self._log)
+        environment = dict(os.environ)
+        if not is_synced:
+            environment["PYTHONPATH"] = str(Path(__file__).parent / "unsynced")
+        command = [sys.executable, "-m", "mta", "-c", str(self._config), "run"]
+        self._process = start(command, output=self._log, environment=environment)
         self.pid = self._process.pid
         try:
             wait_for(self._is_up, "the server", patience=60.0)
@@ -83,129 +148,23 @@ total-max-smtp-out  1000
         return is_greeting(self.port)
 
     def hold(self) -> None:
-        self._command("pause", "queue", "*/*")
+        self.ask({"command": "queue.pause", "pattern": "*/*"})
 
     def go(self) -> None:
-        self._command("resume", "queue", "*/*")
+        self.ask({"command": "queue.resume", "pattern": "*/*"})
 
-    def _command(self, *words: str) -> None:
-        command = [sys.executable, "-m", "mta", "-c", str(self._config), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchError(f"mta {' '.join(words)}: {done.stderr.strip()}")
+    def ask(self, request: dict[str, object]) -> dict[str, Any]:
+        """One request at the control socket (a program of its own would take CPU from what is timed)."""
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(60.0)
+            line.connect(str(self._config.parent / "control.sock"))
+            line.sendall(json.dumps(request).encode() + b"\n")
+            with line.makefile("rb") as answers:
+                answer = json.loads(answers.readline() or b"{}")
+        if not answer.get("ok"):
+            raise BenchError(f"{request['command']}: {answer.get('error', 'no answer')}")
+        data: dict[str, Any] = answer["data"]
+        return data
 
     def close(self) -> None:
         stop(self._process)
-
-
-def has_postfix() -> bool:
-    """Whether Postfix is installed and may be run as a private instance (that takes root)."""
-    return os.getuid() == 0 and shutil.which("postfix", path=PATH) is not None and bool(master_file())
-
-
-def master_file() -> Path | None:
-    """The distributed master.cf."""
-    for path in (
-        "/usr/share/postfix/master.cf.dist",
-        "/etc/postfix/master.cf.proto",
-        "/etc/postfix/master.cf",
-    ):
-        if Path(path).is_file():
-            return Path(path)
-    return None
-
-
-def postfix_version() -> str:
-    return postconf("-d", "-h", "mail_version")
-
-
-def postconf(*words: str) -> str:
-    done = subprocess.run(
-        [shutil.which("postconf", path=PATH) or "postconf", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()
-
-
-class PostfixServer:
-    """A private instance with the settings that its documentation recommends for a relay under load."""
-
-    def __init__(self, directory: Path, *, sink_port: int, connections: int) -> None:
-        self.port = free_port()
-        self._config = directory / "postfix"
-        for name in ("postfix", "queue", "data"):
-            (directory / name).mkdir()
-        # Postfix's own users have to get through.
-        for parent in (directory, *directory.parents):
-            if parent.stat().st_mode & 0o005 != 0o005 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o055)
-        shutil.chown(directory / "data", user=postconf("-d", "-h", "mail_owner") or "postfix")
-        settings = {
-            "compatibility_level": "3.6",
-            "queue_directory": str(directory / "queue"),
-            "data_directory": str(directory / "data"),
-            "daemon_directory": postconf("-d", "-h", "daemon_directory"),
-            "maillog_file": str(directory / "data" / "maillog"),
-            "maillog_file_prefixes": str(directory),
-            "myhostname": "bench.example",
-            "inet_interfaces": "127.0.0.1",
-            "inet_protocols": "ipv4",
-            "mynetworks": "127.0.0.0/8",
-            "mydestination": "",
-            "alias_maps": "",
-            "alias_database": "",
-            "smtpd_relay_restrictions": "permit_mynetworks, defer_unauth_destination",
-            "relayhost": f"[127.0.0.1]:{sink_port}",
-            "default_process_limit": "200",
-            "smtp_destination_concurrency_limit": str(max(50, connections)),
-            "initial_destination_concurrency": str(max(50, connections)),
-            "qmgr_message_active_limit": "100000",
-            "qmgr_message_recipient_limit": "100000",
-            "in_flow_delay": "0",
-            "smtp_connection_cache_destinations": "127.0.0.1",
-        }
-        (self._config / "main.cf").write_text(
-            "".join(f"{key} = {value}\n" for key, value in settings.items())
-        )
-        (self._config / "master.cf").write_text(self._master())
-        self._postfix("start")
-        self.pid = int((directory / "queue" / "pid" / "master.pid").read_text())
-        wait_for(lambda: is_greeting(self.port), "Postfix")
-
-    def _master(self) -> str:
-        """The distributed services without chroot, the listener moved to our port."""
-        path = master_file()
-        assert path is not None
-        lines = []
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if len(words) >= 8 and not line.startswith(("#", " ", "\t")):
-                words[4] = "n"
-                if words[0] == "smtp" and words[1] == "inet":
-                    words[0] = f"127.0.0.1:{self.port}"
-                line = " ".join(words)
-            lines.append(line)
-        return "\n".join(lines) + "\n"
-
-    def _postfix(self, *words: str) -> None:
-        command = [shutil.which("postfix", path=PATH) or "postfix", "-c", str(self._config), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchError(f"postfix {' '.join(words)}: {(done.stderr or done.stdout).strip()[-500:]}")
-
-    def _set(self, setting: str) -> None:
-        postconf("-c", str(self._config), "-e", setting)
-        self._postfix("reload")
-
-    def hold(self) -> None:
-        self._set("defer_transports=smtp,relay")
-
-    def go(self) -> None:
-        self._set("defer_transports=")
-        queue = shutil.which("postqueue", path=PATH) or "postqueue"
-        subprocess.run([queue, "-c", str(self._config), "-f"], check=False, capture_output=True)
-
-    def close(self) -> None:
-        self._postfix("stop")

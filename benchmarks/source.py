@@ -17,7 +17,7 @@ from typing import cast
 
 import uvloop
 
-__all__ = ["Source", "main", "message_of"]
+__all__ = ["Source", "domain_of", "main", "message_of"]
 
 
 def message_of(size: int) -> bytes:
@@ -30,6 +30,12 @@ def message_of(size: int) -> bytes:
     return header + line * max(1, (size - len(header)) // len(line)) + b".\r\n"
 
 
+def domain_of(number: int) -> str:
+    """The recipient domain of that number. Every other one is below b.bench.example: half of them for half of
+    the workers."""
+    return f"d{number}.{'ab'[number % 2]}.bench.example"
+
+
 @dataclass(slots=True)
 class Source:
     """The work that all sessions share."""
@@ -39,6 +45,7 @@ class Source:
     domain: str
     pipelining: bool
     done: asyncio.Event
+    domains: int = 1
     sessions: int = 0
     begun: int = 0
     accepted: int = 0
@@ -49,7 +56,8 @@ class Source:
         if self.begun >= self.messages:
             return None
         self.begun += 1
-        return f"r{self.begun}@{self.domain}".encode()
+        domain = self.domain if self.domains == 1 else domain_of(self.begun % self.domains)
+        return f"r{self.begun}@{domain}".encode()
 
     def fail(self, text: str) -> None:
         self.errors.append(text)
@@ -138,21 +146,28 @@ def main() -> int:
     parser.add_argument("--sessions", "-s", type=int, default=20)
     parser.add_argument("--size", "-l", type=int, default=10_240)
     parser.add_argument("--domain", default="bench.example")
+    parser.add_argument("--domains", type=int, default=1, help="so many, by turns, instead of --domain")
     parser.add_argument("--pipelining", action="store_true")
     options = parser.parse_args()
 
     async def work() -> Source:
         source = Source(
-            options.messages, message_of(options.size), options.domain, options.pipelining, asyncio.Event()
+            options.messages,
+            message_of(options.size),
+            options.domain,
+            options.pipelining,
+            asyncio.Event(),
+            options.domains,
         )
         gc.freeze()
         await inject(options.port, source, options.sessions, options.host)
         return source
 
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         source = runner.run(work())
-    print(json.dumps({"begun": begun, "ended": time.monotonic(), "accepted": source.accepted}))
+    told = {"begun": begun, "ended": time.monotonic(), "accepted": source.accepted}
+    print(json.dumps(told | {"cpu": time.process_time() - cpu}))
     if source.errors:
         print(source.errors[0], file=sys.stderr)
         return 1

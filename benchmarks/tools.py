@@ -5,36 +5,56 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmarks.processes import BenchError, free_port, is_greeting, start, stop, wait_for
-from benchmarks.scenarios import Shape, Tools
+from benchmarks.scenarios import Entry, Shape, Tools
 
-__all__ = ["Injection", "Sink", "has_smtp_tools", "inject", "make_sink"]
+__all__ = [
+    "DOMAIN",
+    "PATH",
+    "Injection",
+    "LightSink",
+    "PostfixSink",
+    "Sink",
+    "has_smtp_tools",
+    "inject",
+    "make_sink",
+]
 
 DOMAIN = "bench.example"
 #: A run that takes longer than this is broken.
 PATIENCE = 300.0
+#: So is one in which nothing has arrived for so long.
+STALL = 20.0
 #: Programs of Postfix may lie outside an ordinary user's path.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 
 
 class Injection(NamedTuple):
-    """When it began and ended, in seconds of the machine's monotonic clock."""
+    """When it began and ended, in seconds of the machine's monotonic clock.
+
+    Seconds of the generator's CPU for that, and before it (an interpreter that starts).
+    """
 
     begun: float
     ended: float
+    cpu: float
+    start_cpu: float = 0.0
 
 
 class Sink(Protocol):
     """A receiver that counts."""
 
     port: int
+    pid: int
 
     def messages(self) -> int: ...
     def wait(self, count: int) -> float:
@@ -49,62 +69,88 @@ def has_smtp_tools() -> bool:
     return all(shutil.which(name, path=PATH) for name in ("smtp-source", "smtp-sink"))
 
 
-def make_sink(tools: Tools, directory: Path) -> Sink:
-    """Start a receiver."""
-    return PostfixSink(directory) if tools is Tools.POSTFIX else OwnSink(directory)
+def make_sink(shape: Shape, entry: Entry, directory: Path) -> Sink:
+    """Start the receiver of one contestant."""
+    if shape.tools is Tools.POSTFIX and not entry.is_tls and not shape.delay_ms:
+        return PostfixSink(directory)
+    return LightSink(directory, delay_ms=shape.delay_ms, delay_at=shape.delay_at, is_tls=entry.is_tls)
 
 
-def inject(tools: Tools, port: int, shape: Shape, directory: Path) -> Injection:
+def inject(port: int, shape: Shape, count: int) -> Injection:
     """Send the whole load and return when everything was accepted. BenchError when something was refused."""
-    command = [sys.executable, "-m", "benchmarks.source", str(port), "-m", str(shape.count)]
-    command += ["-s", str(shape.sessions), "-l", str(shape.size), "--domain", DOMAIN]
-    if tools is Tools.POSTFIX:
-        source = shutil.which("smtp-source", path=PATH) or "smtp-source"
-        command = [source, "-4", "-d", "-N", "-s", str(shape.sessions), "-m", str(shape.count)]
-        command += ["-l", str(shape.size), "-f", f"source@{DOMAIN}", "-t", f"rcpt@{DOMAIN}"]
-        command += [f"127.0.0.1:{port}"]
+    is_ours = shape.tools is Tools.OURS
+    command = our_source(port, shape, count) if is_ours else smtp_source(port, shape, count)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.monotonic()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise BenchError(f"{command[0]}: not done after {PATIENCE:.0f} s") from None
     ended = time.monotonic()
-    if done.returncode or (tools is Tools.POSTFIX and done.stderr):
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if done.returncode or (not is_ours and done.stderr):
         raise BenchError(f"injection failed: {(done.stderr or done.stdout).strip()[-300:]}")
-    if tools is Tools.OURS:
+    if is_ours:
         told = json.loads(done.stdout)
-        return Injection(told["begun"], told["ended"])
-    return Injection(begun, ended)
+        return Injection(told["begun"], told["ended"], told["cpu"], max(0.0, cpu - told["cpu"]))
+    return Injection(begun, ended, cpu)
 
 
-class OwnSink:
-    """`mta sink`, as a process of its own."""
+def our_source(port: int, shape: Shape, count: int) -> list[str]:
+    command = [sys.executable, "-m", "benchmarks.source", str(port), "-m", str(count)]
+    command += ["-s", str(shape.sessions), "-l", str(shape.size), "--domain", DOMAIN]
+    return [*command, "--domains", str(shape.domains), *(["--pipelining"] if shape.is_piped else [])]
 
-    def __init__(self, directory: Path) -> None:
+
+def smtp_source(port: int, shape: Shape, count: int) -> list[str]:
+    source = shutil.which("smtp-source", path=PATH) or "smtp-source"
+    command = [source, "-4", "-d", "-N", "-s", str(shape.sessions), "-m", str(count), "-l", str(shape.size)]
+    return [*command, "-f", f"source@{DOMAIN}", "-t", f"rcpt@{DOMAIN}", f"127.0.0.1:{port}"]
+
+
+def wait_while_growing(messages: Callable[[], int], wanted: int, *, step: float = 0.01) -> None:
+    """Return when `wanted` messages are there; BenchError when no more have come for a while."""
+    seen, deadline = -1, 0.0
+    while (now := messages()) < wanted:
+        if now != seen:
+            seen, deadline = now, time.monotonic() + STALL
+        elif time.monotonic() > deadline:
+            raise BenchError(f"{now} of {wanted} messages at the receiver, and no more for {STALL:.0f} s")
+        time.sleep(step)
+
+
+class LightSink:
+    """`benchmarks.receiver`, as a process of its own."""
+
+    def __init__(
+        self, directory: Path, *, delay_ms: int = 0, delay_at: str = "dot", is_tls: bool = False
+    ) -> None:
         self.port = free_port()
-        self._output = directory / "sink.log"
-        command = [sys.executable, "-m", "mta", "sink", "--listen", f"127.0.0.1:{self.port}"]
-        self._process = start(
-            [*command, "--count-output", "--json", "--refresh", "20ms"], output=self._output
-        )
-        wait_for(lambda: is_greeting(self.port), "mta sink")
+        self._output = directory / "receiver.log"
+        command = [sys.executable, "-m", "benchmarks.receiver", str(self.port)]
+        command += ["--delay-ms", str(delay_ms), "--delay-at", delay_at, *(["--tls"] if is_tls else [])]
+        self._process = start(command, output=self._output)
+        self.pid = self._process.pid
+        wait_for(lambda: is_greeting(self.port), "the receiver")
 
-    def _counters(self) -> dict[str, float]:
+    def counters(self) -> dict[str, float]:
+        """`messages`, `connections`, `peak`, and the monotonic times `first_at` and `last_at`."""
         with self._output.open("rb") as file:
-            file.seek(max(0, self._output.stat().st_size - 2000))
+            file.seek(max(0, self._output.stat().st_size - 1000))
             lines = file.read().split(b"\n")
         for line in reversed(lines[:-1]):
-            if line.startswith(b"{"):
+            if line.startswith(b"{") and line.endswith(b"}"):
                 found: dict[str, float] = json.loads(line)
                 return found
         return {}
 
     def messages(self) -> int:
-        return int(self._counters().get("messages", 0))
+        return int(self.counters().get("messages", 0))
 
     def wait(self, count: int) -> float:
-        wait_for(lambda: self.messages() >= count, f"{count} messages at mta sink", patience=PATIENCE)
-        return float(self._counters()["last_at"])
+        wait_while_growing(self.messages, count)
+        return float(self.counters()["last_at"])
 
     def close(self) -> None:
         stop(self._process)
@@ -119,8 +165,9 @@ class PostfixSink:
         sink = shutil.which("smtp-sink", path=PATH) or "smtp-sink"
         user = ["-u", "nobody"] if os.getuid() == 0 else []
         self._process = start(
-            [sink, *user, "-4", "-c", "-m", "1000", f"127.0.0.1:{self.port}", "1024"], output=self._output
+            [sink, *user, "-4", "-c", "-m", "3000", f"127.0.0.1:{self.port}", "1024"], output=self._output
         )
+        self.pid = self._process.pid
         wait_for(lambda: is_greeting(self.port), "smtp-sink")
 
     def messages(self) -> int:
@@ -130,9 +177,7 @@ class PostfixSink:
         return int(found[-1]) if found else 0
 
     def wait(self, count: int) -> float:
-        wait_for(
-            lambda: self.messages() >= count, f"{count} messages at smtp-sink", patience=PATIENCE, step=0.005
-        )
+        wait_while_growing(self.messages, count, step=0.005)
         return time.monotonic()
 
     def close(self) -> None:

@@ -46,14 +46,15 @@ async def test_whole_scenario_is_measured_and_printed(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "benchmarks", "--short", "--no-write", "--place", str(tmp_path)),
-        *("--only", "end-to-end 1KB-20 mta/ours"),
+        *("--only", "tls/10KB-20 mta TLS"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     said = (await process.communicate())[0].decode()
 
     assert process.returncode == 0, said
-    assert "end-to-end 1KB-20 mta/ours" in said
+    assert "tls/10KB-20 mta TLS" in said
+    assert "worker 0" in said
     assert "file_system" in said
 
 

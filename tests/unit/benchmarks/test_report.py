@@ -1,136 +1,229 @@
-"""Scenarios, figures and their file."""
+"""Scenarios, figures, limits, and their files and page."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.measure import Figures, Run, make_run
-from benchmarks.processes import (
-    BenchError,
-    CpuTime,
-    cpu_of_tree,
-    free_port,
-    is_greeting,
-    memory_of_tree,
-    start,
-    stop,
-    tree,
-    wait_for,
-)
-from benchmarks.scenarios import Kind, Server, Tools, chosen, scenarios
-from benchmarks.source import message_of
+from benchmarks.coldstart import ColdFigures, ColdRun
+from benchmarks.measure import Figures, Run
+from benchmarks.page import BEGIN, END, PAGE, draw, section, with_section, write_page
+from benchmarks.report import Results, read_results, write_results
+from benchmarks.scenarios import GROUPS, Contest, Entry, Kind, Server, chosen, contests
+from benchmarks.verdicts import SHOWS, parse_speed, shows_of, verdicts
+
+RUN = Run(1.0, 1000.0, 1200.0, 150.0, 90.0, 40.0, 30.0, 5.0, 225.0, 1 << 20, {"worker 0": 0.9, "sink": 0.04})
+COLD = ColdFigures(1000, [ColdRun(1000, 1.0, 2.5, 3.0, 1 << 20, (1 << 20) + 90_000, 2 << 20, 700.0)])
 
 
-def run(rate: float) -> Run:
-    return Run(1.0, rate, rate, 100.0, 60.0, 40.0, 1 << 20)
+def everything(*, short: bool = False) -> list[Contest]:
+    return contests(cpus=2, has_tools=True, has_postfix=True, short=short)
+
+
+def figures(shape: str, **rates: float) -> list[Figures]:
+    """Figures of the entries of one shape; labels with `_` for a space."""
+    contest = next(one for one in everything() if f"{one.shape.group}/{one.shape.name}" == shape)
+    return [
+        Figures(contest.shape, entry, [replace(RUN, rate=rates[name])])
+        for entry in contest.entries
+        if (name := entry.label.replace(" ", "_").replace("-", "_")) in rates
+    ]
+
+
+def results() -> Results:
+    measured = [
+        *figures("size/10KB-20", mta=4000.0, postfix=500.0, postfix_tuned=800.0),
+        *figures("dkim/10KB-200", unsigned=6000.0, rsa_2048=2000.0, ed25519=4000.0),
+        *figures("workers/drain 10 KB rsa", **{"1_w": 2000.0, "2_w": 3500.0}),
+        *figures("backlog/10 KB", mta=9000.0, postfix=900.0),
+    ]
+    told = {"commit": "abc1234", "cpus": 2, "date": "2026-11-21T20:00:00"}
+    return Results(told, measured, [COLD], signatures=4000.0)
 
 
 def test_peer_is_only_measured_where_it_is_installed() -> None:
-    alone = scenarios(has_tools=False, has_postfix=False, short=False)
-    beside = scenarios(has_tools=True, has_postfix=True, short=False)
+    alone = contests(cpus=2, has_tools=False, has_postfix=False, short=False)
 
-    assert {one.server for one in alone} == {Server.MTA}
-    assert {one.tools for one in alone} == {Tools.OURS}
-    assert {one.server for one in beside} == set(Server)
-    assert {one.kind for one in alone} == set(Kind)
+    assert {entry.server for contest in alone for entry in contest.entries} == {Server.MTA}
+    assert {entry.server for contest in everything() for entry in contest.entries} == set(Server)
+    assert {contest.shape.kind for contest in alone} == set(Kind)
 
 
-def test_short_runs_send_a_tenth() -> None:
-    long = scenarios(has_tools=False, has_postfix=False, short=False)
-    short = scenarios(has_tools=False, has_postfix=False, short=True)
+def test_more_processors_bring_a_contestant_with_a_worker_for_each() -> None:
+    workers = [
+        [entry.workers for entry in one.entries]
+        for one in contests(cpus=8, has_tools=False, has_postfix=False, short=False)
+        if one.shape.group == "workers"
+    ]
 
-    assert [one.shape.count // 10 for one in long] == [one.shape.count for one in short]
+    assert {tuple(numbers) for numbers in workers} == {(1, 2, 8)}
+
+
+def test_short_runs_keep_every_group_with_few_messages() -> None:
+    short = everything(short=True)
+
+    assert {contest.shape.group for contest in short} == set(GROUPS) - {"coldstart"}
+    assert all(100 <= entry.count <= 600 for contest in short for entry in contest.entries)
 
 
 def test_scenarios_are_chosen_by_any_part_of_their_name() -> None:
-    everything = scenarios(has_tools=True, has_postfix=True, short=True)
+    names = [one.name(entry) for one in everything() for entry in one.entries]
 
-    assert chosen(everything, []) == everything
-    assert {one.kind for one in chosen(everything, ["ingest"])} == {Kind.INGEST}
-    assert len({one.name for one in everything}) == len(everything)
-    assert chosen(everything, ["nothing like it"]) == []
+    assert chosen(everything(), []) == everything()
+    assert [one.shape.group for one in chosen(everything(), ["tls/", "sync/"])] == ["tls", "sync"]
+    assert len(chosen(everything(), ["size/10KB-20 mta"])[0].entries) == 1
+    assert len(set(names)) == len(names)
+    assert chosen(everything(), ["nothing like it"]) == []
+
+
+@pytest.mark.parametrize("show", sorted(set(SHOWS) - {6}))
+def test_each_limit_names_scenarios_that_exist(show: int) -> None:
+    assert chosen(everything(), shows_of(show))
 
 
 def test_figures_are_medians_with_their_spread() -> None:
-    figures = Figures(
-        scenarios(has_tools=False, has_postfix=False, short=True)[0], [run(3.0), run(1.0), run(2.0)]
-    )
+    one = Figures(everything()[0].shape, Entry("x", 1), [replace(RUN, rate=rate) for rate in (3.0, 1.0, 2.0)])
 
-    assert figures.median("rate") == 2.0
-    assert figures.spread("rate") == (1.0, 3.0)
+    assert one.median("rate") == 2.0
+    assert one.spread("rate") == (1.0, 3.0)
 
 
-def test_rates_and_cpu_are_per_message() -> None:
-    made = make_run(1000, 2.0, 1.0, CpuTime(0.05, 0.03), 0.02, 7)
+def test_a_limit_is_held_against_the_better_of_both_peers() -> None:
+    found = verdicts(figures("size/10KB-20", mta=4000.0, postfix=500.0, postfix_tuned=800.0), cpus=2)
 
-    assert (made.rate, made.accept_rate, made.cpu_us, made.cpu_user_us, made.others_cpu_us) == (
-        500.0,
-        1000.0,
-        80.0,
-        50.0,
-        20.0,
-    )
+    ratio, cpu = found
+    assert (ratio.show, ratio.value, ratio.is_kept) == (1, 5.0, False)
+    assert "postfix tuned" in ratio.sum
+    assert (cpu.value, cpu.is_kept) == (150.0, True)
 
 
-def test_table_shows_failures_beside_figures() -> None:
-    one, other = scenarios(has_tools=False, has_postfix=False, short=True)[:2]
-    console = Console(width=150, record=True, file=io.StringIO())
+def test_bound_for_signatures_is_what_the_processors_leave_after_unsigned_mail() -> None:
+    measured = figures("dkim/10KB-200", unsigned=6000.0, rsa_2048=3158.0, ed25519=3000.0)
 
-    console.print(report.table([Figures(one, [run(3100.0)]), Figures(other, error="no disk\nat all")]))
+    rsa, ed25519 = verdicts(measured, cpus=2, signatures=4000.0)
+
+    # 2,000,000 / (225 + 250) = 4,210
+    assert rsa.value == pytest.approx(0.75, abs=0.001)
+    assert "4,211/s" in rsa.sum
+    assert (ed25519.value, ed25519.is_kept) == (0.5, False)
+
+
+def test_scaling_says_which_process_was_busy() -> None:
+    (verdict,) = verdicts(figures("workers/drain 10 KB rsa", **{"1_w": 2000.0, "2_w": 3500.0}), cpus=2)
+
+    assert (verdict.show, verdict.value, verdict.is_kept) == (3, 1.75, True)
+    assert "worker 0 0.90, sink 0.04" in verdict.sum
+
+
+def test_a_limit_without_its_figures_is_left_out() -> None:
+    broken = figures("size/10KB-20", mta=4000.0, postfix=500.0)
+    broken[0].error = "no disk"
+
+    assert verdicts(broken, cpus=2) == []
+    assert verdicts(figures("sync/10KB-200", synced=100.0), cpus=2) == []
+
+
+def test_latency_is_held_against_the_connections_there_may_be() -> None:
+    (verdict,) = verdicts(figures("latency/every reply", mta=870.0), cpus=2)
+
+    assert (verdict.show, verdict.is_kept) == (2, True)
+    assert "87 %" in verdict.sum
+
+
+def test_signatures_a_second_are_read_from_openssl() -> None:
+    text = "version: 3.0\n        sign    sign/s\nrsa 2048 bits 0.000246s 0.000017s   4068.6  59579.5"
+
+    assert parse_speed(text) == 4068.6
+    assert parse_speed("openssl: no such command") == 0.0
+
+
+def test_tables_show_failures_beside_figures() -> None:
+    measured = figures("size/10KB-20", mta=3100.0, postfix=310.0)
+    measured.append(replace(measured[1], runs=[], error="no disk\nat all"))
+    console = Console(width=250, record=True, file=io.StringIO())
+
+    console.print(report.figures_table(measured))
+    console.print(report.shares_table(measured))
+    console.print(report.cold_table([COLD, ColdFigures(5, error="no room")]))
+    console.print(report.verdict_table(results().verdicts()))
 
     text = console.export_text()
-    assert "3,100" in text
-    assert "no disk" in text
+    for part in ("3,100", "10.0", "no disk", "worker 0 0.90", "no room", "MISSED", "kept"):
+        assert part in text
 
 
-def test_results_name_the_commit_and_hold_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
-    figures = Figures(scenarios(has_tools=False, has_postfix=False, short=True)[0], [run(3.0), run(1.0)])
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = write_results(results(), tmp_path / "results")
 
-    path = report.write_results([figures], {"commit": "abc1234"})
+    read = read_results([path])
 
-    stored = json.loads(path.read_text())
     assert path.name.endswith("-abc1234.json")
-    assert stored["conditions"]["commit"] == "abc1234"
-    assert len(stored["figures"][0]["runs"]) == 2
+    assert [one.name for one in read.figures] == [one.name for one in results().figures]
+    assert read.figures[0].runs == results().figures[0].runs
+    assert read.verdicts() == results().verdicts()
+
+
+def test_later_sessions_take_the_place_of_earlier_ones_unless_they_failed(tmp_path: Path) -> None:
+    first = results()
+    second = Results(
+        {"commit": "def5678"},
+        [
+            *figures("size/10KB-20", mta=5000.0),
+            Figures(first.figures[1].shape, first.figures[1].entry, error="broken"),
+        ],
+    )
+    paths = [
+        write_results(first, tmp_path / "a").rename(tmp_path / "1.json"),
+        write_results(second, tmp_path / "b").rename(tmp_path / "2.json"),
+    ]
+
+    read = read_results(paths)
+
+    rates = {one.name: one.median("rate") for one in read.figures}
+    assert rates["size/10KB-20 mta"] == 5000.0
+    assert rates["size/10KB-20 postfix"] == 500.0
+    assert (read.signatures, len(read.cold)) == (4000.0, 1)
 
 
 def test_conditions_say_what_the_figures_depend_on(tmp_path: Path) -> None:
     facts = report.conditions(tmp_path)
 
-    assert {"commit", "cpu", "cpus", "python", "file_system", "load_before", "caveats"} <= set(facts)
+    assert {"commit", "cpu", "cpus", "python", "file_system", "load_before"} <= set(facts)
 
 
-def test_processes_are_started_watched_and_ended(tmp_path: Path) -> None:
-    process = start(["sh", "-c", "sleep 600 & wait"], output=tmp_path / "log")
-    wait_for(lambda: len(tree(process.pid)) == 2, "a child")
+def test_page_gets_the_figures_between_its_markers(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"before\n{BEGIN}\nwhat was there\n{END}\nafter\n")
 
-    assert cpu_of_tree(process.pid).total >= 0.0
-    assert memory_of_tree(process.pid) > 0
-    os.killpg(process.pid, 15)
-    stop(process)
-    assert process.poll() is not None
+    write_page(results(), page)
+    once = page.read_text()
+    write_page(results(), page)
 
-
-def test_waiting_ends_with_a_reason() -> None:
-    with pytest.raises(BenchError, match="the moon: not within 0 s"):
-        wait_for(lambda: False, "the moon", patience=0.0)
-
-
-def test_nobody_greets_on_a_free_port() -> None:
-    assert not is_greeting(free_port())
+    assert page.read_text() == once
+    assert once.startswith("before\n")
+    assert once.endswith("after\n")
+    assert "what was there" not in once
+    assert "![Backlog](benchmarks/backlog.svg)" in once
+    assert "**missed**" in once
+    assert (tmp_path / "benchmarks" / "backlog.svg").read_text() == draw("backlog", results())
 
 
-@pytest.mark.parametrize("size", [1024, 10_240, 102_400])
-def test_generated_message_has_about_the_size_asked_for(size: int) -> None:
-    message = message_of(size)
+def test_our_own_page_has_the_markers() -> None:
+    text = PAGE.read_text(encoding="utf-8")
 
-    assert abs(len(message) - size) < 100
-    assert message.endswith(b"\r\n.\r\n")
+    assert "new" in with_section(text, "new")
+    with pytest.raises(ValueError, match="markers"):
+        with_section("no markers", "new")
+
+
+def test_every_table_of_the_page_has_as_many_cells_in_each_line() -> None:
+    tables = [part.splitlines() for part in section(results(), "plots").split("\n\n") if part.startswith("|")]
+
+    assert len(tables) >= 5
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1
