@@ -42,8 +42,14 @@ class Deadline:
             self._arm(now)
 
     def cancel(self) -> None:
-        """There is no deadline any more."""
+        """There is no deadline any more, nor will there be one.
+
+        The callback is let go of: its owner has us, and a ring of the two would wait for the garbage
+        collector with all that hangs on it, transport and buffers included.
+        """
         self.at = float("inf")
+        self.looks_at = float("-inf")
+        self._overdue = _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -64,3 +70,7 @@ class Deadline:
         else:
             self.at = float("inf")
             self._overdue()
+
+
+def _nothing() -> None:
+    """What a cancelled deadline calls."""

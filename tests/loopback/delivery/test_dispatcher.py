@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,10 @@ import mta.delivery.dispatcher as dispatcher_module
 from mta.config.patterns import ReplyPattern, read_reply_pattern
 from mta.config.problems import Origin
 from mta.config.units import Rate
+from mta.delivery.deadline import Deadline
+from mta.delivery.greeter import Greeter
 from mta.delivery.opener import REFUSED_AT_ONCE
+from mta.delivery.session import Session
 from mta.errors import Contradiction, RouteError, SpoolCorrupt, SpoolError
 from mta.message.envelope import Notify
 from mta.queue.key import QueueKey
@@ -50,6 +54,23 @@ async def test_many_messages_for_many_domains_arrive_once_each_within_the_limits
     assert got == sorted(f"r{number}@d{number % 5}.example" for number in range(200))
     assert server.most_open <= 10
     assert rig.kinds() == ["d"] * 200
+
+
+async def test_connection_that_ended_leaves_nothing_for_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        script = Script(dot=("250 2.0.0 ok", CLOSE))
+        async with ScriptedServer(script) as server, DeliveryRig([server.port]) as rig:
+            rig.admit()
+            await rig.until(1)
+            await rig.until_idle()
+            await rig.turn()
+        left = [kind for kind in map(type, gc.get_objects()) if kind in (Session, Greeter, Deadline)]
+    finally:
+        gc.enable()
+
+    assert left == []
 
 
 async def test_old_mail_for_a_domain_without_mx_fails_when_its_address_does_not_answer() -> None:
@@ -163,6 +184,7 @@ async def test_a_domain_that_does_not_exist_fails_all_its_mail_at_once() -> None
     assert len(rig.returned) == 120
 
 
+@pytest.mark.directive("domain retry-after-dns-error")
 async def test_dns_trouble_makes_the_queue_wait() -> None:
     async with DeliveryRig([]) as rig:
         rig.routes.error = RouteError("MX of example.net: timed out", temporary=True, status="4.4.3")

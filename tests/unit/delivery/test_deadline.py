@@ -89,6 +89,7 @@ def test_a_cancelled_deadline_never_rings() -> None:
     loop, deadline, rung = make()
     deadline.move(1001.0, 1000.0)
     deadline.cancel()
+    deadline.move(1002.0, 1000.5)
 
     loop.run_until(2000.0)
 
