@@ -57,10 +57,10 @@ class Workshop:
             script=parse_script(rules), delivered=self.deliveries.append, **receiving
         )
         self.receiver = Receiver(self.options)
-        self._zone = Zone()
+        self.zone = Zone()
         for domain in domains:
-            self._zone.add(domain, f"MX 10 mx.{domain}.")
-            self._zone.add(f"mx.{domain}", "A 127.0.0.1")
+            self.zone.add(domain, f"MX 10 mx.{domain}.")
+            self.zone.add(f"mx.{domain}", "A 127.0.0.1")
         self._files = files
         self._within = within
         self._extra = extra
@@ -73,7 +73,7 @@ class Workshop:
         await self.receiver.start()
         if self.refusing is not None:
             await self.refusing.start()
-        self.nameserver = Nameserver(self._zone)
+        self.nameserver = Nameserver(self.zone)
         await self.nameserver.start()
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
