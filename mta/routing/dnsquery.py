@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 
 import dns.exception
 import dns.flags
@@ -22,6 +23,10 @@ __all__ = ["EDNS_SIZE", "exchange", "make_question"]
 
 #: What fits into a packet that no network cuts up (DNS flag day 2020).
 EDNS_SIZE = 1232
+#: No UDP packet is larger.
+LARGEST_PACKET = 65535
+#: The bit of the third octet of a packet that says that it is only the beginning (RFC 1035 4.1.1).
+TRUNCATED = 0x02
 
 
 def make_question(name: str, rdtype: dns.rdatatype.RdataType, edns_size: int) -> dns.message.QueryMessage:
@@ -60,47 +65,34 @@ async def exchange(
 async def ask_datagram(
     question: dns.message.QueryMessage, server: tuple[str, int]
 ) -> dns.message.QueryMessage | None:
-    """The answer over UDP; None when it was cut off beyond reading."""
+    """The answer over UDP; None when it was cut off beyond reading.
+
+    A plain socket and no transport: one that the loop still makes when its owner is cancelled stays open.
+    """
     loop = asyncio.get_running_loop()
-    answered: asyncio.Future[dns.message.QueryMessage | None] = loop.create_future()
-    try:
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: Answers(question, answered), remote_addr=server
-        )
-    except OSError as error:
-        raise ConnectError(f"name server {server[0]}: {error.strerror or error}") from error
-    try:
-        transport.sendto(question.to_wire())
-        return await answered
-    finally:
-        transport.close()
-
-
-class Answers(asyncio.DatagramProtocol):
-    """Waits for the packet that answers one question."""
-
-    def __init__(
-        self, question: dns.message.QueryMessage, answered: asyncio.Future[dns.message.QueryMessage | None]
-    ) -> None:
-        self._question = question
-        self._answered = answered
-
-    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
-        if self._answered.done() or data[:2] != self._question.id.to_bytes(2, "big"):
-            return
+    identity = question.id.to_bytes(2, "big")
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         try:
-            answer = read_answer(self._question, data)
-        except (dns.exception.DNSException, ValueError):
-            # Some servers cut a packet in the middle of a record when they set the truncation bit.
-            if len(data) > 2 and data[2] & 0x02:
-                self._answered.set_result(None)
-            return
-        if answer is not None:
-            self._answered.set_result(answer)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self._answered.done():
-            self._answered.set_exception(ConnectError(f"name server can't be reached: {exc}"))
+            sock.connect(server)
+            sock.send(question.to_wire())
+            while True:
+                data = await loop.sock_recv(sock, LARGEST_PACKET)
+                if data[:2] != identity:
+                    # A flood of strangers must not keep the loop from its other work.
+                    await asyncio.sleep(0)
+                    continue
+                try:
+                    answer = read_answer(question, data)
+                except (dns.exception.DNSException, ValueError):
+                    # Some servers cut a packet in the middle of a record when they set the truncation bit.
+                    if len(data) > 2 and data[2] & TRUNCATED:
+                        return None
+                    continue
+                if answer is not None:
+                    return answer
+        except OSError as error:
+            raise ConnectError(f"name server {server[0]}: {error.strerror or error}") from error
 
 
 async def ask_stream(question: dns.message.QueryMessage, server: tuple[str, int]) -> dns.message.QueryMessage:
