@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.reliability.arena import Arena
+from tests.reliability.arena import Arena, Load
 from tests.reliability.ledger import judge
 from tests.reliability.plan import Findings, Plan
 from tests.support.service import START_SECONDS, has_ended
@@ -34,6 +34,7 @@ _FEWEST, _MOST, _MOST_SHORT = 200, 3500, 1200
 #: Of all deliveries, where a kill comes after some thousands of them.
 _MOST_DUPLICATES = 0.005
 #: Everything must have its fate so long after the last kill.
+_TAKEN_AGAIN = 30.0
 _PATIENCE, _PATIENCE_SHORT = 120.0, 50.0
 
 
@@ -91,22 +92,31 @@ class KillLoop:
             f"k{number}-",
             recipients=dice.choice((1, 1, 2, 3)),
             sessions=dice.choice((5, 20, 40)),
-            reconnects=role in _RESTARTED,
+            # Those who came to a worker that has just died are not the round's business.
+            reconnects=role in _RESTARTED or self._workers > 1,
         )
         window = 0.0
         async with asyncio.TaskGroup() as company:
             company.create_task(load.run())
-            await load.until(dice.randint(_FEWEST, most))
+            await self._go_on(load, dice.randint(_FEWEST, most), _PATIENCE_SHORT)
             window = float((await arena.ask("show.status"))["duplicateWindowP99"])
             await asyncio.sleep(dice.random() * 0.1)
             await self._kill(arena, role, dice)
             if role in _RESTARTED:
-                await load.until(len(load.acknowledged) + dice.randint(10, 200))
+                await self._go_on(load, dice.randint(10, 200))
                 load.stop()
         arena.note_load(load)
         if role in ("group", "supervisor"):
             await arena.start()
         return window
+
+    async def _go_on(self, load: Load, count: int, seconds: float = _TAKEN_AGAIN) -> None:
+        """So much more mail is taken, after a restart if need be."""
+        try:
+            await load.until(len(load.acknowledged) + count, seconds)
+        except TimeoutError:
+            words = f"{len(load.acknowledged)} taken, refusals={dict(load.refusals)} broken={load.broken}"
+            raise AssertionError(f"mail was not taken for {seconds:.0f} s: {words}") from None
 
     async def _kill(self, arena: Arena, role: str, dice: random.Random) -> None:
         if role == "group":

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from tests.reliability.plan import Findings
 
-__all__ = ["as_text", "conditions", "write"]
+__all__ = ["as_text", "conditions", "shortened", "write"]
+
+_LONGEST = 600
 
 
 def conditions(seed: int, form: str) -> dict[str, object]:
@@ -34,8 +36,14 @@ def as_text(facts: dict[str, object], findings: Sequence[Findings]) -> str:
         lines += ["", f"{one.engine}: {verdict}"]
         lines += [f"  {name:44} {value}" for name, value in one.figures.items()]
         lines += [f"  note: {note}" for note in one.notes]
-        lines += [f"  BREACH: {breach}" for breach in one.breaches]
+        lines += [f"  BREACH: {shortened(breach)}" for breach in one.breaches]
     return "\n".join(lines) + "\n"
+
+
+def shortened(text: str) -> str:
+    """One line of bearable length, of which the end says most; the JSON has all of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 3]} […] {line[-_LONGEST * 2 // 3 :]}"
 
 
 def write(directory: Path, facts: dict[str, object], findings: Sequence[Findings]) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.reliability.plan import Findings, Plan
 from tests.reliability.progress import Progress
-from tests.reliability.report import as_text, conditions, write
+from tests.reliability.report import as_text, conditions, shortened, write
 
 FINDINGS = [
     Findings("kill", {"lost": 0}),
@@ -54,3 +54,21 @@ def test_progress_says_a_line_every_tenth_where_there_is_no_terminal() -> None:
         progress.step()
 
     assert len(stream.getvalue().splitlines()) == 11
+
+
+def test_a_breach_takes_one_line_of_which_the_end_is_kept() -> None:
+    assert shortened("a\n  b") == "a b"
+    assert shortened("x" * 5000 + " the reason").endswith("the reason")
+    assert len(shortened("x" * 5000)) < 650
+
+
+def test_an_engine_that_runs_out_of_time_says_how_far_it_came(tmp_path: Path) -> None:
+    assert Plan(tmp_path, Progress(io.StringIO()), deadline=0.0).is_time_up()
+    assert not Plan(tmp_path, Progress(io.StringIO())).is_time_up()
+
+    some, none = Findings("kill"), Findings("kill")
+    some.stop_early(7, 14)
+    none.stop_early(0, 14)
+    assert some.notes == ["time was up after 7 of 14"]
+    assert some.is_good
+    assert not none.is_good
