@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import shutil
 import signal
 import socket
@@ -47,6 +46,7 @@ from mta.service.notify import Notifier
 from mta.service.ports import bind_listeners
 from mta.service.premises import prepare_directories, spool_directory
 from mta.service.privileges import drop, raise_file_limit, service_account
+from mta.service.processors import processors_available
 from mta.service.recorder import partition_directories
 
 __all__ = ["Supervisor", "main"]
@@ -81,7 +81,7 @@ def main(config: Path) -> int:
         account = service_account(snapshot.top)
         files = raise_file_limit()
         prepare_directories(snapshot, account)
-        layout = Layout.of(snapshot, cpus=len(os.sched_getaffinity(0)))
+        layout = Layout.of(snapshot, cpus=processors_available())
         listeners = bind_listeners(snapshot, [post.listens for post in layout.posts])
         drop(account)
         set_up_logging(snapshot.top)
@@ -231,7 +231,7 @@ class Supervisor:
 
     def _layout_of(self, snapshot: Snapshot) -> Layout:
         """Claims follow a reload, the number of workers does not. Raises ConfigError."""
-        wanted = len(Layout.of(snapshot, cpus=len(os.sched_getaffinity(0))))
+        wanted = len(Layout.of(snapshot, cpus=processors_available()))
         if wanted != len(self.layout):
             log.warning("workers=%d event=restart-needed wanted=%d", len(self.layout), wanted)
         return Layout.of(snapshot, count=len(self.layout))

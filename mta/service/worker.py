@@ -91,6 +91,7 @@ class Worker:
         self._stopped = asyncio.Event()
         self._found: Iterator[Recovered] = iter(())
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
+        options = replace(options, memory_pool=options.memory_pool // workers)
         if files is not None:
             options = replace(options, files=files)
         directory = spool_directory(snapshot) / name

@@ -59,6 +59,7 @@ class WorkerProcess:
         self._workers = workers
         self._adopted = adopted
         self._checked: Snapshot | None = None
+        self._allowed = frozenset(os.sched_getaffinity(0))
         self._channel = Channel(self._handle)
         self._worker: Worker | None = None
         self._commands: WorkerCommands | None = None
@@ -99,7 +100,7 @@ class WorkerProcess:
             adopted=self._adopted,
             lender=self._borrow if self._workers > 1 else None,
         )
-        keep_to_processors(self._worker.crew.post.cpus)
+        keep_to_processors(self._worker.crew.post.cpus, self._allowed)
         self._commands = WorkerCommands(self._worker, clock=self._clock)
         await self._channel.opened.wait()
         await self._worker.start(self._listeners)
@@ -157,13 +158,13 @@ class WorkerProcess:
                 self._worker.reload(snapshot)
             except MtaError as failure:
                 raise CommandFailed(str(failure)) from None
-            keep_to_processors(self._worker.crew.post.cpus)
+            keep_to_processors(self._worker.crew.post.cpus, self._allowed)
         self._snapshot = snapshot
 
 
-def keep_to_processors(cpus: frozenset[int]) -> None:
-    """Run only on these; on any when there are none, or none of them exists on this machine."""
+def keep_to_processors(cpus: frozenset[int], allowed: frozenset[int]) -> None:
+    """Run only on these; on all that the service may use when there are none, or none of them exists here."""
     try:
-        os.sched_setaffinity(0, cpus or range(os.cpu_count() or 1))
+        os.sched_setaffinity(0, cpus or allowed)
     except OSError as failure:
         log.error("cpus=%s event=not-pinned error=%s", sorted(cpus), failure.strerror)

@@ -43,7 +43,8 @@ def has_ended(pid: int) -> bool:
 class World:
     """A receiver that remembers recipients, DNS that leads every given domain to it, and the service.
 
-    `extra` is added to the configuration, `within` to its `<domain *>`. `wrapper` stands before the command
+    `extra` is added to the configuration, `within` to its `<domain *>`; there is one worker unless `extra`
+    says how many. `wrapper` stands before the command
     that starts the service with `python`, `environment` is added to its environment.
     """
 
@@ -119,6 +120,8 @@ class World:
 
     def write_config(self, extra: str | None = None) -> None:
         host, port = self.nameserver.address
+        more = self._extra if extra is None else extra
+        workers = "" if "workers " in more else "workers 1"
         self.config.write_text(
             f"""
 host-name mta.example.org
@@ -148,7 +151,8 @@ name-server {host}:{port}
     record-fields t *, queueId, recordId
     record-fields r *, queueId, recordId
 </acct-file>
-{self._extra if extra is None else extra}
+{workers}
+{more}
 """
         )
 

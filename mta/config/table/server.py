@@ -162,9 +162,9 @@ _SPOOL = (
         "workers",
         GLOBAL,
         Kind.INTEGER,
-        "1",
-        "How many worker processes share the queues; `auto` is one for each processor. A change needs a "
-        "restart.",
+        "auto",
+        "How many worker processes share the queues; `auto` is one for each processor that the service may "
+        "use (taskset and a container's quota count). A change needs a restart.",
         OURS,
         choices=("auto",),
         minimum=1,

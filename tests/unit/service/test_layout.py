@@ -116,9 +116,11 @@ def test_a_configuration_says_how_many_and_who() -> None:
     assert layout.posts[0] == Post(0)
 
 
-def test_one_worker_is_the_default_and_auto_means_every_processor() -> None:
-    assert len(Layout.of(snapshot(""), cpus=8)) == 1
-    assert len(Layout.of(snapshot("workers auto\n"), cpus=8)) == 8
+def test_one_worker_for_each_processor_is_the_default() -> None:
+    assert len(Layout.of(snapshot(""), cpus=8)) == 8
+    assert len(Layout.of(snapshot(""), cpus=500)) == 64
+    assert len(Layout.of(snapshot("workers auto\n"), cpus=3)) == 3
+    assert len(Layout.of(snapshot("workers 1\n"), cpus=8)) == 1
 
 
 def test_blocks_with_names_take_the_numbers_that_are_free() -> None:
@@ -141,8 +143,8 @@ def test_a_running_service_keeps_its_number_of_workers() -> None:
     "text",
     [
         "workers 2\n<worker 0>\nrole delivery\n</worker>\n<worker 1>\nrole delivery\n</worker>\n",
-        "<worker 0>\nrole ingress\n</worker>\n",
-        "<worker 0>\ndomains a.example\n</worker>\n",
+        "workers 1\n<worker 0>\nrole ingress\n</worker>\n",
+        "workers 1\n<worker 0>\ndomains a.example\n</worker>\n",
         "workers 65\n",
         "<worker 0>\n</worker>\n<worker 00>\n</worker>\n",
         "<worker 0>\ncpus 3-1\n</worker>\n",
