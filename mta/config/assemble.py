@@ -305,7 +305,18 @@ def _listeners(draft: Draft, problems: Problems) -> tuple[Listener, ...]:
         if address is not None:
             settings = _settings(Scope.LISTENER, base, block.layer)
             found[address] = Listener(*address, settings.text("source"), settings, block.origin)
-    return tuple(found.values()) or _old_listeners(top)
+    return (tuple(found.values()) or _old_listeners(top)) + _dummy(top)
+
+
+def _dummy(top: Layer) -> tuple[Listener, ...]:
+    """The port that drops what it gets, if there is to be one; always the last listener."""
+    settings = _settings(Scope.GLOBAL, top)
+    port = settings.integer("dummy-smtp-port")
+    if not port:
+        return ()
+    host = settings.text("dummy-smtp-ip") or DEFAULT_LISTENER.host
+    listening = _settings(Scope.LISTENER, _shared(top, Scope.LISTENER))
+    return (Listener(host, port, "", listening, settings.origin("dummy-smtp-port"), is_dummy=True),)
 
 
 def _old_listeners(top: Layer) -> tuple[Listener, ...]:

@@ -83,6 +83,7 @@ class Listener:
     source_name: str
     settings: Settings
     origin: Origin | None = None
+    is_dummy: bool = False  #: what comes in here is dropped (dummy-smtp-port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class Conversation(Merging):
         limit = policy.max_message_size
         words = [
             self.rules.host_name,
-            "PIPELINING",
+            *(["PIPELINING"] if policy.offers_pipelining else []),
             f"SIZE {limit}" if limit is not None else "SIZE",
             "8BITMIME",
             "ENHANCEDSTATUSCODES",

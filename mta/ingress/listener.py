@@ -29,8 +29,11 @@ BACKLOG = 1024
 class Listener:
     """Any number of listening sockets with one reception behind them."""
 
-    def __init__(self, reception: Reception) -> None:
+    def __init__(self, reception: Reception, dummy: Reception | None = None) -> None:
+        """`dummy` receives at the listeners that are one."""
         self.reception = reception
+        self._dummy = dummy
+        self._receptions = [reception] if dummy is None else [reception, dummy]
         self._servers: list[asyncio.Server] = []
         self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
 
@@ -43,7 +46,17 @@ class Listener:
         is_immediate_tls: bool = False,
     ) -> None:
         """Accept connections from a bound socket; `source_name` is the named `<source>` of the listener."""
-        connect = partial(Conversation, self.reception, source_name=source_name, tls=tls)
+        await self._serve(self.reception, sock, source_name, tls, is_immediate_tls)
+
+    async def _serve(
+        self,
+        reception: Reception,
+        sock: socket.socket,
+        source_name: str,
+        tls: ssl.SSLContext | None,
+        is_immediate_tls: bool,
+    ) -> None:
+        connect = partial(Conversation, reception, source_name=source_name, tls=tls)
         if is_immediate_tls:
             server = await self.reception.loop.create_server(
                 connect, sock=sock, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=30.0
@@ -58,6 +71,10 @@ class Listener:
         Raises ConfigError when a certificate can't be used.
         """
         for block, sock in zip(snapshot.listeners, sockets, strict=True):
+            if block.is_dummy:
+                if self._dummy is not None:
+                    await self._serve(self._dummy, sock, "", None, False)
+                continue
             tls = server_tls(snapshot, block)
             is_immediate_tls = block.settings.boolean("immediate-tls")
             if tls is None and is_immediate_tls:
@@ -84,20 +101,23 @@ class Listener:
 
     def close(self) -> None:
         """Accept nobody any more, and ask those who are here to finish."""
-        self.reception.is_draining = True
         for server in self._servers:
             server.close()
-        for guest in tuple(self.reception.guests):
-            guest.drain()
+        for reception in self._receptions:
+            reception.is_draining = True
+            for guest in tuple(reception.guests):
+                guest.drain()
 
     async def drained(self, seconds: float) -> None:
         """Wait until everybody has left; who is still here after so many seconds is hung up on."""
         try:
             async with asyncio.timeout(seconds):
-                await self.reception.empty.wait()
+                for reception in self._receptions:
+                    await reception.empty.wait()
         except TimeoutError:
-            for guest in tuple(self.reception.guests):
-                guest.abort()
+            for reception in self._receptions:
+                for guest in tuple(reception.guests):
+                    guest.abort()
 
     def __repr__(self) -> str:
         return f"<Listener sockets={len(self._servers)} {self.reception!r}>"

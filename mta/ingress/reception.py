@@ -15,14 +15,15 @@ from typing import Protocol
 
 from mta.clock import Clock
 from mta.config.snapshot import Snapshot
-from mta.ingress.accept import Acceptance
+from mta.ingress.joint import AcceptResult
 from mta.ingress.login import Lockout, Logins
 from mta.ingress.reject import Rejects
 from mta.ingress.relaying import RelayRules, SourcePolicy
+from mta.ingress.submission import Submission
 from mta.smtp.address import is_valid_domain
 from mta.smtp.reply import Reply
 
-__all__ = ["Guest", "Reception", "Rules"]
+__all__ = ["Accepting", "Guest", "Reception", "Rules"]
 
 #: Octets of messages that may be in memory while they arrive, all connections together.
 RECEIVE_MEMORY = 256 * 1024 * 1024
@@ -34,6 +35,13 @@ _ALL_TAKEN = Reply(421, "4.3.2 Too many connections, try again later", "4.3.2")
 _GROUP_TAKEN = Reply(421, "4.7.0 Too many connections from your group, try again later", "4.7.0")
 _ADDRESS_TAKEN = Reply(421, "4.7.0 Too many connections from your address, try again later", "4.7.0")
 _NOT_SERVED = Reply(554, "5.7.1 No SMTP service for you here", "5.7.1")
+
+
+class Accepting(Protocol):
+    """Where messages go: `mta.ingress.accept.Acceptance`, or the dummy's."""
+
+    def refusal(self, size: int) -> Reply | None: ...
+    def accept(self, submission: Submission, done: Callable[[AcceptResult], None]) -> None: ...
 
 
 class Guest(Protocol):
@@ -94,13 +102,15 @@ class Reception:
         self,
         *,
         snapshot: Callable[[], Snapshot],
-        acceptance: Acceptance,
+        acceptance: Accepting,
         rejects: Rejects,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         host_name: str,
         receive_memory: int = RECEIVE_MEMORY,
+        make_rules: Callable[[Snapshot, str], Rules] = Rules,
     ) -> None:
+        self._make_rules = make_rules
         self.acceptance = acceptance
         self.rejects = rejects
         self.clock = clock
@@ -116,7 +126,7 @@ class Reception:
         self.most_guests = 0
         self._snapshot = snapshot
         self._host_name = host_name
-        self._rules = Rules(snapshot(), host_name)
+        self._rules = make_rules(snapshot(), host_name)
         self._addresses: Counter[str] = Counter()
         self._groups: Counter[str] = Counter()
         self._domains: dict[bytes, bool] = {}
@@ -125,7 +135,7 @@ class Reception:
         """The rules of the configuration in force now."""
         snapshot = self._snapshot()
         if snapshot.epoch != self._rules.epoch:
-            self._rules = Rules(snapshot, self._host_name)
+            self._rules = self._make_rules(snapshot, self._host_name)
         return self._rules
 
     def enter(self, guest: Guest, ip: str, policy: SourcePolicy) -> Reply | None:

@@ -48,6 +48,7 @@ class SourcePolicy:
     starttls_before_auth: bool = False
     max_auth_failures: Rate | None = None
     allow_chunking: bool = True
+    offers_pipelining: bool = True
     allow_smtputf8: bool = True
     is_served: bool = True
     max_message_size: int | None = None

@@ -88,6 +88,10 @@ class Admission:
         """A message is stored, some of it perhaps at a colleague; its owners admit it."""
         self._traffic.into.add(self._clock.now(), len(envelope.recipients), 1, size)
 
+    def dropped(self, recipients: int, size: int) -> None:
+        """A message that came to the dummy."""
+        self._traffic.into.add(self._clock.now(), recipients, 1, size)
+
     def enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
         """These recipients of a stored message, and no others, enter their queues."""
         now = self._clock.now()

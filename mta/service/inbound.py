@@ -15,6 +15,7 @@ from mta.config.snapshot import Snapshot
 from mta.ingress.accept import Acceptance
 from mta.ingress.cold import ColdQuota
 from mta.ingress.copies import Copies
+from mta.ingress.dummy import DummyAcceptance, DummyRules
 from mta.ingress.listener import Listener
 from mta.ingress.pickup import Pickup
 from mta.ingress.queueid import QueueIds
@@ -82,7 +83,16 @@ class Inbound:
             loop=loop,
             host_name=host_name,
         )
-        self.listener = Listener(self.reception)
+        dummy = Reception(
+            snapshot=snapshot,
+            acceptance=DummyAcceptance(snapshot, taken=admission.dropped, loop=loop),
+            rejects=Rejects(None, clock=clock, queue_ids=queue_ids),
+            clock=clock,
+            loop=loop,
+            host_name=host_name,
+            make_rules=DummyRules,
+        )
+        self.listener = Listener(self.reception, dummy)
         self.notices = Notices(
             accept=accept, snapshot=snapshot, queue_ids=queue_ids, clock=clock, host_name=host_name
         )

@@ -67,7 +67,9 @@ class Outbound:
             self.resolver,
             clock=clock,
             own_names=snapshot.top.texts("host-name"),
-            own_addresses=[(listener.host, listener.port) for listener in snapshot.listeners],
+            own_addresses=[
+                (listener.host, listener.port) for listener in snapshot.listeners if not listener.is_dummy
+            ],
         )
         self.signer = Signer(snapshot, clock, loop)
         self.rollups = self._make_rollups()

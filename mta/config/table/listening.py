@@ -285,47 +285,57 @@ _PICKUP = (
         GLOBAL,
         Kind.IP,
         None,
-        "Address of PowerMTA's built-in sink; ours is `mta sink`.",
-        NO,
-        hint="run mta sink",
+        "Address of the dummy that `dummy-smtp-port` opens (default: all).",
     ),
     Directive(
-        "dummy-smtp-port", GLOBAL, Kind.PORT, "0", "Port of the built-in sink.", NO, hint="run mta sink"
+        "dummy-smtp-port",
+        GLOBAL,
+        Kind.PORT,
+        "0",
+        "Port of a dummy that takes every message from whoever reaches it and keeps none; 0 is no dummy.",
     ),
-    Directive("dummy-smtp-await-slot", GLOBAL, Kind.BOOLEAN, "no", "`smtp-await-slot` for the sink.", NO),
-    Directive("dummy-smtp-has-chunking", GLOBAL, Kind.BOOLEAN, "no", "Whether the sink offers CHUNKING.", NO),
+    Directive("dummy-smtp-await-slot", GLOBAL, Kind.BOOLEAN, "no", "`smtp-await-slot` for the dummy.", NO),
+    Directive("dummy-smtp-has-chunking", GLOBAL, Kind.BOOLEAN, "no", "Whether the dummy offers CHUNKING."),
     Directive(
-        "dummy-smtp-has-pipelining", GLOBAL, Kind.BOOLEAN, "no", "Whether the sink offers PIPELINING.", NO
+        "dummy-smtp-has-pipelining", GLOBAL, Kind.BOOLEAN, "no", "Whether the dummy offers PIPELINING."
     ),
-    Directive("dummy-smtp-has-verp", GLOBAL, Kind.BOOLEAN, "no", "Whether the sink offers VERP.", NO),
+    Directive("dummy-smtp-has-verp", GLOBAL, Kind.BOOLEAN, "no", "Whether the dummy offers VERP."),
+    Directive("dummy-smtp-has-mailmerge", GLOBAL, Kind.BOOLEAN, None, "Whether the dummy offers mail merge."),
     Directive(
-        "dummy-smtp-has-mailmerge", GLOBAL, Kind.BOOLEAN, None, "Whether the sink offers mail merge.", NO
+        "dummy-smtp-latency",
+        GLOBAL,
+        Kind.INTEGER,
+        "0",
+        "Milliseconds that the dummy waits before it answers to a message.",
     ),
     Directive(
-        "dummy-smtp-latency", GLOBAL, Kind.INTEGER, "0", "Milliseconds the sink waits before it answers.", NO
+        "dummy-smtp-update-stats",
+        GLOBAL,
+        Kind.BOOLEAN,
+        "yes",
+        "Whether `mta show status` counts what the dummy takes.",
     ),
     Directive(
-        "dummy-smtp-update-stats", GLOBAL, Kind.BOOLEAN, "yes", "Whether the sink's traffic is counted.", NO
+        "dummy-smtp-blacklist",
+        GLOBAL,
+        Kind.FILE,
+        None,
+        "File with addresses and domains, one a line, that the dummy refuses with 550 5.1.1.",
     ),
-    Directive(
-        "dummy-smtp-blacklist", GLOBAL, Kind.FILE, None, "Addresses and domains that the sink refuses.", NO
-    ),
-    Directive("dummy-smtp-log-blacklist", GLOBAL, Kind.BOOLEAN, None, "Logs those refusals.", NO),
+    Directive("dummy-smtp-log-blacklist", GLOBAL, Kind.BOOLEAN, None, "Logs those refusals."),
     Directive(
         "dummy-smtp-blacklist-bounce-method",
         GLOBAL,
         Kind.TEXT,
         None,
-        "How the sink chooses whom to refuse.",
-        NO,
+        "`random` refuses half of those on the list, unless the percentage says otherwise; without it all.",
     ),
     Directive(
         "dummy-smtp-blacklist-bounce-percent",
         GLOBAL,
         Kind.PERCENT,
         None,
-        "How many of them the sink refuses.",
-        NO,
+        "How many of those on the list the dummy refuses, chosen at random for each recipient.",
     ),
 )
 
