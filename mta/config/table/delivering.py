@@ -267,7 +267,7 @@ _RETRY = (
         Kind.INTEGER,
         None,
         "A companion of `initial-pts` seen on web pages; nothing is derived from it.",
-        NO,
+        Status.FOREIGN,
         hint="write bounce-after",
     ),
     Directive(

@@ -155,6 +155,7 @@ async def test_addresses_of_the_other_family_are_passed_over(dialer: Dialer) -> 
             await dial_all(dialer, source_ip="127.0.0.1")
 
 
+@pytest.mark.directive("domain connect-timeout")
 async def test_a_connection_that_nobody_accepts_is_given_up_in_time(dialer: Dialer) -> None:
     with closing(socket.socket()) as sock:
         sock.bind(("127.0.0.1", 0))

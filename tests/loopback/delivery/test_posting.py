@@ -25,6 +25,7 @@ def policy(url: str, **changes: Any) -> DeliveryPolicy:
     return replace(PATIENT, type="http-delivery", http_url=url, **changes)
 
 
+@pytest.mark.directive("domain http-delivery-url")
 async def test_endpoint_gets_sender_recipient_and_message() -> None:
     async with HttpEndpoint() as endpoint, DeliveryRig([], policy(endpoint.url)) as rig:
         rig.admit("Bob@example.net")
@@ -194,6 +195,7 @@ async def test_certificate_has_to_be_the_endpoints(tmp_path: Path) -> None:
             assert (event.type, event.tls_protocol) == ("d", "TLSv1.3")
 
 
+@pytest.mark.directive("domain http-delivery-extra-headers")
 async def test_extra_headers_come_from_a_file_that_may_change(tmp_path: Path) -> None:
     extra = tmp_path / "extra"
     extra.write_text("Authorization: Bearer one\nContent-Type: application/vnd.x+json\n\n")

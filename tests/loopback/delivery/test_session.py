@@ -139,6 +139,7 @@ async def test_a_refusal_in_the_middle_of_a_long_body_is_final() -> None:
         assert [(event.type, event.dsn_status) for event in events] == [("b", "5.3.4")] * 2
 
 
+@pytest.mark.directive("domain data-send-timeout")
 async def test_a_receiver_that_stops_reading_is_given_up() -> None:
     script = Script(body=(Late(SILENT, 30.0)))
     async with ScriptedServer(script) as server, DeliveryRig([server.port], policy=HASTY) as rig:

@@ -7,6 +7,7 @@ from pathlib import Path
 import dkim
 import pytest
 
+from mta.clock import SystemClock
 from mta.message.domainkey import PrivateKey, generate_private_key, private_pem, txt_record
 from mta.sink.counters import Delivery
 from tests.support.workshop import Workshop
@@ -164,3 +165,59 @@ async def test_a_message_brings_its_own_key(tmp_path: Path, keys: Keys, retained
 
     assert (tags["s"], tags["d"]) == ("own", "elsewhere.example")
     assert (b"X-DKIM-Key" in delivery.data) is (retained == "yes")
+
+
+FIRST = """dkim-sign yes
+dkim-headers X-Campaign
+dkim-headers-canon simple
+dkim-body-canon simple
+dkim-disallow-adding-headers X-Other
+dkim-identity jo@example.org
+dkim-add-timestamp yes
+dkim-expire-after 1d"""
+SECOND = """second-dkim-sign yes
+second-dkim-headers X-Sent
+second-dkim-headers-canon relaxed
+second-dkim-body-canon relaxed
+second-dkim-disallow-adding-headers X-More
+second-dkim-identity nobody.example
+second-dkim-identity-fallback al@example.org
+second-dkim-add-timestamp no
+second-dkim-expire-after never
+second-dkim-query-method dns/txt"""
+
+
+@pytest.mark.directive("domain dkim-headers", "domain second-dkim-headers")
+@pytest.mark.directive("domain dkim-headers-canon", "domain second-dkim-headers-canon")
+@pytest.mark.directive("domain dkim-body-canon", "domain second-dkim-body-canon")
+@pytest.mark.directive("domain dkim-disallow-adding-headers", "domain second-dkim-disallow-adding-headers")
+@pytest.mark.directive("domain dkim-identity", "domain second-dkim-identity")
+@pytest.mark.directive("domain second-dkim-identity-fallback")
+@pytest.mark.directive("domain dkim-add-timestamp", "domain second-dkim-add-timestamp")
+@pytest.mark.directive("domain dkim-expire-after", "domain second-dkim-expire-after")
+@pytest.mark.directive("domain second-dkim-query-method")
+async def test_each_signature_has_the_tags_of_its_own_settings(tmp_path: Path, keys: Keys) -> None:
+    within, today = f"{FIRST}\n{SECOND}", SystemClock().wall() - 60
+    async with Workshop(tmp_path, within=within, extra=keys.lines("one"), start=today) as shop:
+        first, second = keys.signatures(await delivered(shop, "X-Campaign: may\nX-Sent: yes\n"))
+
+    names = [set(tags["h"].replace(" ", "").lower().split(":")) for tags in (first, second)]
+    assert {"x-campaign", "x-other"} <= names[0]
+    assert {"x-sent", "x-more"} <= names[1]
+    assert not {"x-sent", "x-more"} & names[0]
+    assert (first["c"], second["c"]) == ("simple/simple", "relaxed/relaxed")
+    assert (first["i"], second["i"]) == ("jo@example.org", "al@example.org")
+    assert int(first["x"]) - int(first["t"]) == 86400
+    assert not {"x", "t"} & set(second)
+    assert (first.get("q"), second["q"]) == (None, "dns/txt")
+
+
+@pytest.mark.directive("domain dkim-identity-fallback")
+@pytest.mark.directive("domain dkim-query-method")
+async def test_another_identity_signs_where_there_is_no_key_for_the_first(tmp_path: Path, keys: Keys) -> None:
+    within = "dkim-sign yes\ndkim-query-method dns/txt\ndkim-identity nobody.example\n"
+    within += "dkim-identity-fallback example.org"
+    async with Workshop(tmp_path, within=within, extra=keys.lines("one")) as shop:
+        (tags,) = keys.signatures(await delivered(shop))
+
+    assert (tags["d"], tags["q"]) == ("example.org", "dns/txt")

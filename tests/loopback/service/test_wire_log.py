@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from pathlib import Path
 
 import pytest
 
 from mta.sink.options import Tls
+from tests.support.certificates import make_certificate, server_context
+from tests.support.inbound import Inbound
 from tests.support.workshop import Workshop
 
 
@@ -121,3 +124,19 @@ async def test_a_clients_message_and_our_answers_are_logged(
 
     assert said(caplog, "client=127.0.0.1 received=", "All work and no play")
     assert said(caplog, "client=127.0.0.1 sent=", "queued as")
+
+
+@pytest.mark.directive("source log-tls")
+async def test_the_tls_of_a_client_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tls = server_context(make_certificate(tmp_path))
+    async with (
+        Inbound(source="allow-starttls yes\nlog-tls yes", tls=tls) as inbound,
+        inbound.caller() as client,
+    ):
+        await client.ask("EHLO client.test", "STARTTLS")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        await client.writer.start_tls(context)
+        await client.hello()
+
+    assert said(caplog, "client=127.0.0.1 tls=TLSv1.3 cipher=TLS_")
