@@ -67,6 +67,10 @@ def limited(queue: DeliveryQueue, permits: Permits, now: float) -> Reason | None
         rate, directive = vmta.policy.max_smtp_data_volume_rate, "max-smtp-data-volume-rate"
         text = volume_used_up(f"{directive} of {vmta.name}", rate, queue.shared_lifts_at(now), now)
         return Reason(text, directive, VMTA)
+    if queue.crowded_at:
+        host = queue.crowded_at[0]
+        text = f"{host.directive} {host.limit}: all connections to {host.name} are in use."
+        return Reason(text, host.directive, TOP)
     if queue.slots >= active.max_smtp_out:
         directive = name(queue, "max-smtp-out")
         return Reason(f"{directive} {active.max_smtp_out}: all its connections are in use.", directive)

@@ -14,6 +14,7 @@ import enum
 from collections import deque
 from collections.abc import Set
 from math import ceil
+from typing import TYPE_CHECKING
 
 from mta.queue.address import AddressRates
 from mta.queue.entries import MOST_ATTEMPTS, DeferredEntries, Entry, ReadyEntries
@@ -25,6 +26,9 @@ from mta.queue.slot import Slot
 from mta.queue.timers import NEVER
 from mta.queue.vmta import VmtaState
 from mta.queue.volume import volume_window_for
+
+if TYPE_CHECKING:
+    from mta.queue.hosts import Host
 
 __all__ = ["CONNECTION_PATIENCE", "MESSAGES_PER_CONNECTION", "DeliveryQueue", "QueueMode", "QueueState"]
 
@@ -76,6 +80,7 @@ class DeliveryQueue:
         "address_rates",
         "backoff_until",
         "connect_window",
+        "crowded_at",
         "deferred",
         "delivered",
         "disabled_sources",
@@ -158,6 +163,7 @@ class DeliveryQueue:
         self.last_used_at = 0.0
         self.source_turn = 0
         self.sources_open: dict[str, int] = {}
+        self.crowded_at: tuple[Host, ...] = ()  # hosts that had no room; it waits for one of them
         self.disabled_sources: dict[str, float] = {}
         self.delivered = 0
         self.failed = 0
@@ -186,6 +192,7 @@ class DeliveryQueue:
             or self.in_flight
             or self.is_paused
             or self.in_ring
+            or self.crowded_at
             or self.mode is QueueMode.BACKOFF
             or now < max(self.retry_at, self.open_after)
             or self.disabled_sources
@@ -415,7 +422,7 @@ class DeliveryQueue:
         """When it wants one more connection: by `now`, later, or NEVER (something has to happen first)."""
         ready = self.ready
         unserved = ready.runs - self.opening
-        if unserved <= 0 or self.is_paused or self.slots >= self.active.max_smtp_out:
+        if unserved <= 0 or self.is_paused or self.slots >= self.active.max_smtp_out or self.crowded_at:
             return NEVER
         at = self.open_after if self.open_after > self.retry_at else self.retry_at
         if self.slots:

@@ -50,6 +50,7 @@ from typing import NamedTuple
 from mta.errors import Contradiction
 from mta.queue.charges import allowance, charge, conclude, give_all_back
 from mta.queue.entries import RECEIVED_MASK, Entry
+from mta.queue.hosts import HostLimits, Hosts
 from mta.queue.key import QueueKey
 from mta.queue.modes import Modes
 from mta.queue.notice import Noticed
@@ -97,8 +98,10 @@ class Scheduler(OperatorVerbs):
         total_max_smtp_out: int,
         sizes: Callable[[int], int] = lambda message: 0,
         noticed: Noticed = lambda notice: None,
+        hosts: Callable[[], HostLimits] = HostLimits,
     ) -> None:
-        """`sizes` gives the octets of a message; asked only where a volume rate is configured.
+        """`sizes` gives the octets of a message; asked only where a volume rate is configured. `hosts` gives
+        the limits of hosts in force.
 
         `noticed` is told of changes of mode and of disabled source addresses, in the midst of a call.
         """
@@ -106,7 +109,9 @@ class Scheduler(OperatorVerbs):
         self._permits = Permits(total_max_smtp_out)
         self._modes = Modes(self._registry, noticed)
         self._rerouting = Rerouting(self._registry)
-        self._turns = Turns(self._registry, self._permits, self._modes, self._rerouting)
+        self._host_limits = hosts
+        self._hosts = Hosts(hosts())
+        self._turns = Turns(self._registry, self._permits, self._modes, self._rerouting, self._hosts)
 
     @property
     def changes(self) -> int:
@@ -190,6 +195,21 @@ class Scheduler(OperatorVerbs):
             self._turns.arm(queue, now)
         return max(queue.retry_at, queue.open_after)
 
+    def enter(self, slot: Slot, host: str, ip: str) -> bool:
+        """Whether `slot` may try to connect to that address of an MX host; if so it counts there from now on,
+        and no longer where it tried before."""
+        return self._hosts.enter(slot, host, ip)
+
+    def crowded(self, slot: Slot, now: float) -> None:
+        """No host had room for the connection (`enter`): its queue waits for one; the slot is released."""
+        queue = slot.queue
+        self._hosts.crowd(slot)
+        for host in slot.refused_by:
+            queue.note_error(now, f"{host.directive} {host.limit} of {host.name} is used up")
+        self._give_back(slot, now)
+        self._turns.consider(queue, now)
+        self._turns.arm(queue, now)
+
     def release(self, slot: Slot, now: float) -> None:
         """The connection is closed. What is still in flight on it goes back, not attempted."""
         if slot.state is CLOSED:
@@ -234,6 +254,7 @@ class Scheduler(OperatorVerbs):
             or queue.epoch != self._registry.epoch
             or vmta.claims > 0
             or self._permits.claims > 0
+            or slot.is_wanted
             or queue.disabled_sources
             or ready.received_first() + policy.bounce_after <= now
         ):
@@ -379,6 +400,8 @@ class Scheduler(OperatorVerbs):
         self._registry.epoch += 1
         if total_max_smtp_out is not None:
             self._permits.total_max = total_max_smtp_out
+        for host in self._hosts.configure(self._host_limits()):
+            self._turns.see_to(host, now)
         self._turns.wake_all(now)
 
     def __repr__(self) -> str:
@@ -418,6 +441,9 @@ class Scheduler(OperatorVerbs):
         give_all_back(slot)
         self._permits.give_back(slot, slot.queue.vmta)
         slot.queue.last_used_at = now
+        if slot.hosts or slot.refused_by:
+            for host in self._hosts.leave(slot):
+                self._turns.see_to(host, now)
         self._turns.activate(slot.queue.vmta)
 
     def _begin(self, slot: Slot) -> None:
@@ -438,7 +464,9 @@ class Scheduler(OperatorVerbs):
         if slot.state is OPENING:
             slot.queue.opening -= 1
         slot.state = IDLE
-        if not slot.is_retired and (self._permits.claims > 0 or slot.queue.vmta.claims > 0):
+        if not slot.is_retired and (
+            self._permits.claims > 0 or slot.queue.vmta.claims > 0 or self._is_wanted(slot)
+        ):
             self._permits.retire(slot)
         if slot.is_retired:
             slot.queue.idle.pop(slot, None)
@@ -446,6 +474,10 @@ class Scheduler(OperatorVerbs):
         else:
             self._turns.rest(slot, now)
         return []
+
+    def _is_wanted(self, slot: Slot) -> bool:
+        """Whether somebody waits for the connection's place at a host."""
+        return slot.is_wanted and any(host.wants_back() > 0 for host in slot.hosts)
 
     def _may_draw(self, slot: Slot, now: float) -> bool:
         """The rare reasons why a connection may not draw although its queue has something ready."""
@@ -461,6 +493,7 @@ class Scheduler(OperatorVerbs):
             or (most > 0 and slot.messages >= most)
             or now < queue.disabled_sources.get(slot.source.ip, 0.0)
             or (slot.messages >= FAIR_TURN and (self._permits.claims > 0 or queue.vmta.claims > 0))
+            or (slot.messages >= FAIR_TURN and self._is_wanted(slot))
             or (slot.messages and self._permits.gives_way(slot))
         ):
             self._permits.retire(slot)

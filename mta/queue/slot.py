@@ -10,6 +10,7 @@ from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy
 
 if TYPE_CHECKING:
+    from mta.queue.hosts import Host
     from mta.queue.queue import DeliveryQueue
 
 __all__ = ["BUSY", "CLOSED", "IDLE", "OPENING", "Load", "Slot", "SlotState"]
@@ -50,15 +51,18 @@ class Slot:
     __slots__ = (
         "errors",
         "has_settled",
+        "hosts",
         "in_flight",
         "is_interrupted",
         "is_retired",
+        "is_wanted",
         "key",
         "loads",
         "messages",
         "opened_at",
         "policy",
         "queue",
+        "refused_by",
         "returned",
         "source",
         "state",
@@ -80,6 +84,9 @@ class Slot:
         #: reference → attempts << 32 | received
         self.in_flight: dict[int, int] = {}
         self.has_settled = False
+        self.is_wanted = False  # other queues wait for its place at a host
+        self.hosts: tuple[Host, ...] = ()  # where it counts against a limit
+        self.refused_by: tuple[Host, ...] = ()  # where there was no room for it
         self.returned = 0
         #: reference → octets that volume windows keep for its transaction; empty where there are none
         self.loads: dict[int, Load] = {}

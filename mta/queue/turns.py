@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from mta.queue.hosts import Host, Hosts
 from mta.queue.key import QueueKey
 from mta.queue.modes import Modes
 from mta.queue.permits import Permits, source_free_at
@@ -16,7 +17,7 @@ from mta.queue.queue import DeliveryQueue
 from mta.queue.registry import Registry
 from mta.queue.rerouting import Rerouting
 from mta.queue.rings import Ring
-from mta.queue.slot import OPENING, Slot
+from mta.queue.slot import IDLE, OPENING, Slot
 from mta.queue.timers import NEVER, Deadlines
 from mta.queue.vmta import Place, VmtaState
 
@@ -39,7 +40,9 @@ class Turns:
         "_active",
         "_capped",
         "_deadlines",
+        "_hosts",
         "_modes",
+        "_parting",
         "_recalled",
         "_rerouting",
         "expired",
@@ -47,7 +50,10 @@ class Turns:
         "registry",
     )
 
-    def __init__(self, registry: Registry, permits: Permits, modes: Modes, rerouting: Rerouting) -> None:
+    def __init__(
+        self, registry: Registry, permits: Permits, modes: Modes, rerouting: Rerouting, hosts: Hosts
+    ) -> None:
+        self._hosts = hosts
         self._modes = modes
         self._rerouting = rerouting
         self.registry = registry
@@ -57,6 +63,7 @@ class Turns:
         self._deadlines = Deadlines()
         self._capped: dict[VmtaState, None] = {}  # connections of theirs are in the way of others
         self._recalled: deque[DeliveryQueue] = deque()
+        self._parting: list[Slot] = []  # idle connections whose place at a host others need
 
     # -- giving -----------------------------------------------------------------------------------------
 
@@ -100,7 +107,7 @@ class Turns:
 
     def recall(self, now: float, limit: int) -> list[Slot]:
         """Idle connections whose queue has something again, and retired ones whose permit others need."""
-        slots: list[Slot] = []
+        slots, self._parting = self._parting[:limit], self._parting[limit:]
         while self._recalled and len(slots) < limit:
             queue = self._recalled[0]
             if not queue.idle or queue.ready.runs <= queue.opening or queue.unblocks_at(now) > now:
@@ -119,7 +126,7 @@ class Turns:
 
     def has_work(self) -> bool:
         """Whether `take` or `recall` may have something right now."""
-        if self._recalled or self.expired or self._capped:
+        if self._recalled or self.expired or self._capped or self._parting:
             return True
         if not self._active:
             return False
@@ -287,6 +294,25 @@ class Turns:
                 self.refresh(owner, now)
             elif isinstance(owner, VmtaState):
                 self._refresh_vmta(owner, now)
+            elif isinstance(owner, Host):
+                self.see_to(owner, now)
+
+    def see_to(self, host: Host, now: float) -> None:
+        """Somebody came to a host or left it: call whose turn it is, ask for places that are wanted."""
+        for queue in host.call(now):
+            self.consider(queue, now)
+        if host.called:
+            self._deadlines.sooner(host, min(host.called.values()))
+        wanted = host.wants_back()
+        for slot in host.slots:
+            slot.is_wanted = wanted > 0
+            if wanted > 0 and slot.state is IDLE and not slot.is_retired:
+                wanted -= 1
+                del slot.queue.idle[slot]
+                del slot.queue.vmta.idle[slot]
+                self.permits.retire(slot)
+                self._parting.append(slot)
+        self._hosts.forget(host)
 
     def refresh(self, queue: DeliveryQueue, now: float) -> None:
         """See to everything in a queue that may be due, then set its next deadline."""

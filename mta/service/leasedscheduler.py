@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from mta.queue.hosts import HostLimits
 from mta.queue.key import QueueKey
 from mta.queue.notice import Noticed
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
@@ -44,11 +45,17 @@ class LeasedScheduler(Scheduler):
         part: int = 0,
         sizes: Callable[[int], int] = lambda message: 0,
         noticed: Noticed = lambda notice: None,
+        hosts: Callable[[], HostLimits] = HostLimits,
     ) -> None:
         """`parts` is the number of workers that deliver, of which this is number `part`; `sizes` gives the
         octets of a message."""
         super().__init__(
-            policies=self._divided, vmtas=self._leased, total_max_smtp_out=0, sizes=sizes, noticed=noticed
+            policies=self._divided,
+            vmtas=self._leased,
+            total_max_smtp_out=0,
+            sizes=sizes,
+            noticed=noticed,
+            hosts=lambda: replace(hosts(), parts=parts, part=part),
         )
         self._undivided = policies
         self._unleased = vmtas

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import NamedTuple
 
+from mta.config.domainpattern import DomainPattern
+from mta.config.networks import parse_network
 from mta.config.snapshot import EgressSource
 from mta.config.units import Rate
+from mta.config.values import NetworkLimit, PatternLimit
 from mta.queue.address import limit_of
+from mta.queue.hosts import HostLimits
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.queue import QueueMode
@@ -22,13 +28,20 @@ from mta.queue.scheduler import FAIR_TURN, Scheduler
 from mta.queue.slot import Slot
 from mta.service.leasedscheduler import LeasedScheduler, part_of
 
-__all__ = ["DOMAINS", "KEYS", "SOURCES", "VMTAS", "SchedulerModel", "size_of"]
+__all__ = ["DOMAINS", "KEYS", "SOURCES", "VMTAS", "HostCaps", "SchedulerModel", "size_of"]
 
 DOMAINS = ("d0.example", "d1.example", "d2.example", "d3.example")
 VMTAS = ("v1", "v2")
 KEYS = [QueueKey(domain, vmta) for domain in DOMAINS for vmta in VMTAS]
 SOURCES = (EgressSource("192.0.2.1", "a"), EgressSource("192.0.2.2", "b"))
 WORKERS = 2
+#: Where the mail of each domain goes, best first: two share hosts, one has hosts of its own.
+TARGETS = {
+    "d0.example": (("mx1.big.example", "10.0.0.1"), ("mx2.big.example", "10.0.0.2")),
+    "d1.example": (("mx1.big.example", "10.0.0.1"), ("mx2.big.example", "10.0.0.2")),
+    "d2.example": (("mx2.big.example", "10.0.0.2"),),
+    "d3.example": (("mx.small.example", "10.1.0.1"), ("mx.small.example", "10.0.0.2")),
+}
 FINAL = (Reaction.DELIVERED, Reaction.FAILED)
 
 
@@ -61,6 +74,29 @@ class Log:
         assert sum(inside) <= rate.count or (may_be_one and len(inside) == 1), f"{rate} is exceeded: {inside}"
 
 
+class HostCaps(NamedTuple):
+    """Limits of hosts in plain numbers; None for none."""
+
+    big: int | None = None  # *.big.example
+    first: int | None = None  # mx1.big.example
+    network: int | None = None  # 10.0.0.0/24
+
+    def limits(self) -> HostLimits:
+        names = (("*.big.example", self.big), ("mx1.big.example", self.first))
+        return HostLimits(
+            tuple(PatternLimit(DomainPattern.parse(text), cap) for text, cap in names if cap is not None),
+            () if self.network is None else (NetworkLimit(parse_network("10.0.0.0/24"), self.network),),
+        )
+
+    def of_name(self, host: str) -> int | None:
+        if host == "mx1.big.example" and self.first is not None:
+            return self.first
+        return self.big if host.endswith("big.example") else None
+
+    def of_address(self, ip: str) -> int | None:
+        return self.network if ip.startswith("10.0.0.") else None
+
+
 class SchedulerModel:
     """The scheduler, what it has been given, and what it has done."""
 
@@ -71,8 +107,11 @@ class SchedulerModel:
         total: int,
         *,
         is_leased: bool,
+        caps: HostCaps,
         now: float = 1000.0,
     ) -> None:
+        self.caps = caps
+        self.places: dict[Slot, tuple[str, str, str]] = {}  # source address, host, address
         self.policies, self.vmtas, self.total, self.is_leased = dict(policies), dict(vmtas), total, is_leased
         self.now = now
         self.lent = dict.fromkeys(VMTAS, 0)
@@ -102,6 +141,7 @@ class SchedulerModel:
                 wanting=lambda: None,
                 parts=WORKERS,
                 sizes=size_of,
+                hosts=lambda: self.caps.limits(),
             )
             self.lease(leased)
             return leased
@@ -110,6 +150,7 @@ class SchedulerModel:
             vmtas=self.vmtas.__getitem__,
             total_max_smtp_out=self.total,
             sizes=size_of,
+            hosts=lambda: self.caps.limits(),
         )
 
     # -- what is in force -----------------------------------------------------------------------------
@@ -125,6 +166,9 @@ class SchedulerModel:
     def vmta_connections(self, name: str) -> int:
         limit = self.vmtas[name].max_smtp_out
         return min(limit, self.lent[name]) if self.is_leased and limit < UNLIMITED else limit
+
+    def cap(self, cap: int | None) -> int | None:
+        return -(-cap // WORKERS) if self.is_leased and cap is not None else cap
 
     def part(self, rate: Rate | None) -> Rate | None:
         return part_of(rate, WORKERS) if self.is_leased and rate is not None else rate
@@ -167,10 +211,27 @@ class SchedulerModel:
         assert len(slots) <= limit
         for slot in slots:
             self.note_opening(slot)
+        for slot in slots:
+            self.dial(slot)
         for queue in self.scheduler._registry:
             if not queue.in_ring:
                 self.passed[queue.key] = 0
         return slots
+
+    def dial(self, slot: Slot) -> None:
+        """Connect to the first host that has room; without one the queue waits."""
+        for host, ip in TARGETS[slot.key.domain]:
+            if self.scheduler.enter(slot, host, ip):
+                self.places[slot] = slot.source.ip, host, ip
+                taken = [place for other, place in self.places.items() if other in self.slots]
+                here = [place for place in taken if place[0] == slot.source.ip]
+                by_name = self.cap(self.caps.of_name(host))
+                by_address = self.cap(self.caps.of_address(ip))
+                assert by_name is None or sum(place[1] == host for place in here) <= by_name
+                assert by_address is None or sum(place[2] == ip for place in here) <= by_address
+                return
+        self.slots.remove(slot)
+        self.scheduler.crowded(slot, self.now)
 
     def note_opening(self, slot: Slot) -> None:
         key, ip, now = slot.key, slot.source.ip, self.now
@@ -259,6 +320,7 @@ class SchedulerModel:
 
     def close(self, slot: Slot, *, is_failed: bool = False) -> None:
         self.slots.remove(slot)
+        self.places.pop(slot, None)
         if is_failed:
             self.scheduler.failed(slot, self.now, "connection refused")
         else:
@@ -304,12 +366,15 @@ class SchedulerModel:
         self.scheduler.enable_source(str(key), ip, self.now)
         self.disabled.pop((key, ip), None)
 
-    def reconfigure(self, domain: str, policy: QueuePolicy, vmta: str, vmta_policy: VmtaPolicy) -> None:
+    def reconfigure(
+        self, domain: str, policy: QueuePolicy, vmta: str, vmta_policy: VmtaPolicy, caps: HostCaps
+    ) -> None:
         """A reload. What was begun under the old limits ends: volumes on their way were allowed by those."""
         for slot in list(self.slots):
             self.close(slot)
         self.policies[domain] = policy
         self.vmtas[vmta] = vmta_policy
+        self.caps = caps
         self.scheduler.reconfigure(self.now)
         self.lease(self.scheduler)
 
@@ -368,10 +433,19 @@ class SchedulerModel:
     def drain(self) -> None:
         """With willing receivers and time everything goes out: nobody is stuck."""
         self.resume("*/*")
+        # Nobody is to escape by being too old.
+        while self.scheduler._turns.expired:
+            self.expire()
+        self.policies = {
+            domain: replace(policy, bounce_after=1e8, max_retries=0)
+            for domain, policy in self.policies.items()
+        }
+        self.scheduler.reconfigure(self.now)
+        self.lease(self.scheduler)
         if self.is_leased:
             self.lend(max(1, self.total), dict.fromkeys(VMTAS, max(1, *self.lent.values())))
         for _ in range(20_000):
-            self.expire()
+            assert not self.scheduler.expired(self.now), "somebody waited to the end"
             self.take()
             self.recall()
             for slot in list(self.slots):

@@ -26,7 +26,7 @@ from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.queue import QueueMode
 from mta.queue.reaction import Measure, MeasureKind, Reaction
 from mta.queue.slot import Slot
-from tests.support.scheduler_model import DOMAINS, KEYS, SOURCES, VMTAS, SchedulerModel
+from tests.support.scheduler_model import DOMAINS, KEYS, SOURCES, VMTAS, HostCaps, SchedulerModel
 
 STEPS_OF_A_WALK = 50
 EVERYBODY = parse_network("0/0")
@@ -85,6 +85,10 @@ vmta_policies = st.builds(
     max_smtp_msg_rate=rates,
     max_smtp_data_volume_rate=volumes,
 )
+caps = st.none() | st.integers(1, 3)
+host_caps = st.builds(HostCaps, big=caps, first=caps, network=caps)
+#: Whether what ends everything under way happens after all.
+luck = st.integers(0, 4).map(lambda number: number == 4)
 places = st.integers(0, 1 << 16)
 patterns = st.sampled_from(["*/*", "d1.example/*", "*/v1", "d0.example/v2"])
 
@@ -97,6 +101,7 @@ class AllLimits(RuleBasedStateMachine):
         vmtas=st.tuples(*[vmta_policies] * len(VMTAS)),
         total=st.integers(1, 6),
         is_leased=st.booleans(),
+        caps=host_caps,
     )
     def start(
         self,
@@ -104,12 +109,14 @@ class AllLimits(RuleBasedStateMachine):
         vmtas: tuple[VmtaPolicy, ...],
         total: int,
         is_leased: bool,
+        caps: HostCaps,
     ) -> None:
         self.model = SchedulerModel(
             dict(zip(DOMAINS, policies, strict=True)),
             dict(zip(VMTAS, vmtas, strict=True)),
             total,
             is_leased=is_leased,
+            caps=caps,
         )
         self.model.follow()
         self.model.lend(total, dict.fromkeys(VMTAS, 2))
@@ -162,6 +169,14 @@ class AllLimits(RuleBasedStateMachine):
                 if slot.state.value == "idle" or not self.model.draw(slot):
                     break
 
+    @rule(moments=st.integers(1, 20), pause=st.sampled_from([0.01, 0.5, 7.0]), messages=st.integers(1, 9))
+    def go_on(self, moments: int, pause: float, messages: int) -> None:
+        """Some time in the life of a worker with willing receivers."""
+        for _ in range(moments):
+            self.dispatch()
+            self.deliver(messages)
+            self.model.now += pause
+
     @precondition(lambda self: self.model.in_flight)
     @rule(place=places, reaction=st.sampled_from(list(Reaction)))
     def settle(self, place: int, reaction: Reaction) -> None:
@@ -213,18 +228,22 @@ class AllLimits(RuleBasedStateMachine):
         policy=queue_policies,
         vmta=st.sampled_from(VMTAS),
         vmta_policy=vmta_policies,
+        caps=host_caps,
+        luck=luck,
     )
-    def reconfigure(self, domain, policy, vmta, vmta_policy) -> None:  # type: ignore[no-untyped-def]
-        self.model.reconfigure(domain, policy, vmta, vmta_policy)
-        self.model.follow()
+    def reconfigure(self, domain, policy, vmta, vmta_policy, caps, luck) -> None:  # type: ignore[no-untyped-def]
+        if luck:
+            self.model.reconfigure(domain, policy, vmta, vmta_policy, caps)
+            self.model.follow()
 
     @rule(total=st.integers(0, 6), first=st.integers(0, 3), second=st.integers(0, 3))
     def lend(self, total: int, first: int, second: int) -> None:
         self.model.lend(total, {"v1": first, "v2": second})
 
-    @rule()
-    def restart(self) -> None:
-        self.model.restart()
+    @rule(luck=luck)
+    def restart(self, luck: bool) -> None:
+        if luck:
+            self.model.restart()
 
     # -- what always holds ----------------------------------------------------------------------------
 
