@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = Results(conditions((options.place or Path(tempfile.gettempdir())).resolve()))
     show_conditions(console, results)
     run_all(options, wanted, recipients, results, console)
-    show_results(console, results)
+    show_results(console, results, judged=not options.short)
     if not options.no_write:
         console.print(f"\nwritten to {write_results(results)}")
     errors = [*(one.error for one in results.figures), *(one.error for one in results.cold)]
@@ -174,7 +174,7 @@ class Step:
         self._progress.update(self._task, description=name, advance=1)
 
 
-def show_results(console: Console, results: Results) -> None:
+def show_results(console: Console, results: Results, *, judged: bool) -> None:
     if results.figures:
         console.print(figures_table(results.figures))
         console.print()
@@ -182,7 +182,7 @@ def show_results(console: Console, results: Results) -> None:
     if results.cold:
         console.print()
         console.print(cold_table(results.cold))
-    if found := results.verdicts():
+    if judged and (found := results.verdicts()):  # figures of a short run say nothing
         console.print()
         console.print(verdict_table(found))
 

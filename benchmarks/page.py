@@ -93,7 +93,7 @@ def figures_markdown(figures: Sequence[Figures]) -> str:
 
 
 def short_name(one: Figures) -> str:
-    return f"{one.shape.name.strip()}, {one.entry.label}"
+    return f"{one.shape.name}, {one.entry.label}"
 
 
 def bottlenecks(figures: Sequence[Figures]) -> str:
@@ -129,7 +129,7 @@ def draw(group: str, results: Results) -> str:
         return ""
     rows, rates, costs = [], list[Bar | None](), list[Bar | None]()
     for one in figures:
-        heading = one.shape.name.strip()
+        heading = one.shape.name
         if one.shape.kind is Kind.BACKLOG and group == "backlog":
             rows.append((heading, f"{one.entry.label} accept", "peer" if is_peer(one) else "second"))
             rates.append(Bar(one.median("accept_rate"), *one.spread("accept_rate")))

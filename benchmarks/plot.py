@@ -10,7 +10,7 @@ from html import escape
 __all__ = ["Bar", "Panel", "plot"]
 
 WIDTH, LABELS, GAP, ROW, BAR = 860, 190, 26, 24, 15
-TOP, BETWEEN, BOTTOM = 64, 12, 14
+TOP, BETWEEN, BOTTOM = 76, 12, 14
 #: Room for the figure behind the longest bar.
 VALUE = 92
 ROUND = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
@@ -94,7 +94,7 @@ def bars(
         if bar.high > bar.low:
             middle = y + BAR / 2
             found.append(line(x + bar.low * scale, middle, x + bar.high * scale, middle, "spread"))
-        remark = f"  {bar.remark}" if bar.remark else ""
+        remark = f" ({bar.remark})" if bar.remark else ""
         found.append(text(x + end + 5, y + BAR - 3, number_text(bar.value) + remark))
     return found
 

@@ -110,6 +110,7 @@ def test_bound_for_signatures_is_what_the_processors_leave_after_unsigned_mail()
     # 2,000,000 / (225 + 250) = 4,210
     assert rsa.value == pytest.approx(0.75, abs=0.001)
     assert "4,211/s" in rsa.sum
+    assert "rsa-2048," in rsa.sum
     assert (ed25519.value, ed25519.is_kept) == (0.5, False)
 
 
