@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mta.service.layout import Layout, Post
-from tests.support.service import World
+from tests.support.service import World, has_ended
 from tests.support.spread import DOMAINS, Account, SpreadInjector, domain_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -89,4 +89,31 @@ async def test_the_whole_group_dies_in_the_middle_of_handing_over(tmp_path: Path
             await world.wait()
             account.add(load)
             await world.start()
+        print(await account.check())
+
+
+@pytest.mark.slow
+async def test_records_and_supervisor_die_under_load_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with World(tmp_path, domains=DOMAINS, extra="workers 2\n") as world:
+        account = Account(world)
+        load = SpreadInjector(world.port, recipients=3, reconnects=True)
+        async with asyncio.TaskGroup() as company:
+            company.create_task(load.run())
+            await load.until(300)
+            events = (await world.children())["events"]
+            killed_at = asyncio.get_running_loop().time()
+            os.kill(events, signal.SIGKILL)
+            await load.until(len(load.acknowledged) + 600)
+            moments = [moment for moment, _ in world.arrivals if moment >= killed_at]
+            gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+            assert max(gaps, default=LONGEST_GAP) < LONGEST_GAP, "mail waited for the records"
+
+            workers = await world.children()
+            os.kill(world.pid, signal.SIGKILL)
+            account.note_kill()
+            load.stop()
+        assert await world.wait() == -signal.SIGKILL
+        await world.until(lambda: all(has_ended(pid) for pid in workers.values()))
+        account.add(load)
+        await world.start()
         print(await account.check())
