@@ -100,6 +100,9 @@ class Tracer:
         """Deliver one message of the queue now. Raises TraceRefused when there is none that may be taken."""
         if len(self._running) >= TRACES_AT_ONCE:
             raise TraceRefused(f"{len(self._running)} traces run already; wait for one to end")
+        kind = self._policies(key).type
+        if kind != "smtp" and not key.domain.startswith("{"):
+            raise TraceRefused(f"mail of {key} has no dialogue to show: it leaves by type {kind}")
         task = asyncio.current_task()
         assert task is not None
         seized = self._scheduler.seize(

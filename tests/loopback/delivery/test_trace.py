@@ -53,6 +53,18 @@ def texts(trace: Trace) -> list[str]:
     return [line.text for line in trace.lines]
 
 
+@pytest.mark.parametrize("kind", ["discard", "pipe", "file", "http-delivery"])
+async def test_mail_that_does_not_leave_over_smtp_is_not_sent_over_it(kind: str) -> None:
+    async with paused() as (server, rig):
+        rig.policy = rig.with_policy(type=kind)
+        rig.admit("b@example.net")
+        with pytest.raises(TraceRefused, match=f"type {kind}"):
+            await tracer_of(rig).trace(KEY)
+
+        assert server.connections == 0
+        assert len(rig.scheduler.entries(KEY)) == 1
+
+
 async def test_a_message_of_a_paused_queue_is_delivered_and_every_line_is_shown() -> None:
     async with paused() as (server, rig):
         rig.admit("b@example.net")
