@@ -179,3 +179,7 @@ async def test_a_thousand_attackers_stay_within_the_targets(name: str, tmp_path:
         f"p99 {figures.calm * 1000:.1f} to {figures.stormy * 1000:.1f} ms, {figures.served} messages"
     )
     assert figures.growth < (64 if kind.pause else 8 * attackers) * MEBIBYTE
+    # Attackers and victim share two processors, so that the ratio is a figure to read, not to fail by; but
+    # whoever is let in is served within seconds, whatever the others do.
+    assert figures.served >= 5, figures
+    assert figures.stormy < 5.0, figures
