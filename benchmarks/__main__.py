@@ -116,7 +116,7 @@ def show_conditions(console: Console, results: Results) -> None:
     for name, value in results.conditions.items():
         console.print(f"{name:12} {value}")
     before, begun = machine_cpu(), time.monotonic()
-    time.sleep(1.0)
+    time.sleep(0.5)
     busy = (machine_cpu() - before) / (time.monotonic() - begun) / results.conditions["cpus"]
     results.conditions["busy_before"] = round(busy, 2)
     load = results.conditions["load_before"] / results.conditions["cpus"]
