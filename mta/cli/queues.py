@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -18,6 +19,24 @@ __all__ = ["delete", "list_recipients", "pause", "resume", "schedule", "set_grou
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+
+
+#: The filters as the server calls them, by the names of our options.
+_FILTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "queue": "queue",
+        "rcpt": "rcpt",
+        "orig": "orig",
+        "job_id": "jobId",
+        "env_id": "envId",
+        "older_than": "olderThan",
+    }
+)
+
+
+def _asked(filters: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The filters in the words of the control socket."""
+    return {_FILTERS[name]: value for name, value in filters.items()}
 
 
 def _filters(function: Command) -> Command:
@@ -41,28 +60,10 @@ def _filters(function: Command) -> Command:
     "--maxitems", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
 )
 @click.pass_context
-def list_recipients(
-    context: click.Context,
-    queue: str | None,
-    rcpt: str | None,
-    orig: str | None,
-    job_id: str | None,
-    env_id: str | None,
-    older_than: str | None,
-    maxitems: int,
-) -> None:
+def list_recipients(context: click.Context, /, maxitems: int, **filters: str | None) -> None:
     """List queued recipients, all of them or those that every given filter fits."""
     call = invocation(context)
-    data = call.ask(
-        "list",
-        queue=queue,
-        rcpt=rcpt,
-        orig=orig,
-        jobId=job_id,
-        envId=env_id,
-        olderThan=older_than,
-        maxitems=maxitems,
-    )
+    data = call.ask("list", **_asked(filters), maxitems=maxitems)
     if call.as_json:
         call.output.json(data)
         return
@@ -216,33 +217,22 @@ def schedule(context: click.Context, pattern: str, retry_recipients: bool, dry_r
 @click.pass_context
 def delete(
     context: click.Context,
-    queue: str | None,
-    rcpt: str | None,
-    orig: str | None,
-    job_id: str | None,
-    env_id: str | None,
-    older_than: str | None,
+    /,
     dry_run: bool,
     grace: str,
     dsn: bool,
     no_accounting: bool,
     yes: bool,
+    **filters: str | None,
 ) -> None:
     """Delete queued recipients that every given filter fits; each gets a b record when the grace is over.
 
     At least one of --queue, --jobId, --orig and --rcpt is needed. On a terminal it asks before it deletes.
     """
     call = invocation(context)
-    if not (queue or job_id or orig or rcpt):
+    chosen = _asked(filters)
+    if not any(chosen[name] for name in ("queue", "jobId", "orig", "rcpt")):
         raise click.UsageError("give at least one of --queue, --jobId, --orig and --rcpt", context)
-    chosen = {
-        "queue": queue,
-        "jobId": job_id,
-        "orig": orig,
-        "rcpt": rcpt,
-        "envId": env_id,
-        "olderThan": older_than,
-    }
     is_asking = sys.stdin.isatty() and sys.stdout.isatty() and not (yes or dry_run or call.as_json)
     if is_asking:
         found = call.ask("delete", **chosen, dryRun=True)

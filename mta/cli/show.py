@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -15,6 +16,8 @@ from mta.cli.trees import ABOUT_RECIPIENTS, domains_tree, jobs_tree, queues_tree
 from mta.clock import SystemClock
 
 __all__ = ["show"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _MAXITEMS = click.option(
     "--maxitems", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many."
@@ -60,17 +63,34 @@ def show_status(context: click.Context) -> None:
         print_status(call.output, data)
 
 
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator; help shows them in this order."""
+
+    def add(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+_OF_QUEUES = _together(
+    _MAXITEMS,
+    _CONNECTED,
+    _ERRORS,
+    _PAUSED,
+    _MODE,
+    _NO_REPLIES,
+    _MODE_EVENTS,
+    click.argument("queue", required=False),
+)
+_OF_DOMAINS = _together(_MAXITEMS, _CONNECTED, _ERRORS, _VMTA, click.argument("domain", required=False))
+
+
 @show.command("queues")
 @common_options
-@_MAXITEMS
-@_CONNECTED
-@_ERRORS
+@_OF_QUEUES
 @_SORT
-@_PAUSED
-@_MODE
-@_NO_REPLIES
-@_MODE_EVENTS
-@click.argument("queue", required=False)
 @click.pass_context
 def show_queues(context: click.Context, /, queue: str | None, **chosen: Any) -> None:
     """Queues by name; QUEUE is DOMAIN[/VMTA], * stands for anything."""
@@ -80,14 +100,7 @@ def show_queues(context: click.Context, /, queue: str | None, **chosen: Any) -> 
 
 @show.command("topqueues")
 @common_options
-@_MAXITEMS
-@_CONNECTED
-@_ERRORS
-@_PAUSED
-@_MODE
-@_NO_REPLIES
-@_MODE_EVENTS
-@click.argument("queue", required=False)
+@_OF_QUEUES
 @click.pass_context
 def show_topqueues(context: click.Context, /, queue: str | None, **chosen: Any) -> None:
     """Queues with the most recipients."""
@@ -155,12 +168,8 @@ def _print_events(row: dict[str, Any], *, with_replies: bool) -> None:
 
 @show.command("domains")
 @common_options
-@_MAXITEMS
-@_CONNECTED
-@_ERRORS
+@_OF_DOMAINS
 @_SORT
-@_VMTA
-@click.argument("domain", required=False)
 @click.pass_context
 def show_domains(context: click.Context, /, domain: str | None, **chosen: Any) -> None:
     """Recipient domains by name; DOMAIN may contain *."""
@@ -169,11 +178,7 @@ def show_domains(context: click.Context, /, domain: str | None, **chosen: Any) -
 
 @show.command("topdomains")
 @common_options
-@_MAXITEMS
-@_CONNECTED
-@_ERRORS
-@_VMTA
-@click.argument("domain", required=False)
+@_OF_DOMAINS
 @click.pass_context
 def show_topdomains(context: click.Context, /, domain: str | None, **chosen: Any) -> None:
     """Recipient domains with the most recipients."""
