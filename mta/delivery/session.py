@@ -262,7 +262,10 @@ class Session(asyncio.Protocol):
         if not awaiting:
             raise RemoteProtocolError("the receiver speaks out of turn")
         replies = self._parser.feed(data)
-        for reply in replies:
+        place, count = 0, len(replies)
+        while place < count:
+            reply = replies[place]
+            place += 1
             if not awaiting:
                 raise RemoteProtocolError(f"{reply.code} in answer to nothing")
             attempt = awaiting[0]
@@ -270,7 +273,12 @@ class Session(asyncio.Protocol):
                 awaiting.popleft()
                 self._after_reset(reply)
             else:
-                move = attempt.transaction.receive(reply)
+                transaction = attempt.transaction
+                if place + 1 < count and transaction.receive_three(reply, replies[place], replies[place + 1]):
+                    place += 2
+                    move = _BODY
+                else:
+                    move = transaction.receive(reply)
                 if move is _WAIT:
                     continue
                 if move is _BODY:
@@ -279,7 +287,7 @@ class Session(asyncio.Protocol):
                     awaiting.popleft()
                     self._conclude(attempt)
                 elif move is _WRITE:
-                    self._transport.write(attempt.transaction.take_command())
+                    self._transport.write(transaction.take_command())
                 elif move is _SEND_DOT:
                     self._transport.write(b".\r\n")
             if self._is_over or self._is_quitting:

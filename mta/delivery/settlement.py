@@ -51,6 +51,7 @@ UNAVAILABLE = Reply(421, "4.3.2 Service not available", "4.3.2")
 
 # Plain names and numbers: an enum's operators cost more than what they decide.
 _DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
+_REACTION_DELIVERED = Reaction.DELIVERED
 _SUCCESS, _DELAY = int(Notify.SUCCESS), int(Notify.DELAY)
 
 
@@ -173,7 +174,7 @@ class Settlement:
     def _deliver(self, session: Session, attempt: Attempt, index: int, outcome: Outcome, now: float) -> None:
         ref, recipient, reply = attempt.refs[index], attempt.recipients[index], outcome.reply
         slot, facts = session.slot, session.facts
-        settled = self._scheduler.settle(slot, now, ref, Reaction.DELIVERED)
+        settled = self._scheduler.settle(slot, now, ref, _REACTION_DELIVERED)
         if outcome.uncertain:
             self._uncertain += 1
         if self._ended is not None and attempt.envelope.job_id:

@@ -272,6 +272,41 @@ def test_a_reply_that_can_not_belong_to_its_command_breaks_the_connection(lines:
         drive(transaction, *lines)
 
 
+CODES = [220, 250, 251, 354, 421, 450, 550]
+
+
+@given(st.lists(st.sampled_from(CODES), min_size=3, max_size=3), st.integers(1, 2), st.booleans())
+def test_short_cut_takes_exactly_what_one_by_one_would_lead_to_the_body(
+    codes: list[int], count: int, pipelining: bool
+) -> None:
+    addresses = ["b@example.net", "c@example.net"][:count]
+    offers = Extensions(pipelining=pipelining)
+    quick, slow = begin(*addresses, extensions=offers), begin(*addresses, extensions=offers)
+    replies = [Reply(code, "x") for code in codes]
+    quick.start()
+
+    if quick.receive_three(*replies):
+        assert drive(slow, *map(str, replies)) == [Move.WAIT, Move.WAIT, Move.BODY]
+        quick.is_body_sent = True
+        assert (quick.stage, quick.receive(reply("250 2.0.0 ok"))) == (
+            Stage.END,
+            slow.receive(reply("250 ok")),
+        )
+        assert fates(quick) == fates(slow)
+    else:
+        assert (quick.stage, fates(quick)) == (Stage.MAIL, ["open"] * count)
+        assert codes != [250, 250, 354] or count != 1 or not pipelining
+
+
+def test_short_cut_is_for_the_beginning_only() -> None:
+    transaction = begin()
+    transaction.start()
+    yes, go = Reply(250, "ok"), Reply(354, "go")
+    assert transaction.receive_three(yes, yes, go)
+
+    assert not transaction.receive_three(yes, yes, go)
+
+
 def test_after_421_the_connection_closes() -> None:
     transaction = begin()
 
