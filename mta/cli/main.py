@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "rotate": Entry("mta.cli.server", "rotate", "Close accounting files and open new ones."),
         "reset": Entry("mta.cli.server", "reset", "Reset traffic counters."),
         "clear": Entry("mta.cli.server", "clear", "Forget cached DNS answers."),
+        "digest": Entry("mta.cli.digest", "digest", "Hash a text as privacy-policy does."),
         "send": Entry("mta.cli.send", "send", "Send a test message through an SMTP port."),
         "sink": Entry("mta.cli.sink", "sink", "Run a mock receiver."),
         "spool": Entry("mta.cli.spool", "spool", "Look into a spool without the server."),
