@@ -10,6 +10,7 @@ from mta.delivery.dialogue import Dialogue
 from mta.errors import ConnectError
 from mta.smtp.extensions import Extensions
 from mta.smtp.reply import Reply
+from mta.smtp.transaction import internal_reply
 
 __all__ = ["Connection", "DialFailure", "Facts", "TargetLike"]
 
@@ -91,3 +92,10 @@ class DialFailure(ConnectError):
         self.reply = reply
         self.facts = Facts(mta_name, source_ip, ip)
         self.is_refusal = is_refusal
+
+
+class HostsCrowded(DialFailure):
+    """No host that could be tried has room for one more connection (`mx-connection-limit` and its kin)."""
+
+    def __init__(self) -> None:
+        super().__init__(internal_reply(451, "4.4.5", "every host has all the connections it may have"))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from mta.clock import Clock
 from mta.config.proxy import Proxy
-from mta.delivery.connection import Connection, DialFailure, TargetLike
+from mta.delivery.connection import Connection, DialFailure, HostsCrowded, TargetLike
 from mta.delivery.dialogue import Dialogue
 from mta.delivery.handshake import Handshake, ProxyDown, TlsBroken
 from mta.delivery.policy import DeliveryPolicy
@@ -66,18 +66,22 @@ class Dialer:
         policy: DeliveryPolicy,
         gives_up: Callable[[DialFailure], bool] = lambda failure: False,
         proxies: Sequence[Proxy] = (),
+        enters: Callable[[TargetLike], bool] = lambda target: True,
     ) -> Connection:
         """The first connection that comes about, from `source_ip` ("" = any), saying EHLO `host_name`.
 
-        `gives_up` hears of each target that failed and says whether the others need not be tried. Raises
-        DialFailure with what the last target said when there is no connection. With `proxies` it goes
+        `enters` is asked before each target is tried and says whether it may be; raises HostsCrowded when
+        none may. `gives_up` hears of each target that failed and says whether the others need not be tried.
+        Raises DialFailure with what the last target said when there is no connection. With `proxies` it goes
         through the first of them that is up, from that one's address and under its name.
         """
         if not proxies:
-            return await self._dial(targets, source_ip, host_name, policy, gives_up, None)
+            return await self._dial(targets, source_ip, host_name, policy, gives_up, None, enters)
         for number, proxy in enumerate(proxies, 1):
             try:
-                return await self._dial(targets, proxy.client_ip, proxy.host_name, policy, gives_up, proxy)
+                return await self._dial(
+                    targets, proxy.client_ip, proxy.host_name, policy, gives_up, proxy, enters
+                )
             except ProxyDown as failure:
                 log.warning("proxy=%s:%d event=down error=%r", proxy.host, proxy.port, str(failure))
                 if number == len(proxies):
@@ -92,10 +96,18 @@ class Dialer:
         policy: DeliveryPolicy,
         gives_up: Callable[[DialFailure], bool],
         proxy: Proxy | None,
+        enters: Callable[[TargetLike], bool],
     ) -> Connection:
         last: DialFailure | None = None
         are_all_refusals = True
-        for target in self._in_order(targets, source_ip)[: policy.mx_connection_attempts]:
+        attempts, is_crowded = 0, False
+        for target in self._in_order(targets, source_ip):
+            if attempts == policy.mx_connection_attempts:
+                break
+            if not enters(target):
+                is_crowded = True
+                continue
+            attempts += 1
             try:
                 return await self._reach(target, source_ip, host_name, policy, proxy)
             except ProxyDown:
@@ -106,6 +118,8 @@ class Dialer:
                 self.note_bad(target)
                 if gives_up(failure):
                     break
+        if last is None and is_crowded:
+            raise HostsCrowded
         if last is None:
             raise DialFailure(internal_reply(451, "4.4.4", self._why_none(targets)))
         last.is_refusal = are_all_refusals

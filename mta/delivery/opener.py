@@ -18,7 +18,7 @@ from random import Random
 from typing import Protocol
 
 from mta.clock import Clock
-from mta.delivery.connection import Connection, DialFailure, Facts, TargetLike
+from mta.delivery.connection import Connection, DialFailure, Facts, HostsCrowded, TargetLike
 from mta.delivery.dialer import Dialer
 from mta.delivery.local import LocalDelivery
 from mta.delivery.policy import DeliveryPolicy
@@ -66,6 +66,8 @@ class Permits(Draws, Protocol):
 
     def opened(self, slot: Slot, now: float) -> None: ...
     def failed(self, slot: Slot, now: float, text: str, *, retry_after: float | None = None) -> float: ...
+    def enter(self, slot: Slot, host: str, ip: str) -> bool: ...
+    def crowded(self, slot: Slot, now: float) -> None: ...
     def release(self, slot: Slot, now: float) -> None: ...
     def hand_over(self, slot: Slot, key: QueueKey, now: float) -> None: ...
     def entries(self, key: QueueKey) -> list[Entry]: ...
@@ -128,11 +130,14 @@ class Opener:
                 proxies=slot.source.proxies,
                 policy=policy,
                 gives_up=gives_up,
+                enters=lambda target: self._scheduler.enter(slot, target.host, target.ip),
             )
         except RolledUp as rolled:
             self._scheduler.hand_over(slot, QueueKey(rolled.name, slot.key.vmta), self._clock.now())
         except RouteError as error:
             await self._no_route(slot, error)
+        except HostsCrowded:
+            self._scheduler.crowded(slot, self._clock.now())
         except DialFailure as failure:
             await self._no_connection(slot, failure, heard[-1] if heard else RETRY_QUEUE)
         else:

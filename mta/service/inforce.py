@@ -11,6 +11,7 @@ from mta.config.categories import default_categories
 from mta.config.snapshot import Snapshot
 from mta.delivery.policy import DeliveryPolicy
 from mta.queue.classify import Classifier
+from mta.queue.hosts import HostLimits
 from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.reaction import ReplyRules
@@ -47,6 +48,10 @@ class InForce:
     def vmta(self, name: str) -> VmtaPolicy:
         """The sources and limits of a virtual MTA."""
         return self._book.vmta(name)
+
+    def hosts(self) -> HostLimits:
+        """How many connections single hosts may have."""
+        return self._book.hosts()
 
     def delivery(self, key: QueueKey) -> DeliveryPolicy:
         """How to speak to the receivers of a queue."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mta.config.snapshot import Snapshot
+from mta.config.values import NetworkLimit, PatternLimit
 from mta.delivery.policy import DeliveryPolicy
+from mta.queue.hosts import HostLimits
 from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.reaction import ReplyRules
@@ -72,6 +74,15 @@ class PolicyBook:
             patterns = self.snapshot.reply_patterns(policy.smtp_pattern_list)
             found = self._rules[id(settings)] = ReplyRules(policy, patterns, self.snapshot.bounce_rules)
         return found
+
+    def hosts(self) -> HostLimits:
+        """How many connections single hosts may have."""
+        top = self.snapshot.top
+        names, networks = top.limits("mx-connection-limit"), top.limits("ip-connection-limit")
+        return HostLimits(
+            tuple(line for line in names if isinstance(line, PatternLimit)),
+            tuple(line for line in networks if isinstance(line, NetworkLimit)),
+        )
 
     def vmta(self, name: str) -> VmtaPolicy:
         """The sources and limits of a virtual MTA; one that a reload took away keeps the general ones."""

@@ -169,6 +169,7 @@ class Worker:
                 part=sum(post.delivers for post in layout.posts[: int(self.name)]),
                 sizes=self.partition.size,
                 noticed=lambda notice: self.inbound.notices(notice),
+                hosts=self.in_force.hosts,
             )
         return Scheduler(
             policies=self.in_force.queue,
@@ -176,6 +177,7 @@ class Worker:
             total_max_smtp_out=most_connections(self.snapshot),
             sizes=self.partition.size,
             noticed=lambda notice: self.inbound.notices(notice),
+            hosts=self.in_force.hosts,
         )
 
     def _make_borrower(self, lender: Lender | None) -> Borrower | None:

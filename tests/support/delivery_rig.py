@@ -15,6 +15,7 @@ from mta.delivery.settlement import Settlement
 from mta.errors import RouteError
 from mta.message.envelope import Envelope, Recipient
 from mta.message.event import Event, decode_event
+from mta.queue.hosts import HostLimits
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
 from mta.queue.reaction import ReplyRules
@@ -143,6 +144,7 @@ class DeliveryRig:
         default_factory=lambda: VmtaPolicy(sources=(EgressSource("127.0.0.1", "out.example.com"),))
     )
     rules: ReplyRules | None = None
+    hosts: HostLimits = field(default_factory=HostLimits)
     queues: dict[str, QueuePolicy] = field(default_factory=dict)  # by domain, for those that differ
 
     def __post_init__(self) -> None:
@@ -155,6 +157,7 @@ class DeliveryRig:
             vmtas=lambda name: self.vmta,
             total_max_smtp_out=100,
             sizes=lambda message: len(self.store.messages[message].body),
+            hosts=lambda: self.hosts,
         )
         targets = [Target(self.host, "127.0.0.1", port, place) for place, port in enumerate(self.ports)]
         self.routes = FixedRoutes(targets)

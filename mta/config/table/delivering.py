@@ -77,7 +77,7 @@ _CONNECTIONS = (
         DOMAIN,
         Kind.INTEGER,
         "10",
-        "MX hosts tried one after the other before the queue waits.",
+        "Addresses of MX hosts tried one after the other before the queue waits.",
     ),
 )
 

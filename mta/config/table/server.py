@@ -351,7 +351,6 @@ _EGRESS = (
         Kind.PATTERN_INTEGER,
         None,
         "Connections from one local address to one MX host whose name matches.",
-        NO,
         repeatable=True,
     ),
     Directive(
@@ -360,7 +359,6 @@ _EGRESS = (
         Kind.NETWORK_INTEGER,
         None,
         "Connections from one local address to one address in a network.",
-        NO,
         repeatable=True,
     ),
     Directive(

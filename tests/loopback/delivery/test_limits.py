@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mta.config.domainpattern import DomainPattern
 from mta.config.networks import parse_network
 from mta.config.units import Rate
-from mta.config.values import NetworkLimit
+from mta.config.values import NetworkLimit, PatternLimit
+from mta.queue.hosts import HostLimits
 from mta.queue.key import QueueKey
 from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
 from tests.support.delivery_rig import BODY, DeliveryRig
@@ -93,3 +95,39 @@ async def test_each_local_address_has_its_own_volume_rate() -> None:
         await rig.turn()
 
         assert sorted(attempt.peer for attempt in server.accepted) == ["127.0.0.2", "127.0.0.3"]
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        HostLimits(names=(PatternLimit(DomainPattern.parse("[*.]example.net"), 2),)),
+        HostLimits(networks=(NetworkLimit(parse_network("127/8"), 2),)),
+    ],
+    ids=["mx-connection-limit", "ip-connection-limit"],
+)
+async def test_a_host_gets_no_more_connections_than_its_limit_over_all_queues(hosts: HostLimits) -> None:
+    queue = QueuePolicy(max_smtp_out=20)
+    async with ScriptedServer() as server, DeliveryRig([server.port], queue=queue, hosts=hosts) as rig:
+        for domain in "abcdef":
+            for _ in range(10):
+                rig.admit(domain=f"{domain}.example")
+        await rig.until(60)
+
+        assert server.most_open <= 2
+        assert {event.type for event in rig.events} == {"d"}
+        assert rig.store.deferrals == []
+
+
+async def test_a_second_host_takes_what_the_first_has_no_room_for() -> None:
+    hosts = HostLimits(names=(PatternLimit(DomainPattern.parse("mx.example.net"), 1),))
+    async with ScriptedServer() as server, DeliveryRig([server.port], hosts=hosts) as rig:
+        other = rig.routes.targets[0]._replace(host="mx2.example.net")
+        rig.routes.targets = (*rig.routes.targets, other)
+        for domain in "ab":
+            rig.admit(domain=f"{domain}.example")
+        events = await rig.until(2)
+
+        assert {event.dsn_mta for event in events} == {
+            "mx.example.net (127.0.0.1)",
+            "mx2.example.net (127.0.0.1)",
+        }
