@@ -49,6 +49,8 @@ _MESSAGE_TROUBLE = frozenset({400, 406, 409, 413, 414, 415, 422})
 _HEAD_LIMIT = 32 * 1024
 _BODY_LIMIT = 64 * 1024
 _WORDS = 300
+#: Seconds that the body of an answer may take: it is only words for the record.
+_BODY_SECONDS = 5.0
 #: Octets of a file of extra headers.
 _EXTRA_LIMIT = 64 * 1024
 #: Octets of a request written at a time.
@@ -251,7 +253,11 @@ class HttpLine:
             size = int(length[:12])
             # The rest of a long one is not waited for.
             is_whole, size = size <= _BODY_LIMIT, min(size, _BODY_LIMIT)
-            body = await self._insist(read_body)
+            deadline = min(deadline, asyncio.get_running_loop().time() + _BODY_SECONDS)
+            try:
+                body = await self._insist(read_body)
+            except (asyncio.IncompleteReadError, TimeoutError, ConnectionError):
+                is_whole = False  # the status has said it all
         is_kept = is_whole and first.startswith(b"HTTP/1.1") and answered.get(b"connection") != b"close"
         return status, _printable(found[2] or b""), _printable(body), is_kept
 

@@ -82,6 +82,7 @@ async def test_one_connection_takes_what_waits_and_each_recipient_is_a_request()
         (b"HTTP/1.1 100 Continue\r\n\r\n" + answer("204 No Content"), "d", "2.0.0", ""),
         (b"close HTTP/1.0 200 fine\r\n\r\nall of it", "d", "2.0.0", ""),
         (b"HTTP/1.1 202 ok\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "d", "2.0.0", ""),
+        (b"close HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\ncut", "d", "2.0.0", ""),
         (answer("400 Bad Request", b"no\r\nsuch\x00thing"), "t", "4.5.0", "recipient"),
         (answer("422 Unprocessable"), "t", "4.5.0", "recipient"),
         (answer("301 Moved", b"", "Location: http://192.0.2.1/"), "t", "4.3.0", "queue"),
