@@ -40,15 +40,15 @@ __all__ = ["main"]
 
 #: Minutes of each engine in the full and in the short form. What is used without other load is less.
 _MINUTES = {
-    "kill": (20.0, 0.8),
-    "workers": (12.0, 0.6),
-    "window": (2.0, 0.3),
+    "kill": (20.0, 0.7),
+    "workers": (12.0, 0.5),
+    "window": (2.0, 0.2),
     "images": (10.0, 0.2),
-    "calls": (25.0, 0.8),
-    "power": (15.0, 0.5),
+    "calls": (25.0, 0.7),
+    "power": (15.0, 0.4),
     "meandisk": (5.0, 0.2),
     "faults": (8.0, 1.3),
-    "controls": (2.0, 0.3),
+    "controls": (2.0, 0.2),
 }
 #: What an engine may take after its time, to finish its last round and judge.
 _GRACE = 60.0

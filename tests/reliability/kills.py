@@ -9,6 +9,7 @@ others end by themselves. With several workers `worker` is one of them and `work
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -30,7 +31,7 @@ _MOST_IN_A_ROW = 3
 _RESTARTED = ("worker", "workers", "events")
 #: Acknowledged recipients before a kill, so many that a kill's duplicates are a small share of them;
 #: that means something from the full form on.
-_FEWEST, _MOST, _MOST_SHORT = 200, 3500, 1200
+_FEWEST, _MOST, _MOST_SHORT = 200, 5000, 1200
 #: Of all deliveries, where a kill comes after some thousands of them.
 _MOST_DUPLICATES = 0.005
 #: Everything must have its fate so long after the last kill.
@@ -151,9 +152,13 @@ async def _until_ended(pids: list[int]) -> None:
 
 
 def complaints(log: Path) -> list[str]:
-    """Lines of the service's log that no kill excuses."""
+    """Lines of the service's log that no kill excuses; a traceback with its end."""
     found = []
-    for line in log.read_text(errors="replace").splitlines():
-        if "Traceback" in line or "contradiction" in line or "CRITICAL" in line or "quarantine" in line:
+    lines = log.read_text(errors="replace").splitlines()
+    for number, line in enumerate(lines):
+        if "Traceback" in line:
+            rest = itertools.takewhile(lambda line: not line[:4].isdigit(), lines[number : number + 60])
+            found.append("in the log: " + " | ".join(list(rest)[-5:])[-600:])
+        elif "contradiction" in line or "CRITICAL" in line or "quarantine" in line:
             found.append(f"in the log: {line[:300]}")
     return found[:10]
