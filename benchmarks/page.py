@@ -144,7 +144,7 @@ def draw(group: str, results: Results) -> str:
 
 
 def is_peer(one: Figures) -> bool:
-    return one.entry.server is Server.POSTFIX
+    return one.entry.server is not Server.MTA
 
 
 def colour(one: Figures, figures: Sequence[Figures]) -> str:

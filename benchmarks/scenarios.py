@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 __all__ = ["GROUPS", "Contest", "Dkim", "Entry", "Kind", "Server", "Shape", "Tools", "chosen", "contests"]
@@ -21,6 +21,7 @@ class Server(enum.Enum):
 
     MTA = "mta"
     POSTFIX = "postfix"
+    HARAKA = "haraka"
 
 
 class Tools(enum.Enum):
@@ -113,8 +114,8 @@ NOT_SHORT = (
 )
 
 
-def contests(*, cpus: int, has_tools: bool, has_postfix: bool, short: bool) -> list[Contest]:
-    """Everything that can be measured here, in the order of the table."""
+def contests(*, cpus: int, has_tools: bool, peers: Collection[Server], short: bool) -> list[Contest]:
+    """Everything that can be measured here, with the peers that are installed, in the order of the table."""
     found = [
         *sizes(has_tools),
         *domains(),
@@ -125,8 +126,8 @@ def contests(*, cpus: int, has_tools: bool, has_postfix: bool, short: bool) -> l
         *workers(cpus),
         backlog(),
     ]
-    if not has_postfix:
-        found = [only(contest, lambda name, entry: entry.server is Server.MTA) for contest in found]
+    present = {Server.MTA, *peers}
+    found = [only(contest, lambda _, entry: entry.server in present) for contest in found]
     if short:
         found = [shortened(contest) for contest in found]
         found = [
@@ -165,10 +166,11 @@ def sizes(has_tools: bool) -> list[Contest]:
     def shape(name: str, size: int, sessions: int) -> Shape:
         return Shape("size", name, size=size, sessions=sessions, tools=tools)
 
+    haraka = Entry("haraka", 3_000, Server.HARAKA, connections=100)
     return [
         Contest(shape("1KB-20", 1_024, 20), against_postfix(20_000)),
         Contest(shape("1KB-200", 1_024, 200), against_postfix(20_000)),
-        Contest(shape("10KB-20", 10_240, 20), against_postfix(20_000)),
+        Contest(shape("10KB-20", 10_240, 20), (*against_postfix(20_000), haraka)),
         Contest(shape("10KB-200", 10_240, 200), against_postfix(20_000)),
         Contest(shape("100KB-20", 102_400, 20), against_postfix(5_000)),
     ]

@@ -1,4 +1,4 @@
-"""The servers on the bench, each in a directory of its own: ours, and Postfix as a private instance."""
+"""The servers on the bench, each in a directory of its own: ours, and how to make the others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from benchmarks.haraka import HarakaServer
 from benchmarks.postfix import PostfixServer
 from benchmarks.processes import BenchError, free_port, is_greeting, start, stop, wait_for
 from benchmarks.scenarios import Dkim, Entry, Server, Shape
@@ -47,6 +48,8 @@ def make_server(shape: Shape, entry: Entry, directory: Path, *, sink_port: int) 
             sessions=shape.sessions,
             is_tls=entry.is_tls,
         )
+    if entry.server is Server.HARAKA:
+        return HarakaServer(directory, sink_port=sink_port, connections=entry.connections)
     return MtaServer(directory, configuration(shape, entry, directory), sink_port, is_synced=entry.is_synced)
 
 

@@ -26,7 +26,7 @@ from benchmarks.servers import configuration
 from benchmarks.source import domain_of, message_of
 from mta.config.load import load
 
-CONTESTS = contests(cpus=2, has_tools=True, has_postfix=False, short=False)
+CONTESTS = contests(cpus=2, has_tools=True, peers=(), short=False)
 
 
 def test_processes_are_started_watched_and_ended(tmp_path: Path) -> None:

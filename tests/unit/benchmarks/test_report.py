@@ -22,7 +22,7 @@ COLD = ColdFigures(1000, [ColdRun(1000, 1.0, 2.5, 3.0, 1 << 20, (1 << 20) + 90_0
 
 
 def everything(*, short: bool = False) -> list[Contest]:
-    return contests(cpus=2, has_tools=True, has_postfix=True, short=short)
+    return contests(cpus=2, has_tools=True, peers=set(Server), short=short)
 
 
 def figures(shape: str, **rates: float) -> list[Figures]:
@@ -47,7 +47,7 @@ def results() -> Results:
 
 
 def test_peer_is_only_measured_where_it_is_installed() -> None:
-    alone = contests(cpus=2, has_tools=False, has_postfix=False, short=False)
+    alone = contests(cpus=2, has_tools=False, peers=(), short=False)
 
     assert {entry.server for contest in alone for entry in contest.entries} == {Server.MTA}
     assert {entry.server for contest in everything() for entry in contest.entries} == set(Server)
@@ -57,7 +57,7 @@ def test_peer_is_only_measured_where_it_is_installed() -> None:
 def test_more_processors_bring_a_contestant_with_a_worker_for_each() -> None:
     workers = [
         [entry.workers for entry in one.entries]
-        for one in contests(cpus=8, has_tools=False, has_postfix=False, short=False)
+        for one in contests(cpus=8, has_tools=False, peers=(), short=False)
         if one.shape.group == "workers"
     ]
 
