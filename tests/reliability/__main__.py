@@ -33,7 +33,7 @@ from tests.reliability.kills import KillLoop
 from tests.reliability.plan import Engine, Findings, Plan
 from tests.reliability.powercuts import MeanDisk, PowerCuts
 from tests.reliability.progress import Progress
-from tests.reliability.report import as_text, conditions, write
+from tests.reliability.report import as_text, conditions, summary, write
 from tests.reliability.window import Window
 
 __all__ = ["main"]
@@ -105,7 +105,7 @@ def main() -> int:
             path = write(options.output, facts, findings)
             if findings[-1].is_stopped:
                 break
-    print(as_text(facts, findings) + f"\nwritten to {path}")
+    print(as_text(facts, findings) + f"\nwritten to {path}\n\n{summary(findings, options.seed)}")
     return 0 if all(one.is_good for one in findings) else 1
 
 

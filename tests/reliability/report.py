@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.reliability.plan import Findings
 
-__all__ = ["as_text", "conditions", "shortened", "write"]
+__all__ = ["as_text", "conditions", "shortened", "summary", "write"]
 
 _LONGEST = 600
 
@@ -32,12 +32,28 @@ def as_text(facts: dict[str, object], findings: Sequence[Findings]) -> str:
     """A page."""
     lines = [f"{name:14} {value}" for name, value in facts.items()]
     for one in findings:
-        verdict = "skipped: " + one.skipped if one.skipped else "kept" if one.is_good else "BROKEN"
-        lines += ["", f"{one.engine}: {verdict}"]
+        lines += ["", f"{one.engine}: {_verdict(one)}"]
         lines += [f"  {name:44} {value}" for name, value in one.figures.items()]
         lines += [f"  note: {note}" for note in one.notes]
         lines += [f"  BREACH: {shortened(breach)}" for breach in one.breaches]
     return "\n".join(lines) + "\n"
+
+
+def summary(findings: Sequence[Findings], seed: object) -> str:
+    """One line for each engine, and one for the run: what is still to be seen at the end of a long output."""
+    lines = []
+    for one in findings:
+        seconds = one.figures.get("seconds", 0)
+        words = [shortened(text) for text in (*one.breaches, *one.notes)]
+        lines.append(f"{one.engine:9} {seconds:7} s  {'; '.join([_verdict(one), *words])[:_LONGEST]}")
+    broken = sum(not one.is_good for one in findings)
+    total = sum(float(one.figures.get("seconds", 0)) for one in findings)
+    lines.append(f"{'all':9} {total:7.1f} s  seed={seed}, {len(findings) - broken} kept, {broken} broken")
+    return "\n".join(lines)
+
+
+def _verdict(one: Findings) -> str:
+    return "skipped: " + one.skipped if one.skipped else "kept" if one.is_good else "BROKEN"
 
 
 def shortened(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.reliability.plan import Findings, Plan
 from tests.reliability.progress import Progress
-from tests.reliability.report import as_text, conditions, shortened, write
+from tests.reliability.report import as_text, conditions, shortened, summary, write
 
 FINDINGS = [
     Findings("kill", {"lost": 0}),
@@ -72,3 +72,11 @@ def test_an_engine_that_runs_out_of_time_says_how_far_it_came(tmp_path: Path) ->
     assert some.notes == ["time was up after 7 of 14"]
     assert some.is_good
     assert not none.is_good
+
+
+def test_the_end_of_the_output_says_in_a_line_each_how_it_went() -> None:
+    lines = summary(FINDINGS, 7).splitlines()
+
+    assert [line.split()[0] for line in lines] == ["kill", "power", "calls", "all"]
+    assert "BROKEN; accept kill write:1: lost; slow" in lines[2]
+    assert lines[-1].endswith("seed=7, 2 kept, 1 broken")
