@@ -62,6 +62,9 @@ _TOO_LONG = Reply(500, "5.5.2 Command line is too long", "5.5.2")
 _ENDLESS = Reply(421, "4.7.0 Command line without an end, closing connection", "4.7.0")
 _BARE = Reply(500, "5.5.2 Command lines must end in CR LF", "5.5.2")
 
+#: What holds for a connection before it is known where it comes from.
+_UNKNOWN_SOURCE = SourcePolicy()
+
 
 class Mode(enum.Enum):
     """What the next octets are."""
@@ -91,7 +94,7 @@ class Wire(SMTP):
         self.transport: asyncio.Transport | None = None
         self.rules: Rules = reception.rules()
         self.source_name = source_name
-        self.policy = SourcePolicy()
+        self.policy = _UNKNOWN_SOURCE
         self.mode = _COMMANDS
         self.source_ip = ""
         self.received_on = ""
