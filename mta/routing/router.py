@@ -127,8 +127,11 @@ class Router:
     # -- inside -----------------------------------------------------------------------------------------
 
     def _in_order(self, route: Route) -> tuple[Target, ...]:
+        levels = route.levels
+        if len(levels) == 1 and len(levels[0]) == 1:
+            return levels[0][0]
         targets: list[Target] = []
-        for level in route.levels:
+        for level in levels:
             hosts = list(level)
             self._random.shuffle(hosts)
             for addresses in hosts:
@@ -198,12 +201,14 @@ class Router:
     ) -> Route:
         """Look up the addresses of all hosts at once and keep those that may be connected to."""
         names = {host.host for level in levels for host in level if not is_address(host.host)}
-        async with asyncio.TaskGroup() as group:
-            tasks = {
-                name: group.create_task(self._resolver.addresses(name, ipv6=policy.use_ipv6))
-                for name in names
-            }
-        answers = {name: task.result() for name, task in tasks.items()}
+        answers: dict[str, Answer] = {}
+        if names:
+            async with asyncio.TaskGroup() as group:
+                tasks = {
+                    name: group.create_task(self._resolver.addresses(name, ipv6=policy.use_ipv6))
+                    for name in names
+                }
+            answers = {name: task.result() for name, task in tasks.items()}
         reached: list[list[tuple[Target, ...]]] = []
         refused = ""
         for preference, level in enumerate(levels):
