@@ -1,7 +1,11 @@
-"""`mta check [FILE]`: everything that is wrong with a configuration, and everything that may surprise."""
+"""`mta check [FILE]`: everything that is wrong with a configuration, and everything that may surprise.
+
+`mta check spf`: what receivers find out about an address of ours.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
@@ -9,21 +13,70 @@ import click
 from mta.cli.invocation import Exit, common_options, invocation
 from mta.cli.main import ShortenedGroup
 from mta.cli.output import counted
+from mta.clock import SystemClock
 from mta.config.lint import Machine, lint
 from mta.config.load import Loaded
 from mta.config.problems import Problem, Severity
 from mta.delivery.keyring import KeyRing
+from mta.errors import ConfigError
+from mta.routing.resolver import Resolver, system_nameservers
+from mta.routing.spf import SpfResult, check_spf
+from mta.service.routes import make_resolver
 
 __all__ = ["as_data", "check", "find_problems", "test_group"]
 
 
-@click.command()
+#: What nobody calls a file.
+_FILE = "configuration-file"
+
+
+class _CheckGroup(click.Group):
+    """`check spf ...` is a command of its own; everything else is about a configuration."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        if not arguments or arguments[0] not in self.commands:
+            arguments = [_FILE, *arguments]
+        return super().parse_args(context, arguments)
+
+
+@click.group(cls=_CheckGroup)
+def check() -> None:
+    """Check a configuration, or a domain's SPF record."""
+
+
+@check.command("spf")
+@common_options
+@click.argument("ip")
+@click.argument("helo")
+@click.argument("mail_from", required=False, default="")
+@click.pass_context
+def check_spf_record(context: click.Context, ip: str, helo: str, mail_from: str) -> int:
+    """Say whether SPF lets IP send mail of MAIL_FROM (default: of HELO), as a receiver would find out."""
+    call = invocation(context)
+    try:
+        snapshot = call.load().snapshot
+    except ConfigError:
+        snapshot = None  # without a configuration the machine's own name servers are asked
+    clock = SystemClock()
+    resolver = make_resolver(snapshot, clock) if snapshot else Resolver(system_nameservers(), clock=clock)
+    try:
+        found = asyncio.run(check_spf(resolver, ip, helo, mail_from))
+    except ValueError as error:
+        raise click.UsageError(str(error), context) from None
+    if call.as_json:
+        call.output.json({"spf": {"result": found.result.value, "text": found.text}})
+    else:
+        click.echo(f"{found.result.value}: {found.text}")
+    return 0 if found.result is SpfResult.PASS else Exit.DATA
+
+
+@check.command(_FILE, hidden=True)
 @common_options
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @click.option("--quiet", "-q", is_flag=True, help="Report errors only.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.pass_context
-def check(context: click.Context, file: Path | None, strict: bool, quiet: bool) -> int:
+def check_file(context: click.Context, file: Path | None, strict: bool, quiet: bool) -> int:
     """Check FILE (or the configuration of --config) and report all problems at once.
 
     Exits with 0 when the server would start with it, with 78 when not.

@@ -74,6 +74,7 @@ class Answer:
     expires_at: float = 0.0
     text: str = ""
     stale_until: float = 0.0
+    texts: tuple[str, ...] = ()  #: of TXT records, the strings of each joined
 
 
 @dataclass(slots=True)
@@ -279,6 +280,11 @@ class Resolver:
                 for record in records
             )
             return Answer(Status.FOUND, mx, expires_at=expires_at, stale_until=expires_at + STALE_FOR)
+        if records.rdtype == dns.rdatatype.TXT:
+            texts = tuple(b"".join(record.strings).decode("utf-8", "replace") for record in records)
+            return Answer(
+                Status.FOUND, expires_at=expires_at, stale_until=expires_at + STALE_FOR, texts=texts
+            )
         addresses = tuple(record.to_text() for record in records)
         return Answer(
             Status.FOUND, addresses=addresses, expires_at=expires_at, stale_until=expires_at + STALE_FOR
