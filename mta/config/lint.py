@@ -16,11 +16,12 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from mta.config.blocks import BLOCKS
 from mta.config.directives import TABLE
 from mta.config.kinds import Kind, Scope, Status
-from mta.config.networks import parse_network
+from mta.config.networks import parse_address, parse_network
 from mta.config.problems import Origin, Problem, Severity
 from mta.config.secrets import open_secrets
 from mta.config.shadows import hidden_patterns, rollups_without_way
@@ -49,6 +50,11 @@ _SILENT_SCOPES = frozenset(form.scope for form in BLOCKS if form.status is Statu
 
 #: Whom a server started by root becomes when nobody is named.
 DEFAULT_USER = "mta"
+
+#: What a `type` other than smtp can't do without.
+_OTHER_HALF = MappingProxyType(
+    {"file": "file-destination", "pipe": "command", "http-delivery": "http-delivery-url"}
+)
 
 #: Endings that the world can't resolve, so that a receiver would take the name for a lie.
 PRIVATE_SUFFIXES = (".local", ".localdomain", ".localhost", ".lan", ".internal", ".home", ".corp", ".arpa")
@@ -307,6 +313,22 @@ def missing_addresses(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]
             yield _at(line.origin, text, "add it with: ip addr add")
 
 
+def ways_without_end(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """A `type` whose other half is written nowhere: its mail waits until it expires."""
+    for line in _lines(snapshot, "type"):
+        needed = _OTHER_HALF.get(line.value.strip('"').lower())
+        if needed is not None and not any(_lines(snapshot, needed)):
+            yield _at(line.origin, f"type {line.value} without {needed}: mail waits", f"add {needed}")
+
+
+def open_dummy(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """A port that takes mail from everybody and drops it, for everybody to reach."""
+    for listener in snapshot.listeners:
+        if listener.is_dummy and not parse_address(listener.host).is_loopback and listener.origin is not None:
+            text = f"dummy-smtp-port {listener.port}: whoever reaches it hands mail in that is dropped"
+            yield _at(listener.origin, text, "dummy-smtp-ip 127.0.0.1")
+
+
 def unreachable_patterns(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
     """Lines of lists that an earlier line hides, and roll-ups that lead nowhere."""
     yield from hidden_patterns(snapshot)
@@ -330,6 +352,8 @@ CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
     readable_secrets,
     doubtful_names,
     missing_addresses,
+    ways_without_end,
+    open_dummy,
     unreachable_patterns,
 )
 

@@ -71,6 +71,25 @@ def test_line_without_effect_is_reported_where_it_stands() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [("file", "file-destination"), ("pipe", "command"), ("http-delivery", "http-delivery-url")],
+)
+def test_type_without_its_other_half_makes_mail_wait(kind: str, needed: str) -> None:
+    block = f"<domain x.example>\n    type {kind}\n</domain>\n"
+    [found] = warnings(SOUND + block)
+
+    assert found.text == f"type {kind} without {needed}: mail waits"
+    assert warnings(SOUND + block.replace("</", f"    {needed} /x\n</")) == []
+
+
+def test_dummy_that_everybody_can_reach_is_reported() -> None:
+    [found] = warnings(SOUND + "dummy-smtp-port 2599\n")
+
+    assert found.text == "dummy-smtp-port 2599: whoever reaches it hands mail in that is dropped"
+    assert warnings(SOUND + "dummy-smtp-port 2599\ndummy-smtp-ip 127.0.0.1\n") == []
+
+
 def test_lines_in_a_block_without_effect_are_left_to_the_report_about_the_block() -> None:
     assert warnings(SOUND + "<vault>\nserver-url https://vault.example.com\naccess-token x\n</vault>\n") == []
 
