@@ -40,6 +40,7 @@ from mta.service.schedules import Schedules
 from mta.service.statekeeper import StateKeeper
 from mta.service.traffic import Traffic
 from mta.service.trash import Trash
+from mta.service.turns import take_turns
 from mta.spool.files import Files
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
@@ -49,11 +50,6 @@ __all__ = ["Worker"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds of each turn of the loop that a recovery takes at least and at most; in between it takes as long as
-#: new mail and deliveries took in the turn before, so that both go on.
-RECOVERY_TURN = (0.002, 0.02)
-#: Messages recovered between two looks at the clock, and in one turn in any case.
-RECOVERED_PER_LOOK, RECOVERED_AT_ONCE = 25, 2500
 #: Part of the drain that connections may use; the rest is for the last sync.
 DRAIN_SHARE = 0.9
 STATE_FILE = "operator.sqlite"
@@ -323,19 +319,13 @@ class Worker:
         self.traffic.out.add(self.clock.now(), recipients, 1, size)
 
     async def _recover(self) -> None:
-        """Bring what waited on disk back into the queues, a slice at a time."""
-        now, (least, most) = self.clock.now, RECOVERY_TURN
-        count, until = 0, now() + least
-        for found in self._found:
-            self.crew.recovered(found.envelope, found.message, found.waiting)
-            count += 1
-            if count % RECOVERED_PER_LOOK:
-                continue
-            stopped_at = now()
-            if stopped_at >= until or not count % RECOVERED_AT_ONCE:
-                await asyncio.sleep(0)
-                resumed_at = now()
-                until = resumed_at + min(most, max(least, resumed_at - stopped_at))
+        """Bring what waited on disk back into the queues, while new mail and deliveries go on."""
+        crew = self.crew
+        count = await take_turns(
+            self._found,
+            lambda found: crew.recovered(found.envelope, found.message, found.waiting),
+            self.clock,
+        )
         self.is_recovering = False
         self.crew.knows_all()
         if count:
