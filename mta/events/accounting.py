@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from mta.message.event import Event
 from mta.smtp.status import describe
@@ -152,8 +152,9 @@ class Format:
         union = dict.fromkeys(name for names in columns.values() for name in names)
         self.columns = ("type", *union)
         self.header = (",".join(map(quoted, self.columns)) + options.line_end).encode()
-        self._rows = {kind: self._row(kind, set(names)) for kind, names in columns.items()}
-        self._line_end = options.line_end
+        self._rows = {
+            kind: Row(self._row(kind, set(names)), options.line_end) for kind, names in columns.items()
+        }
 
     def __repr__(self) -> str:
         return f"<Format {','.join(self.options.types)} columns={len(self.columns)}>"
@@ -166,9 +167,7 @@ class Format:
     def line(self, event: Event) -> str:
         """The event's line with its line end; "" when its type is not for this file. Hot path."""
         row = self._rows.get(event.type)
-        if row is None:
-            return ""
-        return ",".join([cell(event) for cell in row]) + self._line_end
+        return "" if row is None else row.line(event)
 
     def _columns(self, kind: str) -> tuple[str, ...]:
         default = ACCOUNTING_COLUMNS.get(kind) or REJECT_COLUMNS.get(kind) or ()
@@ -208,6 +207,45 @@ class Format:
         return cell
 
 
+class Row:
+    """How the line of one record type is made of an event.
+
+    Nearly all cells are texts that stand there as they are. They are fetched together and looked at together:
+    when none has anything that needs quotes or cleaning, only the other cells are asked one by one.
+    """
+
+    __slots__ = ("_cells", "_end", "_order", "_others", "_texts")
+
+    def __init__(self, cells: Sequence[Cell], line_end: str) -> None:
+        self._cells = cells
+        self._end = line_end
+        texts = [cell.attribute for cell in cells if isinstance(cell, TextCell)]
+        self._others = [cell for cell in cells if not isinstance(cell, TextCell)]
+        self._texts = attrgetter(*texts) if len(texts) > 1 else None
+        text, other = 0, len(texts)
+        places = []
+        for cell in cells:
+            if isinstance(cell, TextCell):
+                places.append(text)
+                text += 1
+            else:
+                places.append(other)
+                other += 1
+        self._order = itemgetter(*places) if len(places) > 1 else tuple
+
+    def line(self, event: Event) -> str:
+        """The line with its end. Hot path."""
+        if self._texts is not None:
+            texts: tuple[str, ...] = self._texts(event)
+            together = "".join(texts)
+            # Whatever `quoted` would change is one of these or can't be printed.
+            if together.isprintable() and "," not in together and '"' not in together:
+                return (
+                    ",".join(self._order(texts + tuple([cell(event) for cell in self._others]))) + self._end
+                )
+        return ",".join([cell(event) for cell in self._cells]) + self._end
+
+
 # --- cells
 
 #: What makes a value need quotes, or cleaning first.
@@ -225,7 +263,7 @@ def quoted(value: str) -> str:
     return cleaned
 
 
-#: The same for values of which there are few: remote names, extensions, virtual MTAs.
+#: The same for values of which there are few, and which often need it.
 quoted_again = lru_cache(maxsize=4096)(quoted)
 described = lru_cache(maxsize=1024)(lambda code: quoted(describe(code)))
 
@@ -252,14 +290,18 @@ def time_cell(attribute: str, *, iso: bool) -> Cell:
     return cell
 
 
-def text_cell(attribute: str) -> Cell:
-    get = attrgetter(attribute)
+class TextCell:
+    """A text, quoted where that is needed."""
 
-    def cell(event: Event) -> str:
-        value: str = get(event)
+    __slots__ = ("_get", "attribute")
+
+    def __init__(self, attribute: str) -> None:
+        self.attribute = attribute
+        self._get = attrgetter(attribute)
+
+    def __call__(self, event: Event) -> str:
+        value: str = self._get(event)
         return quoted(value) if _awkward(value) else value
-
-    return cell
 
 
 def repeated_cell(attribute: str) -> Cell:
@@ -291,36 +333,36 @@ def seconds_queued(event: Event) -> str:
 _TIMES = {"timeLogged": "time_logged", "timeQueued": "time_queued", "timeFirstAttempt": "time_first_attempt"}
 
 _CELLS: Mapping[str, Cell] = {
-    "orig": text_cell("originator"),
-    "rcpt": text_cell("recipient"),
-    "orcpt": text_cell("orcpt"),
-    "dsnAction": attrgetter("dsn_action"),
+    "orig": TextCell("originator"),
+    "rcpt": TextCell("recipient"),
+    "orcpt": TextCell("orcpt"),
+    "dsnAction": TextCell("dsn_action"),
     "dsnStatus": lambda event: described(event.dsn_status),
-    "dsnDiag": text_cell("dsn_diag"),
-    "dsnMta": repeated_cell("dsn_mta"),
-    "bounceCat": repeated_cell("bounce_category"),
-    "srcType": attrgetter("source_type"),
-    "srcMta": repeated_cell("source_mta"),
-    "dlvType": attrgetter("delivery_type"),
-    "dlvSourceIp": attrgetter("delivery_source_ip"),
-    "dlvDestinationIp": attrgetter("delivery_destination_ip"),
+    "dsnDiag": TextCell("dsn_diag"),
+    "dsnMta": TextCell("dsn_mta"),
+    "bounceCat": TextCell("bounce_category"),
+    "srcType": TextCell("source_type"),
+    "srcMta": TextCell("source_mta"),
+    "dlvType": TextCell("delivery_type"),
+    "dlvSourceIp": TextCell("delivery_source_ip"),
+    "dlvDestinationIp": TextCell("delivery_destination_ip"),
     "dlvEsmtpAvailable": repeated_cell("esmtp"),
     "dlvSize": lambda event: str(event.size) if event.size else "",
-    "vmta": repeated_cell("vmta"),
-    "jobId": text_cell("job_id"),
-    "envId": text_cell("envelope_id"),
-    "queue": repeated_cell("queue"),
-    "vmtaPool": repeated_cell("vmta_pool"),
-    "rcvSourceIp": attrgetter("received_source_ip"),
-    "rcvDestinationIp": attrgetter("received_destination_ip"),
-    "rcvSmtpUser": text_cell("source_user"),
-    "dlvTlsProtocol": attrgetter("tls_protocol"),
-    "dlvTlsCipher": attrgetter("tls_cipher"),
+    "vmta": TextCell("vmta"),
+    "jobId": TextCell("job_id"),
+    "envId": TextCell("envelope_id"),
+    "queue": TextCell("queue"),
+    "vmtaPool": TextCell("vmta_pool"),
+    "rcvSourceIp": TextCell("received_source_ip"),
+    "rcvDestinationIp": TextCell("received_destination_ip"),
+    "rcvSmtpUser": TextCell("source_user"),
+    "dlvTlsProtocol": TextCell("tls_protocol"),
+    "dlvTlsCipher": TextCell("tls_cipher"),
     "totalSecondsQueued": seconds_queued,
     "timeImprinted": constant(""),
-    "queueId": attrgetter("queue_id"),
-    "recordId": attrgetter("event_id"),
-    "reason": text_cell("text"),
+    "queueId": TextCell("queue_id"),
+    "recordId": TextCell("event_id"),
+    "reason": TextCell("text"),
 }
 
 _SPELLINGS = {

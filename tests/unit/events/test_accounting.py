@@ -297,3 +297,19 @@ def test_any_values_come_back_from_a_csv_reader_but_for_their_control_characters
     for cell, value in zip(cells, values, strict=False):
         if value.isprintable():
             assert cell == value
+
+
+WORDS = st.text(st.sampled_from('ab ,"\n\x7f\x85\u2028\u00a0é☂'), max_size=4)
+
+
+@given(diag=WORDS, recipient=WORDS, job_id=WORDS, esmtp=WORDS)
+def test_each_cell_is_the_same_in_a_line_as_alone(diag: str, recipient: str, job_id: str, esmtp: str) -> None:
+    event = delivered(dsn_diag=diag, recipient=recipient, job_id=job_id, esmtp=esmtp)
+    together = Format(FormatOptions(types=("d",)))
+
+    alone = []
+    for column in together.columns[1:]:
+        line = Format(FormatOptions(types=("d",), fields={"d": [column]})).line(event)
+        alone.append(line.removesuffix("\n").removeprefix("d,"))
+
+    assert together.line(event) == ",".join(["d", *alone]) + "\n"
