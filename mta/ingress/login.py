@@ -51,10 +51,12 @@ class Logins:
 class Lockout:
     """Failed logins by client; an IPv6 client is its /64, because it owns all of it.
 
-    The lock runs from the first failure (smtp-max-auth-failure-rate).
+    The lock runs from the first failure (smtp-max-auth-failure-rate). Where several processes take logins,
+    each of `parts` allows its part of the failures, so that a client that tries them all has no more.
     """
 
     def __init__(self) -> None:
+        self.parts = 1
         self._failures: dict[str, tuple[float, int]] = {}
 
     def is_locked(self, ip: str, rate: Rate | None, now: float) -> bool:
@@ -62,7 +64,7 @@ class Lockout:
         if rate is None:
             return False
         first, count = self._failures.get(_client(ip), (0.0, 0))
-        return count >= rate[0] and now < first + rate.per
+        return count >= max(1, rate[0] // self.parts) and now < first + rate.per
 
     def failed(self, ip: str, rate: Rate | None, now: float) -> None:
         """Count one more failure."""

@@ -42,12 +42,13 @@ Lender = Callable[[Mapping[str, Demand]], Awaitable[dict[str, int | None]]]
 class Doors:
     """How many clients a reception lets in, in all and of each source group: none before the first lease.
 
-    `parts` workers take mail in; what is reserved for a group is divided between them.
+    `parts` workers take mail in; what is reserved for a group, and the failures that a client may have when
+    it logs in, are divided between them.
     """
 
     def __init__(self, reception: Reception, parts: int = 1) -> None:
         self._reception = reception
-        self._parts = max(1, parts)
+        self._parts = reception.lockout.parts = max(1, parts)
         self._slots: dict[str, int] = {}
         self.apply()
 
