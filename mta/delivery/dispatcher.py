@@ -26,11 +26,13 @@ from mta.delivery.opener import Opener, Permits
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.delivery.settlement import EXPIRED, Settlement
+from mta.delivery.spfgate import SpfGate
 from mta.delivery.supply import MessageSigner, Store, Withheld, next_attempt
 from mta.delivery.watched import WatchedSession
 from mta.errors import Contradiction, SpoolCorrupt, SpoolError
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.slot import Slot
+from mta.routing.spf import SpfResult
 from mta.smtp.reply import Reply
 from mta.smtp.replyparser import Phrasebook
 from mta.smtp.transaction import internal_reply
@@ -80,7 +82,10 @@ class Dispatcher:
         signer: MessageSigner,
         policies: Callable[[QueueKey], DeliveryPolicy],
         clock: Clock,
+        spf: SpfGate | None = None,
     ) -> None:
+        """`spf` is asked for queues with check-spf-outbound; without it they send unasked."""
+        self._spf = spf
         self._scheduler = scheduler
         self._store = store
         self._opener = opener
@@ -291,9 +296,32 @@ class Dispatcher:
         attempt = next_attempt(self._scheduler, self._store, self._signer, session, self._clock)
         if attempt is None:
             self.wake()  # the scheduler may have set a deadline for calling it back
-        else:
-            self._bodies += attempt.held
+            return None
+        self._bodies += attempt.held
+        if session.policy.check_spf_outbound and self._spf is not None:
+            return self._admitted(session, attempt, self._spf)
         return attempt
+
+    def _admitted(self, session: Session, attempt: Attempt, gate: SpfGate) -> Attempt | None:
+        """The attempt if SPF lets it go; else it is settled, or put back until that is known."""
+        question = (attempt.envelope.originator, session.connection.source_ip)
+        verdict = gate.verdict(question)
+        if verdict is None:
+            self._bodies -= attempt.held
+            self._scheduler.put_back(session.slot, attempt.refs)
+            if not gate.is_asking(question) and self._group is not None:
+                self._group.create_task(self._learn(gate, question, session))
+            return None
+        if verdict.result is SpfResult.PASS:
+            return attempt
+        gate.turn_away(attempt.transaction, verdict)
+        self.conclude(session, attempt)
+        return self.next_attempt(session)
+
+    async def _learn(self, gate: SpfGate, question: tuple[str, str], session: Session) -> None:
+        await gate.ask(question)
+        session.resume()
+        self.wake()
 
     def conclude(self, session: Session, attempt: Attempt) -> None:
         if self._bodies >= BODIES_AT_ONCE:

@@ -14,6 +14,7 @@ from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.opener import Opener
 from mta.delivery.settlement import Settlement
 from mta.delivery.signing import Signer
+from mta.delivery.spfgate import SpfGate
 from mta.delivery.trace import Tracer
 from mta.queue.scheduler import Scheduler
 from mta.routing.router import Router
@@ -95,6 +96,7 @@ class Outbound:
             signer=self.signer,
             policies=in_force.delivery,
             clock=clock,
+            spf=SpfGate(self.resolver, host_name=in_force.host_name, clock=clock),
         )
         self.tracer = Tracer(
             scheduler=scheduler,

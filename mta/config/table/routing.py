@@ -165,9 +165,7 @@ _PROTOCOL = (
         "Acts as if the receiver did not offer PIPELINING.",
     ),
     Directive("ignore-dsn", DOMAIN, Kind.BOOLEAN, "no", "Acts as if the receiver did not offer DSN."),
-    Directive(
-        "check-spf-outbound", DOMAIN, Kind.BOOLEAN, "no", "Sends only when SPF allows our address.", NO
-    ),
+    Directive("check-spf-outbound", DOMAIN, Kind.BOOLEAN, "no", "Sends only when SPF allows our address."),
     Directive("auth-username", DOMAIN, Kind.TEXT, None, "Login at the receiver."),
     Directive("auth-password", DOMAIN, Kind.TEXT, None, "Password of that login."),
     Directive("use-unencrypted-plain-auth", DOMAIN, Kind.BOOLEAN, "no", "Logs in without TLS too."),

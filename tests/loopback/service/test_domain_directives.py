@@ -164,3 +164,24 @@ async def test_offers_of_a_receiver_may_be_ignored(tmp_path: Path, wish: str) ->
     assert ("BODY=8BITMIME" in mail) is (wish == "no")
     assert ("RET=FULL" in mail) is (wish == "no")
     assert event.dsn_action == ("delivered" if wish == "no" else "relayed")
+
+
+@pytest.mark.directive("domain check-spf-outbound")
+async def test_mail_that_spf_does_not_allow_stays_here(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, within="check-spf-outbound yes\ndeliver-local-dsn no")
+    shop.zone.add("good.example", 'TXT "v=spf1 ip4:127.0.0.1 -all"')
+    shop.zone.add("bad.example", 'TXT "v=spf1 -all"')
+    shop.zone.add("broken.example", "SERVFAIL")
+    async with shop:
+        for domain in ("good.example", "bad.example", "broken.example"):
+            await shop.hand_in("Subject: x\n\nhello", sender=f"a@{domain}")
+        (good,) = await shop.until_events(1, "d")
+        (bad,) = await shop.until_events(1, "b")
+        (broken,) = await shop.until_events(1, "t")
+
+    assert [event.originator for event in (good, bad, broken)] == [
+        "a@good.example",
+        "a@bad.example",
+        "a@broken.example",
+    ]
+    assert (bad.dsn_status, broken.dsn_status) == ("5.7.23", "4.7.24")

@@ -43,7 +43,7 @@ FEEDBACK = {"log-messages"}
 DROPPED = {"dk-sign", "broken-auth-clients"}
 CHECKS = ("check-", "trace-", "reject-spf-", "reject-iprev-")
 #: Not yet there.
-WANTED = {"ignore-chunking", "check-spf-outbound"}
+WANTED = {"ignore-chunking"}
 
 
 def configuration() -> str:
