@@ -117,6 +117,10 @@ class OperatorVerbs:
         """One row per queue."""
         return (status_of(queue, self._permits, now) for queue in self._registry.matching(pattern))
 
+    def waiting_queues(self) -> int:
+        """How many queues have recipients, in flight or not; cheaper than a row for each."""
+        return sum(1 for queue in self._registry if queue.in_flight or queue.waiting())
+
     def entries(self, key: QueueKey) -> list[Entry]:
         """Everything that waits in a queue."""
         queue = self._registry.by_key.get(key)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from mta.queue.explain import explain
+from mta.queue.explain import Reason, explain
 from mta.queue.key import QueueKey
 from mta.queue.permits import Permits
 from mta.queue.queue import DeliveryQueue
@@ -13,7 +15,10 @@ __all__ = ["QueueStatus", "status_of"]
 
 
 class QueueStatus(NamedTuple):
-    """What `show queues` prints; counters run since the queue came into being, times are epoch seconds."""
+    """What `show queues` prints; counters run since the queue came into being, times are epoch seconds.
+
+    The explanation is made when it is asked for (of ten thousand queues, twenty are shown), so ask at once.
+    """
 
     key: QueueKey
     mode: str
@@ -30,7 +35,12 @@ class QueueStatus(NamedTuple):
     next_due: float
     last_error: str
     last_reply: str
-    explanation: str
+    reason: Callable[[], Reason]
+
+    @property
+    def explanation(self) -> str:
+        """Why it is not sending, or that it is."""
+        return self.reason().text
 
     @property
     def waiting(self) -> int:
@@ -56,5 +66,5 @@ def status_of(queue: DeliveryQueue, permits: Permits, now: float) -> QueueStatus
         next_due=queue.deferred.next_due() or 0.0,
         last_error=queue.errors[-1][1] if queue.errors else "",
         last_reply=queue.replies[-1][1] if queue.replies else "",
-        explanation=explain(queue, permits, now).text,
+        reason=partial(explain, queue, permits, now),
     )

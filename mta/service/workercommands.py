@@ -78,7 +78,7 @@ class WorkerCommands:
         delivery = worker.dispatcher.stats()
         settled = worker.outbound.settlement.stats()
         reception = worker.listener.reception
-        queues = sum(1 for status in worker.scheduler.queues(now) if status.waiting)
+        queues = worker.scheduler.waiting_queues()
         return {
             "traffic": worker.traffic.shown(now),
             "conn": {

@@ -170,3 +170,15 @@ def test_reasons_name_the_directive_and_where_to_look_for_it() -> None:
     desk.admit(B, 2)
     desk.scheduler.take(0.0)
     assert desk.scheduler.reason(B, 0.0)[1:] == ("total-max-smtp-out", TOP)
+
+
+def test_queues_with_recipients_are_counted_with_those_in_flight() -> None:
+    desk = Desk()
+    desk.admit(A, 1)
+    desk.admit(B, 2)
+    slot = next(slot for slot in desk.scheduler.take(0.0) if slot.key == A)
+    desk.scheduler.draw(slot, 0.0)
+    assert desk.scheduler.waiting_queues() == 2
+
+    desk.scheduler.settle(slot, 0.0, ref(1), Reaction.DELIVERED)
+    assert desk.scheduler.waiting_queues() == 1
