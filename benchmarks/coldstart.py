@@ -41,6 +41,8 @@ CONNECTIONS = 100
 #: Messages of the drain that is timed, at most; and seconds that it may take.
 DRAIN, DRAIN_SECONDS = 20_000, 20.0
 FIRST_SECONDS, BYTES_EACH = 10.0, 100.0
+#: Below that a recipient's part of the memory drowns in everything else that a service does.
+FEWEST = 100_000
 WINDOW = 5_000
 
 
@@ -170,9 +172,10 @@ def one_start(directory: Path, sink: LightSink, empty: int) -> ColdRun:
             wait_for(lambda: sink.messages() >= arrived + drain, "the drain", patience=DRAIN_SECONDS)
         rate = (sink.messages() - arrived) / (time.monotonic() - since)
         server.hold()
-        wait_until_still(sink)
+        wait_for(lambda: is_still(server), "connections to end", patience=60.0, step=0.2)
         memory, peak = memory_of_workers(server.pid)
         waiting = int(spool_of(server)["totalRcp"])
+        server.go()  # a pause survives a restart
     finally:
         server.close()
     return ColdRun(
@@ -190,11 +193,9 @@ def spool_of(server: MtaServer) -> dict[str, float]:
     return spool
 
 
-def wait_until_still(sink: LightSink) -> None:
-    seen = -1
-    while (now := sink.messages()) != seen:
-        seen = now
-        time.sleep(1.0)
+def is_still(server: MtaServer) -> bool:
+    """Whether no connection to a receiver is open any more: their buffers are not the queue's memory."""
+    return not server.ask({"command": "show.status"})["conn"]["smtpOut"]["cur"]
 
 
 def memory_of_workers(root: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.coldstart import BYTES_EACH, FIRST_SECONDS, ColdFigures, ColdRun
+from benchmarks.coldstart import BYTES_EACH, FEWEST, FIRST_SECONDS, ColdFigures, ColdRun
 from benchmarks.measure import Figures, Run
 from benchmarks.postfix import has_postfix, postfix_version
 from benchmarks.scenarios import Dkim, Entry, Kind, Server, Shape, Tools
@@ -74,7 +74,7 @@ class Results:
 def cold_verdicts(all_figures: Iterable[ColdFigures]) -> list[Verdict]:
     found = []
     for one in all_figures:
-        if one.runs:
+        if one.runs and one.recipients >= FEWEST:
             name = f"coldstart/{one.recipients:,}"
             waiting = one.median("recipients")
             sum_ = f"{one.median('memory') / 2**20:,.0f} MiB - {one.median('empty_memory') / 2**20:,.0f} MiB"

@@ -18,7 +18,7 @@ from benchmarks.scenarios import GROUPS, Contest, Entry, Kind, Server, chosen, c
 from benchmarks.verdicts import SHOWS, parse_speed, shows_of, verdicts
 
 RUN = Run(1.0, 1000.0, 1200.0, 150.0, 90.0, 40.0, 30.0, 5.0, 225.0, 1 << 20, {"worker 0": 0.9, "sink": 0.04})
-COLD = ColdFigures(1000, [ColdRun(1000, 1.0, 2.5, 3.0, 1 << 20, (1 << 20) + 90_000, 2 << 20, 700.0)])
+COLD = ColdFigures(100_000, [ColdRun(100_000, 1.0, 2.5, 3.0, 1 << 20, (1 << 20) + 9_000_000, 2 << 20, 700.0)])
 
 
 def everything(*, short: bool = False) -> list[Contest]:
@@ -127,6 +127,14 @@ def test_a_limit_without_its_figures_is_left_out() -> None:
 
     assert verdicts(broken, cpus=2) == []
     assert verdicts(figures("sync/10KB-200", synced=100.0), cpus=2) == []
+
+
+def test_memory_of_a_cold_start_is_judged_only_where_there_are_many_recipients() -> None:
+    memory, first = [one for one in results().verdicts() if one.show == 6]
+
+    assert (memory.value, memory.is_kept) == (90.0, True)
+    assert (first.value, first.is_kept) == (2.5, True)
+    assert Results({"cpus": 2}, cold=[ColdFigures(1000, COLD.runs)]).verdicts() == []
 
 
 def test_latency_is_held_against_the_connections_there_may_be() -> None:
