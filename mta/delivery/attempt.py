@@ -51,6 +51,14 @@ class Attempt:
         self.size += len(head)
         self.transaction.size = self.size
 
+    def make_chunk(self) -> None:
+        """Turn the content from the form of DATA into that of BDAT: no doubled dots, the length in front."""
+        content = (self.head or b"") + self.body
+        if content.startswith(b"."):
+            content = content[1:]
+        self.body = content.replace(b"\r\n.", b"\r\n")
+        self.head = b"BDAT %d LAST\r\n" % len(self.body)
+
     def __repr__(self) -> str:
         stage = self.transaction.stage.name
         return f"<Attempt of {self.envelope.queue_id} for {len(self.refs)} at {stage}>"

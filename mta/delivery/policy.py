@@ -58,6 +58,7 @@ class DeliveryPolicy:
     allow_cancel_during_transfer: bool = True
     replaces_421: bool = False
     check_spf_outbound: bool = False
+    ignore_chunking: bool = True
     pix_bug_workaround: bool = True
     bounce_upon_pix_transfer_failure: bool = False
 
@@ -106,6 +107,7 @@ class DeliveryPolicy:
             http_extra_headers=settings.text("http-delivery-extra-headers"),
             log=WireLog.from_settings(settings),
             allow_cancel_during_transfer=settings.boolean("allow-cancel-during-transfer"),
+            ignore_chunking=settings.boolean("ignore-chunking"),
             check_spf_outbound=settings.boolean("check-spf-outbound"),
             pix_bug_workaround=settings.boolean("pix-bug-workaround"),
             bounce_upon_pix_transfer_failure=settings.boolean("bounce-upon-pix-transfer-failure"),

@@ -116,6 +116,7 @@ class Session(asyncio.Protocol):
         self._offset = 0  # written of that body
         self._is_paused = False  # by the transport
         self._dots_alone = connection.is_pix and policy.pix_bug_workaround
+        self._in_chunks = connection.extensions.chunking and not policy.ignore_chunking
         self._is_draining = False
         self._is_quitting = False
         self._is_over = False  # nothing is sent or believed any more
@@ -358,6 +359,7 @@ class Session(asyncio.Protocol):
             if attempt is None:
                 return None
             try:
+            attempt.transaction.in_chunks = self._in_chunks
                 attempt.wire = attempt.transaction.start()
             except LocalProtocolError as error:
                 attempt.transaction.refuse(internal_reply(553, "5.1.3", str(error)))
@@ -413,6 +415,8 @@ class Session(asyncio.Protocol):
 
     def _begin_body(self, attempt: Attempt) -> None:
         head, body = attempt.head, attempt.body
+        if self._in_chunks and attempt.head is not None:
+            attempt.make_chunk()
         if head is None or self._is_paused or len(body) > CHUNK or self._dots_alone:
             self._sending, self._offset = attempt, -1
             if head is not None:
@@ -420,7 +424,8 @@ class Session(asyncio.Protocol):
             return
         attempt.transaction.is_body_sent = True
         attempt.body = b""
-        self._transport.writelines((head, body, self._tail(body)))
+        tail = self._tail(body)
+        self._transport.writelines((head, body, tail))
 
     def _write_pieces(self, is_late: bool = False) -> None:
         """Feed a long body to the transport as far as it takes it; the dot too, if it `is_late` enough."""
@@ -458,6 +463,8 @@ class Session(asyncio.Protocol):
         """The final dot, and behind it the next envelope if there is one."""
         dot = b".\r\n" if not body or body.endswith(b"\r\n") else b"\r\n.\r\n"
         if not self._pipelining or not self._has_more():
+        if self._in_chunks:
+            dot = b""  # BDAT has said how long it is
             return dot
         following = self._draw()
         if following is None:

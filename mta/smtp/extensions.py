@@ -30,6 +30,7 @@ class Extensions:
     eightbitmime: bool = False
     smtputf8: bool = False
     dsn: bool = False
+    chunking: bool = False
     starttls: bool = False
     auth: frozenset[str] = frozenset()
     offered: str = ""
@@ -50,6 +51,7 @@ class Extensions:
             eightbitmime="8BITMIME" in found,
             smtputf8="SMTPUTF8" in found,
             dsn="DSN" in found,
+            chunking="CHUNKING" in found,
             starttls="STARTTLS" in found,
             auth=frozenset(found.get("AUTH", "").upper().split()),
             offered=",".join(found),

@@ -125,6 +125,7 @@ class Transaction:
         "_open",
         "_rcpts",
         "envelope",
+        "in_chunks",
         "is_body_sent",
         "is_closing",
         "needs_reset",
@@ -148,6 +149,8 @@ class Transaction:
         self.needs_reset = False
         #: The server said that it closes the connection (421), or it can't be used any more.
         self.is_closing = False
+        #: Set before `start`: the content goes in a BDAT (RFC 3030), which the session writes at `Move.BODY`.
+        self.in_chunks = False
         #: Set by the session once the final dot is written.
         self.is_body_sent = False
         self._extensions = extensions
@@ -172,8 +175,10 @@ class Transaction:
             words = "the server does not offer SMTPUTF8, which this message needs"
             return self._rule_out(internal_reply(550, "5.6.7", words))
         mail = self._mail_command(is_utf8)
-        wire = f"{mail}{all_rcpts}DATA\r\n".encode()
+        wire = f"{mail}{all_rcpts}{'' if self.in_chunks else 'DATA'}\r\n".encode()
         _check_commands(wire, 2 + len(rcpts))
+        if self.in_chunks:
+            wire = wire[:-2]
         if extensions.pipelining:
             return wire
         self._rcpts = [rcpt.encode() for rcpt in rcpts]
@@ -274,6 +279,11 @@ class Transaction:
                 self.outcomes[index] = Outcome(self._rcpt_fate(reply, kind), reply, _RCPT)
         self._next = index = index + 1
         if index == len(self.recipients):
+            if self.in_chunks:
+                if not self._open:
+                    return self._end_refused()
+                self.stage = _END
+                return _BODY
             self.stage = _DATA
             if not self._extensions.pipelining and not self._open:
                 return self._end_refused()

@@ -153,9 +153,8 @@ _PROTOCOL = (
         "ignore-chunking",
         DOMAIN,
         Kind.BOOLEAN,
-        "no",
-        "Acts as if the receiver did not offer CHUNKING; DATA is always used here.",
-        NO,
+        "yes",
+        "Acts as if the receiver did not offer CHUNKING; with `no` messages go in one BDAT where it does.",
     ),
     Directive(
         "ignore-pipelining",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
 
 from mta.service.queuepages import queue_rows
+from tests.support.inbound import Inbound
 from tests.support.scripted_server import CLOSE, HANG, Drip, Late, Raw, Script, ScriptedServer
 from tests.support.workshop import Workshop
 
@@ -185,3 +187,25 @@ async def test_mail_that_spf_does_not_allow_stays_here(tmp_path: Path) -> None:
         "a@broken.example",
     ]
     assert (bad.dsn_status, broken.dsn_status) == ("5.7.23", "4.7.24")
+
+
+@pytest.mark.directive("domain ignore-chunking")
+@pytest.mark.parametrize("size", [1, 100_000])
+async def test_content_may_go_in_one_chunk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    text = "Subject: x\n\n..two dots\n.\n" + "line\n" * size + "end"
+    async with Inbound() as receiver:
+        extra = f"<domain example.com>\nsmtp-hosts [127.0.0.1]:{receiver.port}\nignore-chunking no\n</domain>"
+        async with Workshop(tmp_path, within="log-commands yes", extra=extra) as shop:
+            await shop.hand_in(text.replace("\n.", "\n.."))
+            await shop.hand_in(text.replace("\n.", "\n.."), "b@example.com", "c@example.com")
+            events = await shop.until_events(3, "d")
+
+        bodies = [body for _, body in receiver.partition.stored]
+    whole = text.replace("\n.", "\n..").replace("\n", "\r\n").encode() + b"\r\n"
+    assert {event.dsn_status for event in events} == {"2.0.0"}
+    assert [body.endswith(whole) for body in bodies] == [True, True]
+    assert any("octets of message" in record.getMessage() for record in caplog.records)
+    assert not any(">>> DATA" in record.getMessage() for record in caplog.records)

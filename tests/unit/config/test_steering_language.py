@@ -42,8 +42,6 @@ SIGNALS = {"enable-signals", "add-x-msys-api-header", "sparkpost-sandbox", "spar
 FEEDBACK = {"log-messages"}
 DROPPED = {"dk-sign", "broken-auth-clients"}
 CHECKS = ("check-", "trace-", "reject-spf-", "reject-iprev-")
-#: Not yet there.
-WANTED = {"ignore-chunking"}
 
 
 def configuration() -> str:
@@ -72,5 +70,5 @@ def test_only_what_may_be_is_without_effect(tmp_path: Path, capsys: pytest.Captu
 
     assert "use-dane" in idle, said
     assert [line for line in said.splitlines() if ": error: " in line and "read" not in line] == []
-    allowed = TLS | SIGNALS | FEEDBACK | DROPPED | WANTED
+    allowed = TLS | SIGNALS | FEEDBACK | DROPPED
     assert {name for name in idle - allowed if not name.startswith(CHECKS)} == set()

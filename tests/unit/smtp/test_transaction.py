@@ -454,3 +454,26 @@ def test_nothing_bounces_or_is_delivered_without_a_reply_that_says_so(codes: lis
             assert outcome.stage is Stage.END
         if outcome.reply.is_temporary:
             assert outcome.fate in (Fate.DEFERRED, Fate.UNTRIED)
+
+
+@pytest.mark.parametrize("extensions", [PIPELINING, PLAIN_SMTP])
+def test_in_chunks_the_content_follows_the_recipients_and_nobody_accepted_means_reset(
+    extensions: Extensions,
+) -> None:
+    accepted = begin(extensions=extensions)
+    accepted.in_chunks = True
+    moves = drive(accepted, "250 ok", "250 ok", "250 2.0.0 done")
+    refused = begin(extensions=extensions)
+    refused.in_chunks = True
+    drive(refused, "250 ok", "550 5.1.1 no")
+
+    assert moves[1:] == [Move.BODY, Move.DONE]
+    assert fates(accepted) == ["delivered"]
+    assert b"DATA" not in begin_in_chunks(extensions)
+    assert refused.needs_reset
+
+
+def begin_in_chunks(extensions: Extensions) -> bytes:
+    transaction = begin(extensions=extensions)
+    transaction.in_chunks = True
+    return transaction.start()
