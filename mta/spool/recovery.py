@@ -150,15 +150,19 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
     Damage, and the file itself when it has no END, is added to `found`. `known` is how far the series of
     files is known to have been on disk.
     """
-    scanner = Scanner(segment.read_past_damage, segment.header, segment.size)
+
+    def scan(*, bodies: bool) -> Scanner:
+        return Scanner(segment.read_past_damage, segment.header, segment.size, bodies=bodies, heads=False)
+
+    scanner = scan(bodies=False)
     records = list(scanner)
     if not scanner.is_sealed:
-        scanner = Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True)
+        scanner = scan(bodies=True)
         records = list(scanner)
         found.unsealed.append(segment)
     elif _is_suspect(records):
         # Parts of the file may have strayed to another place in it: only whole messages count.
-        records = list(Scanner(segment.read_past_damage, segment.header, segment.size, bodies=True))
+        records = list(scan(bodies=True))
     segment.end = scanner.end
     if not scanner.is_sealed and records and records[-1][0] == HOLE:
         segment.end = records[-1][1]
@@ -181,9 +185,11 @@ def scan_file(segment: Segment, found: Survey, known: Position | None) -> list[F
 
 def _is_suspect(records: list[Found]) -> bool:
     """Whether there is damage, or a message stands twice in one file, which nothing of ours does."""
-    if any(record[0] == HOLE for record in records):
+    kinds = [record[0] for record in records]
+    if HOLE in kinds:
         return True
-    messages = [record[3] for record in records if record[0] in (RecordKind.ACCEPT, RecordKind.MOVED)]
+    moved = int(RecordKind.MOVED)
+    messages = [record[3] for record in records if record[0] <= moved]
     return len(set(messages)) < len(messages)
 
 
