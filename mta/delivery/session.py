@@ -358,8 +358,8 @@ class Session(asyncio.Protocol):
             attempt = self._supply.next_attempt(self)
             if attempt is None:
                 return None
-            try:
             attempt.transaction.in_chunks = self._in_chunks
+            try:
                 attempt.wire = attempt.transaction.start()
             except LocalProtocolError as error:
                 attempt.transaction.refuse(internal_reply(553, "5.1.3", str(error)))
@@ -414,17 +414,17 @@ class Session(asyncio.Protocol):
         self._await_reply()
 
     def _begin_body(self, attempt: Attempt) -> None:
-        head, body = attempt.head, attempt.body
         if self._in_chunks and attempt.head is not None:
             attempt.make_chunk()
+        head, body = attempt.head, attempt.body
         if head is None or self._is_paused or len(body) > CHUNK or self._dots_alone:
             self._sending, self._offset = attempt, -1
             if head is not None:
                 self._write_pieces()
             return
         attempt.transaction.is_body_sent = True
-        attempt.body = b""
         tail = self._tail(body)
+        attempt.body = b""
         self._transport.writelines((head, body, tail))
 
     def _write_pieces(self, is_late: bool = False) -> None:
@@ -462,9 +462,9 @@ class Session(asyncio.Protocol):
     def _tail(self, body: bytes) -> bytes:
         """The final dot, and behind it the next envelope if there is one."""
         dot = b".\r\n" if not body or body.endswith(b"\r\n") else b"\r\n.\r\n"
-        if not self._pipelining or not self._has_more():
         if self._in_chunks:
             dot = b""  # BDAT has said how long it is
+        if not self._pipelining or not self._has_more():
             return dot
         following = self._draw()
         if following is None:
