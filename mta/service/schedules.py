@@ -59,6 +59,6 @@ class Schedules:
             now,
             received=now,
             attempts=entry.attempts,
-            due=now if opens is None else opens + ahead,
+            due=now if opens is None or opens <= wall else opens + ahead,
             expires=expires,
         )
