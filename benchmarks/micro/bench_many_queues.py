@@ -82,3 +82,20 @@ def bench_look_while_all_wait() -> Callable[[], object]:
         scheduler.take(NOW + 1.0)
 
     return look
+
+
+def bench_look_while_permits_are_short() -> Callable[[], object]:
+    """take and recall while 10,000 queues of 1,000 virtual MTAs wait for a permit"""
+    scheduler = Scheduler(
+        policies=lambda key: POLICIES[0], vmtas=lambda name: VMTA_POLICIES[0], total_max_smtp_out=100
+    )
+    for number in range(QUEUES):
+        key = QueueKey(f"d{number}.example", f"v{number % 1000}")
+        scheduler.admit(key, number + 1 << RECIPIENT_BITS, NOW, received=NOW)
+    scheduler.take(NOW, 1000)
+
+    def look() -> None:
+        scheduler.recall(NOW)
+        scheduler.take(NOW)
+
+    return look

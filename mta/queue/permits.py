@@ -20,7 +20,7 @@ __all__ = ["Permits", "source_free_at", "usable_sources"]
 class Permits:
     """The connections there are, against the connections there may be."""
 
-    __slots__ = ("breakable", "claims", "level", "open", "retired", "total_max", "urgent")
+    __slots__ = ("breakable", "claims", "idle", "level", "open", "retired", "total_max", "urgent")
 
     def __init__(self, total_max: int) -> None:
         self.total_max = total_max
@@ -29,6 +29,7 @@ class Permits:
         self.claims = 0  # how many more of them have to, so that other queues get theirs
         self.urgent = 0  # those of the claims whose queues have the priority `level`, the highest of all
         self.level = -1
+        self.idle: dict[Slot, None] = {}  # all idle connections, the longest idle first
         self.breakable: dict[Slot, None] = {}  # those that may be interrupted in the midst of a message
 
     def has_permit(self) -> bool:
@@ -69,6 +70,16 @@ class Permits:
         ]
         return sorted(found, key=lambda slot: slot.queue.active.queue_priority)
 
+    def lay_down(self, slot: Slot) -> None:
+        """The connection is idle."""
+        self.idle[slot] = slot.queue.idle[slot] = slot.queue.vmta.idle[slot] = None
+
+    def pick_up(self, slot: Slot) -> None:
+        """The connection is not, or no longer, idle."""
+        self.idle.pop(slot, None)
+        slot.queue.idle.pop(slot, None)
+        slot.queue.vmta.idle.pop(slot, None)
+
     def retire(self, slot: Slot) -> None:
         """The connection has to close; its permit is for others."""
         vmta = slot.queue.vmta
@@ -94,8 +105,7 @@ class Permits:
         queue = slot.queue
         if slot.state is OPENING:
             queue.opening -= 1
-        queue.idle.pop(slot, None)
-        vmta.idle.pop(slot, None)
+        self.pick_up(slot)
         slot.state = CLOSED
         self.breakable.pop(slot, None)
         if slot.is_retired:

@@ -69,6 +69,10 @@ class Ring(Generic[Member]):
         """How many stand on the highest level."""
         return len(self._levels[self.top]) if self._size else 0
 
+    def counts(self) -> Iterator[tuple[int, int]]:
+        """Each level with the number of its members."""
+        return ((level, len(members)) for level, members in self._levels.items())
+
     def __len__(self) -> int:
         return self._size
 

@@ -451,8 +451,7 @@ class Scheduler(OperatorVerbs):
         if slot.state is OPENING:
             slot.queue.opening -= 1
         elif slot.state is IDLE:
-            slot.queue.idle.pop(slot, None)
-            slot.queue.vmta.idle.pop(slot, None)
+            self._permits.pick_up(slot)
         else:
             raise Contradiction(f"a closed connection of {slot.key} draws")
         slot.state = BUSY
@@ -469,8 +468,7 @@ class Scheduler(OperatorVerbs):
         ):
             self._permits.retire(slot)
         if slot.is_retired:
-            slot.queue.idle.pop(slot, None)
-            slot.queue.vmta.idle.pop(slot, None)
+            self._permits.pick_up(slot)
         else:
             self._turns.rest(slot, now)
         return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
 from mta.queue.hosts import Host, Hosts
 from mta.queue.key import QueueKey
@@ -45,6 +46,7 @@ class Turns:
         "_parting",
         "_recalled",
         "_rerouting",
+        "_standing",
         "expired",
         "permits",
         "registry",
@@ -60,6 +62,7 @@ class Turns:
         self.permits = permits
         self.expired: deque[tuple[QueueKey, int]] = deque()
         self._active: Ring[Place] = Ring()
+        self._standing: dict[int, int] = {}  # queues of the virtual MTAs in that ring, by priority
         self._deadlines = Deadlines()
         self._capped: dict[VmtaState, None] = {}  # connections of theirs are in the way of others
         self._recalled: deque[DeliveryQueue] = deque()
@@ -80,6 +83,7 @@ class Turns:
             if place is not vmta.place:
                 continue  # it stands on a higher level by now
             vmta.place = None
+            self._stand(vmta, -1)
             slot = None
             while slot is None and vmta.ring and self._may_open(vmta, now):
                 slot = self._grant(vmta, now)
@@ -89,19 +93,22 @@ class Turns:
         permits.claims = permits.urgent = 0
         return slots
 
+    def _stand(self, vmta: VmtaState, sign: int) -> None:
+        """Count the queues of a virtual MTA among those that wait for a permit, or no longer."""
+        standing = self._standing
+        for level, count in vmta.ring.counts():
+            left = standing.get(level, 0) + sign * count
+            if left:
+                standing[level] = left
+            else:
+                del standing[level]
+
     def _claim(self) -> None:
         """No permit is left: so many connections have to end before every queue has one."""
         permits = self.permits
-        waiting, urgent, level = 0, 0, -1
-        for place in self._active:
-            ring = place.vmta.ring
-            if place is not place.vmta.place:
-                continue
-            waiting += len(ring)
-            if ring.top > level:
-                level, urgent = ring.top, 0
-            if ring.top == level:
-                urgent += ring.at_top()
+        standing = self._standing
+        level = max(standing, default=-1)
+        waiting, urgent = sum(standing.values()), standing.get(level, 0)
         permits.claims = waiting - permits.retired
         permits.urgent, permits.level = urgent - permits.retired, level
 
@@ -117,8 +124,7 @@ class Turns:
                 continue
             slot = queue.next_idle(now)
             assert slot is not None, "a queue that may send has no connection that may"
-            del queue.idle[slot]
-            del queue.vmta.idle[slot]
+            self.permits.pick_up(slot)
             slot.state = OPENING
             queue.opening += 1
             slots.append(slot)
@@ -132,10 +138,7 @@ class Turns:
             return False
         if self.permits.has_permit():
             return True
-        return self.permits.claims > 0 and (self._has_idle() or bool(self.permits.to_interrupt()))
-
-    def _has_idle(self) -> bool:
-        return any(vmta.idle for vmta in self.registry.vmtas.values())
+        return self.permits.claims > 0 and bool(self.permits.idle or self.permits.to_interrupt())
 
     def next_deadline(self) -> float | None:
         return self._deadlines.first()
@@ -144,10 +147,9 @@ class Turns:
         """Idle connections that have to close so that queues without one get theirs."""
         slots: list[Slot] = []
         if self.permits.claims > 0:
-            for vmta in self.registry.vmtas.values():
-                slots += self._retire_idle(vmta, min(limit - len(slots), self.permits.claims))
+            slots += self._retire_idle(self.permits.idle, min(limit, self.permits.claims))
         for vmta in list(self._capped):
-            slots += self._retire_idle(vmta, min(limit - len(slots), vmta.claims))
+            slots += self._retire_idle(vmta.idle, min(limit - len(slots), vmta.claims))
             if vmta.claims <= 0 or not vmta.idle:
                 del self._capped[vmta]
         return slots + self._interrupted(limit - len(slots))
@@ -163,13 +165,11 @@ class Turns:
                 slots.append(slot)
         return slots
 
-    def _retire_idle(self, vmta: VmtaState, wanted: int) -> list[Slot]:
-        slots = []
-        for slot in list(vmta.idle)[: max(0, wanted)]:
-            del vmta.idle[slot]
-            del slot.queue.idle[slot]
+    def _retire_idle(self, idle: dict[Slot, None], wanted: int) -> list[Slot]:
+        slots = list(islice(idle, max(0, wanted)))
+        for slot in slots:
+            self.permits.pick_up(slot)
             self.permits.retire(slot)
-            slots.append(slot)
         return slots
 
     def _may_open(self, vmta: VmtaState, now: float) -> bool:
@@ -221,7 +221,10 @@ class Turns:
         when = queue.wants_connection_at(now)
         if when <= now:
             queue.in_ring = True
-            queue.vmta.ring.append(queue, queue.active.queue_priority)
+            level = queue.active.queue_priority
+            queue.vmta.ring.append(queue, level)
+            if queue.vmta.place is not None:
+                self._standing[level] = self._standing.get(level, 0) + 1
             self.activate(queue.vmta)
         elif when < queue.wake_at:
             self._deadlines.set(queue, when)
@@ -251,6 +254,8 @@ class Turns:
         """The virtual MTA may have a permit again, or a queue that wants one."""
         level = vmta.ring.top
         if vmta.ring and (vmta.place is None or level > vmta.place.level):
+            if vmta.place is None:
+                self._stand(vmta, 1)
             vmta.place = Place(vmta, level)
             self._active.append(vmta.place, level)
 
@@ -264,6 +269,7 @@ class Turns:
         for queue in self.registry:
             self._deadlines.sooner(queue, now)
         self._active = Ring()
+        self._standing.clear()
         for vmta in self.registry.vmtas.values():
             self._deadlines.sooner(vmta, now)
             waiting, vmta.ring, vmta.place = list(vmta.ring), Ring(), None
@@ -274,8 +280,7 @@ class Turns:
 
     def rest(self, slot: Slot, now: float) -> None:
         """The connection is idle; set what calls it back."""
-        slot.queue.idle[slot] = None
-        slot.queue.vmta.idle[slot] = None
+        self.permits.lay_down(slot)
         self.consider(slot.queue, now)
 
     def expire(self, queue: DeliveryQueue, refs: Iterable[int]) -> None:
@@ -308,8 +313,7 @@ class Turns:
             slot.is_wanted = wanted > 0
             if wanted > 0 and slot.state is IDLE and not slot.is_retired:
                 wanted -= 1
-                del slot.queue.idle[slot]
-                del slot.queue.vmta.idle[slot]
+                self.permits.pick_up(slot)
                 self.permits.retire(slot)
                 self._parting.append(slot)
         self._hosts.forget(host)

@@ -420,6 +420,10 @@ class SchedulerModel:
         assert sorted(held) == sorted(self.waiting)
         flying = sorted(ref for slot in self.slots for ref in slot.in_flight)
         assert flying == sorted(self.in_flight)
+        standing: Counter[int] = Counter()
+        for vmta in self.scheduler._registry.vmtas.values():
+            standing.update(dict(vmta.ring.counts()) if vmta.place is not None else {})
+        assert self.scheduler._turns._standing == standing
 
     def settle_down(self) -> None:
         """The deadline lies ahead when nothing can be had now: nobody waits busily, nobody is forgotten."""
