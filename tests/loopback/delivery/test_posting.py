@@ -8,6 +8,7 @@ import json
 import socket
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -268,3 +269,34 @@ async def test_large_message_travels_in_pieces() -> None:
 
         assert event.type == "d"
         assert len(json.loads(endpoint.posted[0].body)["content"]["email_rfc822"]) == len(body) - 1
+
+
+def mutant(random: Random) -> bytes:
+    """An answer with some octets changed, doubled, or cut off."""
+    said = bytearray(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\nhello"
+    )
+    for _ in range(random.randrange(1, 4)):
+        place = random.randrange(len(said))
+        match random.randrange(3):
+            case 0:
+                said[place] = random.randrange(256)
+            case 1:
+                said[place:place] = said[max(0, place - 9) : place] * 3
+            case _:
+                del said[place : place + random.randrange(1, 30)]
+                said = said or bytearray(b"H")
+    return b"close " + bytes(said)
+
+
+async def test_any_answer_has_an_outcome() -> None:
+    random = Random(7)
+    for _ in range(30):
+        said = mutant(random)
+        async with HttpEndpoint([said]) as endpoint, DeliveryRig([], policy(endpoint.url)) as rig:
+            rig.admit()
+            (event,) = await rig.until(1)
+
+            assert event.type in ("d", "t"), said
+            assert event.dsn_diag.isprintable(), said
+            assert len(rig.store.waiting) == (event.type == "t"), said
