@@ -36,9 +36,7 @@ log = logging.getLogger(__name__)
 
 _COLD = ("cold-virtual-mta", "auto-cold-virtual-mta")
 #: Lines that concern mail of every source.
-_FOR_ALL = frozenset(
-    {"alias", *_COLD, "reroute-to-virtual-mta", "include-headers-from", "rewrite-list"}
-)
+_FOR_ALL = frozenset({"alias", *_COLD, "reroute-to-virtual-mta", "include-headers-from", "rewrite-list"})
 #: What recipients must share to be stored as one message: virtual MTA, job, schedule.
 _Place = tuple[str, str, Windows]
 #: Virtual MTAs that may send mail on to one another.
