@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -71,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names += [f"coldstart/{recipients:,}"] if recipients else []
         console.print("\n".join(names) or "no scenario has such a name")
         return 0 if names else 1
+    # A time limit around us must not leave servers behind that spoil the next measurement.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     results = Results(conditions((options.place or Path(tempfile.gettempdir())).resolve()))
     show_conditions(console, results)
     run_all(options, wanted, recipients, results, console)

@@ -161,8 +161,9 @@ def measure(
     """
     found = [Figures(contest.shape, entry) for entry in contest.entries]
     with bench_directory(place) as directory:
-        stands = start_all(found, directory)
+        stands: list[tuple[Figures, Stand]] = []
         try:
+            start_all(found, directory, stands)
             for number in range(runs):
                 # First one way, then the other: nobody always comes behind the same neighbour.
                 for figures, stand in stands[:: -1 if number % 2 else 1]:
@@ -183,22 +184,25 @@ def run_one(figures: Figures, stand: Stand) -> None:
         figures.error = str(error)
 
 
-def start_all(all_figures: list[Figures], directory: Path) -> list[tuple[Figures, Stand]]:
-    """Start everybody at once; those that don't come up are left out."""
+def start_all(all_figures: list[Figures], directory: Path, stands: list[tuple[Figures, Stand]]) -> None:
+    """Start everybody at once, into `stands`; those that don't come up have their reason in `error`.
 
-    def begin(numbered: tuple[int, Figures]) -> Stand | None:
+    Whoever is up is in `stands` even if we are told to end meanwhile.
+    """
+
+    def begin(numbered: tuple[int, Figures]) -> None:
         number, figures = numbered
         home = directory / str(number)
         home.mkdir()
         try:
-            return Stand(figures.shape, figures.entry, home)
+            stands.append((figures, Stand(figures.shape, figures.entry, home)))
         except BenchError as error:
             figures.error = str(error)
-            return None
 
     with ThreadPoolExecutor(len(all_figures)) as pool:
-        stands = list(pool.map(begin, enumerate(all_figures)))
-    return [(figures, stand) for figures, stand in zip(all_figures, stands, strict=True) if stand is not None]
+        for _ in pool.map(begin, enumerate(all_figures)):
+            pass
+    stands.sort(key=lambda pair: all_figures.index(pair[0]))
 
 
 @contextmanager
