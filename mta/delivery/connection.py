@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from mta.delivery.deadline import Deadline
 from mta.delivery.dialogue import Dialogue
 from mta.errors import ConnectError
 from mta.smtp.extensions import Extensions
@@ -47,7 +48,8 @@ class Facts(NamedTuple):
 class Connection:
     """After EHLO, STARTTLS and AUTH. `mta_name` is `host (ip)`, as accounting prints the remote.
 
-    What is said from here on is told to the `dialogue` as well, if there is one.
+    What is said from here on is told to the `dialogue` as well, if there is one. A `deadline` is there to be
+    taken over: its timer runs already.
     """
 
     transport: asyncio.Transport
@@ -61,6 +63,7 @@ class Connection:
     tls_cipher: str = ""
     dialogue: Dialogue | None = None
     is_pix: bool = False  #: an old PIX firewall stands in between
+    deadline: Deadline | None = None
 
     def facts(self) -> Facts:
         """The same for the record."""

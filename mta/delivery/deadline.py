@@ -41,6 +41,10 @@ class Deadline:
         if at < self.looks_at:
             self._arm(now)
 
+    def hand_over(self, overdue: Callable[[], None]) -> None:
+        """Somebody else is told from now on; the timer goes on as it is."""
+        self._overdue = overdue
+
     def cancel(self) -> None:
         """There is no deadline any more, nor will there be one.
 

@@ -1,7 +1,8 @@
 """A connection from TCP to the answer to EHLO: the socket, and the protocol that drives the first words.
 
 Callbacks and one timer; what the words mean is `mta.smtp.opening`'s business. Each step has a limit of its
-own: the connection, the greeting, each answer. Whoever waits for `done` then looks at `failure`.
+own: the connection, the greeting, each answer. Whoever waits for `done` then looks at `failure`; when there
+is none the `deadline` goes on to whoever gets the transport.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Greeter(asyncio.Protocol):
         self._policy = policy
         self._clock = clock
         self._dialogue = dialogue
-        self._deadline = Deadline(self._overdue, clock=clock, loop=loop)
+        #: Its timer runs on when all is well; whoever has no use for it cancels it.
+        self.deadline = Deadline(self._overdue, clock=clock, loop=loop)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -115,13 +117,14 @@ class Greeter(asyncio.Protocol):
 
     def _allow(self, seconds: float) -> None:
         now = self._clock.now()
-        self._deadline.move(now + seconds, now)
+        self.deadline.move(now + seconds, now)
 
     def _overdue(self) -> None:
         self._end(internal_reply(451, "4.4.1", f"no answer in time ({self._opening.awaits})"))
 
     def _end(self, failure: Reply | None) -> None:
-        self._deadline.cancel()
+        if failure is not None:
+            self.deadline.cancel()
         self.failure = failure
         if not self.done.done():
             self.done.set_result(None)

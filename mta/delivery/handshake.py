@@ -32,6 +32,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from mta.clock import Clock
 from mta.config.proxy import Proxy
 from mta.delivery.connection import Connection, DialFailure, TargetLike
+from mta.delivery.deadline import Deadline
 from mta.delivery.dialogue import Dialogue
 from mta.delivery.greeter import Greeter, connect, source_socket
 from mta.delivery.policy import DeliveryPolicy
@@ -95,8 +96,10 @@ class Handshake:
         loop = asyncio.get_running_loop()
         policy = self._policy
         greeter = Greeter(self._opening, policy, clock=self._clock, loop=loop, dialogue=self._dialogue)
-        transport = await self._connect(greeter, loop)
+        transport: asyncio.Transport | None = None
+        deadline: Deadline | None = greeter.deadline
         try:
+            transport = await self._connect(greeter, loop)
             await greeter.done
             if greeter.failure is not None:
                 raise self._failure(greeter.failure, is_refusal=self._opening.is_refusal)
@@ -106,13 +109,17 @@ class Handshake:
                 or policy.tls.require
                 or (self._tls is not None and self._extensions.starttls)
             ):
+                greeter.deadline.cancel()
+                deadline = None
                 transport = await self._go_on(transport)
             elif transport.is_closing():
                 raise self._failure(internal_reply(451, "4.4.2", "connection lost (EHLO)"))
-            return self._connection(transport)
+            return self._connection(transport, deadline)
         except BaseException:
-            # At once: closing in good order would wait for a peer that may never answer.
-            transport.abort()
+            greeter.deadline.cancel()
+            if transport is not None:
+                # At once: closing in good order would wait for a peer that may never answer.
+                transport.abort()
             raise
 
     async def _connect(self, greeter: Greeter, loop: asyncio.AbstractEventLoop) -> asyncio.Transport:
@@ -228,7 +235,7 @@ class Handshake:
             else:
                 raise self._failure(internal_reply(451, "4.7.4", "no way to log in that we may use"))
 
-    def _connection(self, transport: asyncio.Transport) -> Connection:
+    def _connection(self, transport: asyncio.Transport, deadline: Deadline | None) -> Connection:
         policy, extensions = self._policy, self._extensions
         if policy.ignore_pipelining or policy.ignore_8bitmime or policy.ignore_dsn:
             extensions = extensions.without(
@@ -249,6 +256,7 @@ class Handshake:
             tls_protocol=(tls.version() or "") if tls is not None else "",
             tls_cipher=cipher[0] if cipher else "",
             is_pix=self._opening.is_pix,
+            deadline=deadline,
         )
 
     # -- failures --------------------------------------------------------------------------------------

@@ -121,7 +121,8 @@ class Session(asyncio.Protocol):
         self._is_quitting = False
         self._is_over = False  # nothing is sent or believed any more
         self._is_closed = False  # the supply has been told
-        self._deadline = Deadline(self._overdue, clock=clock, loop=loop)
+        self._deadline = connection.deadline or Deadline(self._overdue, clock=clock, loop=loop)
+        self._deadline.hand_over(self._overdue)
         self._envelope_until = 0.0
 
     def begin(self) -> None:
