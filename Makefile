@@ -28,9 +28,11 @@ format: .venv/ready
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+# All shapes, five runs each, beside Postfix: about half an hour; results go to benchmarks/results
 bench: .venv/ready
 	$(PYTHON) -m benchmarks
 
+# Does every scenario still run? One run, few messages, under three minutes; fails when one breaks
 bench-short: .venv/ready
 	$(PYTHON) -m benchmarks --short --no-write
 

@@ -52,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=220)
     if options.report:
-        console.print(
-            f"written: {write_page(read_results(options.results or sorted(RESULTS.glob('*.json'))))}"
-        )
+        files = options.results or sorted(RESULTS.glob("*.json"))
+        if not files:
+            console.print(f"no results in {RESULTS}: measure first")
+            return 1
+        console.print(f"written: {write_page(read_results(files))}")
         return 0
     words = [*options.only, *(word for number in options.show for word in shows_of(number))]
     wanted = chosen(

@@ -62,7 +62,7 @@ def said_conditions(results: Results) -> str:
     machine = f"{told.get('cpus')} processors ({told.get('cpu')}), {told.get('memory_gib')} GiB"
     system = f"Linux {told.get('kernel')}, {told.get('file_system')}, Python {told.get('python')}"
     peer = f", Postfix {told['postfix']}" if told.get("postfix") else ""
-    load = f"Load average before: {told.get('load_before')}."
+    load = f"Load average before it: {told.get('load_before')} at most."
     return f"Measured {str(told.get('date', ''))[:10]}, {commit}, on {machine}, {system}{peer}. {load}\n"
 
 

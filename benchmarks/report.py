@@ -259,11 +259,11 @@ def read_results(paths: Iterable[Path]) -> Results:
     """Several sessions as one: of each scenario the last that was measured without an error."""
     figures: dict[str, Figures] = {}
     cold: dict[int, ColdFigures] = {}
-    told: dict[str, Any] = {}
+    sessions: list[dict[str, Any]] = []
     signatures = 0.0
     for path in sorted(paths, key=lambda path: path.name):
         read = json.loads(path.read_text(encoding="utf-8"))
-        told = read["conditions"]
+        sessions.append(read["conditions"])
         signatures = read.get("signatures") or signatures
         for item in read["figures"]:
             if item["runs"] and not item["error"]:
@@ -273,7 +273,21 @@ def read_results(paths: Iterable[Path]) -> Results:
             if item["runs"]:
                 runs = [ColdRun(**run) for run in item["runs"]]
                 cold[item["recipients"]] = ColdFigures(item["recipients"], runs)
-    return Results(told, list(figures.values()), [cold[size] for size in sorted(cold)], signatures)
+    return Results(
+        together(sessions), list(figures.values()), [cold[size] for size in sorted(cold)], signatures
+    )
+
+
+def together(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The conditions of the last session, with the commits of all of them and the highest load before any."""
+    if not sessions:
+        return {}
+    commits = dict.fromkeys(str(one.get("commit") or "unknown") for one in sessions)
+    return sessions[-1] | {
+        "commit": ", ".join(commits),
+        "changed": any(one.get("changed") for one in sessions),
+        "load_before": max(float(one.get("load_before") or 0.0) for one in sessions),
+    }
 
 
 def figures_of(item: dict[str, Any]) -> Figures:

@@ -197,6 +197,7 @@ def test_later_sessions_take_the_place_of_earlier_ones_unless_they_failed(tmp_pa
     assert rates["size/10KB-20 mta"] == 5000.0
     assert rates["size/10KB-20 postfix"] == 500.0
     assert (read.signatures, len(read.cold)) == (4000.0, 1)
+    assert read.conditions["commit"] == "abc1234, def5678"
 
 
 def test_conditions_say_what_the_figures_depend_on(tmp_path: Path) -> None:
