@@ -89,6 +89,13 @@ class Invocation:
             )
         return Path(name)
 
+    def answer(self, data: Any, text: str) -> None:
+        """Print `data` for a program, `text` for people."""
+        if self.as_json:
+            self.output.json(data)
+        else:
+            click.echo(text)
+
     def ask(self, command: str, **arguments: Any) -> Any:
         """What the running server answers; raises Unreachable or ControlFailure."""
         return ask(self.socket_path(), command, **arguments)

@@ -104,10 +104,7 @@ def why(context: click.Context, queue: str) -> None:
     """Say in one sentence why QUEUE (domain/vmta) is not sending."""
     call = invocation(context)
     data = call.ask("why", queue=queue)
-    if call.as_json:
-        call.output.json(data)
-    else:
-        click.echo(data["text"])
+    call.answer(data, data["text"])
 
 
 @click.group(cls=ShortenedGroup)
@@ -133,10 +130,7 @@ def pause_job(context: click.Context, job: str) -> None:
     """Keep back everything that bears the job id JOB, also what is yet to come."""
     call = invocation(context)
     data = call.ask("job.pause", job=job)
-    if call.as_json:
-        call.output.json(data)
-    else:
-        click.echo(f"Job paused: {counted(data['rcp'], 'recipient')} kept back.")
+    call.answer(data, f"Job paused: {counted(data['rcp'], 'recipient')} kept back.")
 
 
 @click.group(cls=ShortenedGroup)
@@ -270,10 +264,7 @@ def undo_delete(context: click.Context) -> None:
     """Bring back everything that was deleted with a grace that is not over."""
     call = invocation(context)
     data = call.ask("undo.delete")
-    if call.as_json:
-        call.output.json(data)
-    else:
-        click.echo(f"{counted(data['rcp'], 'recipient')} brought back.")
+    call.answer(data, f"{counted(data['rcp'], 'recipient')} brought back.")
 
 
 @click.command()
@@ -313,10 +304,7 @@ def trace(
 def _change(context: click.Context, command: str, done: str, dry_run: bool, **arguments: str) -> None:
     call = invocation(context)
     data = call.ask(command, **arguments, dryRun=dry_run or None)
-    if call.as_json:
-        call.output.json(data)
-        return
-    click.echo(f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}.")
+    call.answer(data, f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}.")
 
 
 def _recipients(data: dict[str, Any]) -> str:

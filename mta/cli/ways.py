@@ -58,10 +58,7 @@ def disable_source(context: click.Context, ip: str, queue: str, reenable_after: 
     """Don't send from the local address IP, in the queues that match QUEUE (domain/vmta; default: all)."""
     call = invocation(context)
     data = call.ask("source.disable", ip=ip, pattern=_pattern(queue), reenableAfter=reenable_after)
-    if call.as_json:
-        call.output.json(data)
-    else:
-        click.echo(f"Source {ip} disabled for {counted(data['queues'], 'queue')} and those to come.")
+    call.answer(data, f"Source {ip} disabled for {counted(data['queues'], 'queue')} and those to come.")
 
 
 @click.group(cls=ShortenedGroup)
@@ -78,10 +75,7 @@ def enable_source(context: click.Context, ip: str, queue: str) -> None:
     """Send from the local address IP again, whoever disabled it."""
     call = invocation(context)
     data = call.ask("source.enable", ip=ip, pattern=_pattern(queue))
-    if call.as_json:
-        call.output.json(data)
-    else:
-        click.echo(f"Source {ip} enabled for {counted(data['queues'], 'queue')}.")
+    call.answer(data, f"Source {ip} enabled for {counted(data['queues'], 'queue')}.")
 
 
 def _pattern(queue: str) -> str:
