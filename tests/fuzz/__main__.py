@@ -5,6 +5,8 @@ runs are guided by coverage and carry on from what earlier ones found (build/fuz
 mutation loop runs. An input that breaks a promise is written to build/fuzz/findings; give it to
 `--replay FILE --target X`, repair what it shows, and keep it in tests/fuzz/corpus/X as a regression test.
 The exit code is 1 when something was found.
+
+With `--record` the CPU seconds of the run are added to tests/fuzz/spent.json, which the documentation quotes.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from tests.fuzz.guided import write_words
 from tests.fuzz.mutation import explore
 from tests.fuzz.target import Target, quiet, timed
 
-__all__ = ["corpus_of", "main"]
+__all__ = ["SPENT", "corpus_of", "main", "record"]
 
 CORPUS = Path(__file__).parent / "corpus"
+SPENT = Path(__file__).parent / "spent.json"
 
 
 def corpus_of(name: str) -> list[Path]:
@@ -46,6 +49,7 @@ def main() -> int:
     parser.add_argument(
         "--plain", action="store_true", help="our own mutation loop even where atheris is there"
     )
+    parser.add_argument("--record", action="store_true", help="add what was spent to tests/fuzz/spent.json")
     parser.add_argument("--replay", type=Path, help="run one input and show the error")
     options = parser.parse_args()
     wanted = [name for name in options.target.split(",") if name] or list(TARGETS)
@@ -63,13 +67,30 @@ def main() -> int:
         flush=True,
     )
     (options.output / "findings").mkdir(parents=True, exist_ok=True)
-    return run(wanted, options, is_guided)
-
-
-def run(wanted: list[str], options: argparse.Namespace, is_guided: bool) -> int:
-    """Turn after turn until the time is spent; what each came to goes into build/fuzz/report.json."""
-    report = options.output / "report.json"
     spent = dict.fromkeys(wanted, 0.0)
+    try:
+        return run(spent, options, is_guided)
+    finally:
+        if options.record:
+            record(SPENT, "atheris" if is_guided else "mutation", spent)
+
+
+def record(path: Path, engine: str, spent: dict[str, float]) -> None:
+    """Add to what all runs before have spent, target by target."""
+    book = json.loads(path.read_text()) if path.exists() else {"cpu_seconds": {}, "by_target": {}}
+    whole, by_target = book["cpu_seconds"], book["by_target"]
+    whole[engine] = round(whole.get(engine, 0.0) + sum(spent.values()))
+    for name, seconds in spent.items():
+        by_target[name] = round(by_target.get(name, 0.0) + seconds, 1)
+    path.write_text(json.dumps(book, indent=1, sort_keys=True) + "\n")
+
+
+def run(spent: dict[str, float], options: argparse.Namespace, is_guided: bool) -> int:
+    """Turn after turn until the time is spent; what each came to goes into build/fuzz/report.json.
+
+    `spent` has the targets that take turns, and gets their CPU seconds.
+    """
+    report, wanted = options.output / "report.json", list(spent)
     found: list[str] = []
     turn = 0
     while sum(spent.values()) < options.seconds:

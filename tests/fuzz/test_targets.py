@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tests.fuzz.__main__ import corpus_of
+from tests.fuzz.__main__ import SPENT, corpus_of, record
 from tests.fuzz.catalogue import TARGETS
 from tests.fuzz.guided import PARTS
 from tests.fuzz.mutation import explore, mutated
@@ -80,3 +83,23 @@ def test_the_guided_runner_knows_every_part() -> None:
     assert sum(len(__import__(f"tests.fuzz.{part}", fromlist=["TARGETS"]).TARGETS) for part in PARTS) == len(
         NAMES
     )
+
+
+def test_what_runs_have_spent_adds_up_by_engine_and_target(tmp_path: Path) -> None:
+    path = tmp_path / "spent.json"
+    record(path, "atheris", {"address": 10.04, "data": 5.0})
+    record(path, "atheris", {"address": 2.0})
+    record(path, "mutation", {"data": 1.0})
+
+    book = json.loads(path.read_text())
+    assert book["cpu_seconds"] == {"atheris": 17, "mutation": 1}
+    assert book["by_target"] == {"address": 12.0, "data": 6.0}
+
+
+def test_the_documentation_claims_no_more_time_than_was_spent() -> None:
+    claimed = re.search(
+        r"(\d+) CPU-minutes in all", (Path(__file__).parents[2] / "docs/security.md").read_text()
+    )
+    assert claimed is not None
+    spent = sum(json.loads(SPENT.read_text())["cpu_seconds"].values())
+    assert int(claimed[1]) * 60 <= spent
