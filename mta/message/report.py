@@ -23,7 +23,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import Header, decode_header, make_header
 from email.utils import format_datetime, formataddr, parseaddr
 
@@ -205,7 +205,7 @@ def _decoded(value: bytes) -> str:
     text = value.decode("utf-8", "replace")[:DIAGNOSTIC_LIMIT]
     try:
         return str(make_header(decode_header(text)))
-    except (HeaderParseError, LookupError, ValueError):
+    except (MessageError, LookupError, ValueError):
         return text
 
 
