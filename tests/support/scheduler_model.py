@@ -250,6 +250,7 @@ class SchedulerModel:
         self.slots.append(slot)
         self.note((key, "connects"), self.mode(key))
         self.note((key, ip, "connects"), "any")
+        self.passed[key] = 0
         for queue in self.scheduler._registry:
             if queue.key != key and queue.key.vmta == key.vmta and queue.in_ring:
                 self.passed[queue.key] += 1
