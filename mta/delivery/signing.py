@@ -30,7 +30,7 @@ from mta.delivery.keyring import KeyRing
 from mta.delivery.signingrule import Identity, SigningRule
 from mta.errors import ConfigError
 from mta.message import headers
-from mta.message.dkim import DkimSigner, Signable, SignPolicy
+from mta.message.dkim import DkimSigner, Draft, Signable, SignPolicy
 from mta.message.domainkey import DkimKey
 from mta.message.envelope import Envelope
 from mta.smtp.address import is_valid_domain
@@ -45,6 +45,8 @@ KEPT_SIGNATURES = 4096
 KEPT_IDENTITIES = 16384
 #: Most signatures in one hand-off: about 5 ms of work, so that the first is not long in coming.
 BATCH = 16
+#: A larger message (octets) is hashed in the thread too: the loop would stand still for it.
+DRAFTED_AT_ONCE = 256 << 10
 #: More threads than this only fight over the GIL between the RSA operations.
 MOST_THREADS = 4
 
@@ -60,13 +62,17 @@ class SignerStats(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One message on its way through a thread, with everybody who waits for it."""
+    """One message on its way through a thread, with everybody who waits for it.
+
+    `drafts` is None for a message that is too large to be hashed on the loop.
+    """
 
     place: tuple[int, int]
     signable: Signable
     signers: tuple[DkimSigner, ...]
     now: float
     waiters: list[Done]
+    drafts: list[Draft] | None
 
 
 class Signer:
@@ -169,8 +175,10 @@ class Signer:
         signers = self._signers(rule[1], envelope, signable.block)
         now = self._clock.wall()
         if any(signer.key.is_slow for signer in signers):
-            return _Job(place, signable, signers, now, [])
-        return self._keep(place, self._sign(signable, signers, now))
+            # In the thread, Python would take turns with the loop; it is left with the keys' own work.
+            drafts = self._draft(signable, signers, now) if len(body) <= DRAFTED_AT_ONCE else None
+            return _Job(place, signable, signers, now, [], drafts)
+        return self._keep(place, self._seal(self._draft(signable, signers, now)))
 
     def _rule(self, envelope: Envelope, domain: str | None) -> tuple[int, SigningRule] | None:
         """The rule of a queue with its number (equal rules have one number); None = not to be signed."""
@@ -257,7 +265,10 @@ class Signer:
 
     def _work(self, batch: list[_Job]) -> None:
         """In a thread: touches nothing of this object but what the jobs carry."""
-        results = [self._sign(job.signable, job.signers, job.now) for job in batch]
+        results = [
+            self._seal(self._draft(job.signable, job.signers, job.now) if job.drafts is None else job.drafts)
+            for job in batch
+        ]
         try:
             self._loop.call_soon_threadsafe(self._finish, batch, results)
         except RuntimeError:
@@ -273,9 +284,17 @@ class Signer:
                 for done in job.waiters:
                     done(result)
 
-    def _sign(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> bytes:
+    def _draft(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> list[Draft]:
         try:
-            return b"".join([signer.sign(signable, now) for signer in signers])
+            drafts = [signer.draft(signable, now) for signer in signers]
+        except Exception:
+            log.exception("dkim=failed the message goes out without a signature")
+            return []
+        return [draft for draft in drafts if draft is not None]
+
+    def _seal(self, drafts: list[Draft]) -> bytes:
+        try:
+            return b"".join([draft.sealed() for draft in drafts])
         except Exception:
             log.exception("dkim=failed the message goes out without a signature")
             return b""

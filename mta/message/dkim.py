@@ -22,6 +22,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from mta.message import headers
 from mta.message.domainkey import DkimKey
 
-__all__ = ["Canon", "DkimSigner", "SignPolicy", "Signable", "hash_body"]
+__all__ = ["Canon", "DkimSigner", "Draft", "SignPolicy", "Signable", "hash_body"]
 
 #: Fields that make up what a reader sees or acts on: signed wherever present (RFC 6376 5.4.1), with what
 #: large receivers ask for: both List-Unsubscribe fields (RFC 8058 4) and Feedback-ID.
@@ -128,6 +129,25 @@ class Signable:
         return found
 
 
+class Draft(NamedTuple):
+    """A signature that lacks only what the key computes: `canonical` is signed, `value` written in front."""
+
+    key: DkimKey
+    canonical: bytes
+    value: bytes
+
+    def sealed(self) -> bytes:
+        """The complete DKIM-Signature field. An RSA key lets other threads run meanwhile."""
+        private = self.key.private
+        if isinstance(private, rsa.RSAPrivateKey):
+            seal = private.sign(self.canonical, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            seal = private.sign(hashlib.sha256(self.canonical).digest())  # RFC 8463 3: the hash is signed
+        signature = base64.b64encode(seal)
+        lines = [signature[at : at + SIGNATURE_LINE] for at in range(0, len(signature), SIGNATURE_LINE)]
+        return b"DKIM-Signature: " + self.value + b"\r\n ".join(lines) + b"\r\n"
+
+
 class DkimSigner:
     """One key, ready to sign for one d= (and i=) under one policy.
 
@@ -145,9 +165,14 @@ class DkimSigner:
 
     def sign(self, message: Signable, now: float) -> bytes:
         """The complete DKIM-Signature field, b"" for a message without From. `now` is epoch seconds."""
+        draft = self.draft(message, now)
+        return b"" if draft is None else draft.sealed()
+
+    def draft(self, message: Signable, now: float) -> Draft | None:
+        """All but the key's own work on a signature; None for a message without From."""
         names, canonical = self._select(message)
         if b"from" not in names:
-            return b""
+            return None
         digest, length = message.body_hash(self._policy.body_canon)
         value = b"%s%s%s%s\r\n bh=%s;\r\n b=" % (
             self._start,
@@ -161,9 +186,7 @@ class DkimSigner:
             canonical.append(b"dkim-signature:" + value.replace(b"\r\n", b""))
         else:
             canonical.append(b"DKIM-Signature: " + value)
-        signature = base64.b64encode(self._seal(b"".join(canonical)))
-        lines = [signature[at : at + SIGNATURE_LINE] for at in range(0, len(signature), SIGNATURE_LINE)]
-        return b"DKIM-Signature: " + value + b"\r\n ".join(lines) + b"\r\n"
+        return Draft(self.key, b"".join(canonical), value)
 
     def _select(self, message: Signable) -> tuple[tuple[bytes, ...], list[bytes]]:
         """The names and canonical forms of the fields to sign, in the order in which they are hashed."""
@@ -197,12 +220,6 @@ class DkimSigner:
         if self._policy.expire_after is not None:
             text += b" x=%d;" % (now + self._policy.expire_after)
         return b"\r\n" + text if text else b""
-
-    def _seal(self, canonical: bytes) -> bytes:
-        private = self.key.private
-        if isinstance(private, rsa.RSAPrivateKey):
-            return private.sign(canonical, padding.PKCS1v15(), hashes.SHA256())
-        return private.sign(hashlib.sha256(canonical).digest())  # RFC 8463 3: the hash is what is signed
 
 
 def hash_body(message: bytes, start: int, canon: Canon) -> tuple[bytes, int]:
