@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -60,8 +61,9 @@ class _Server(asyncio.Protocol):
 def bench_handshake() -> Iterator[Work]:
     """one connection up to the answer to EHLO over loopback, both sides in this process"""
     loop = uvloop.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(_Server, "127.0.0.1", 0))
-    port = server.sockets[0].getsockname()[1]
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = loop.run_until_complete(loop.create_server(_Server, sock=listening))
+    port = listening.getsockname()[1]
     dialer, policy = Dialer(clock=SystemClock()), DeliveryPolicy()
     targets = [Target("mx.example.net", "127.0.0.1", port, 0)]
 
