@@ -4,6 +4,8 @@
 
 PYTHON := .venv/bin/python
 PYTEST := .venv/bin/pytest
+# Tests wait for sockets and timers half of the time: two processes for each processor.
+TESTERS := $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: run demo test test-slow lint format bench bench-short micro docs torture torture-short fuzz steps clean
 
@@ -14,7 +16,7 @@ demo: .venv/ready
 	@$(PYTHON) -m mta.sink.demo
 
 test: .venv/ready
-	$(PYTEST) -n auto -q
+	$(PYTEST) -n $(TESTERS) -q
 
 test-slow: .venv/ready
 	$(PYTEST) -q -m slow --timeout=1800

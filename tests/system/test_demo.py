@@ -48,6 +48,7 @@ async def test_demonstration_relays_checks_and_ends_well(tmp_path: Path) -> None
     assert "127.0.0.12" in said
 
 
+@pytest.mark.slow
 async def test_demonstration_stays_until_it_is_interrupted(tmp_path: Path) -> None:
     process = await start(tmp_path, "--messages", "20", "--stay")
     assert process.stdout is not None

@@ -122,7 +122,13 @@ def most_in_an_hour(events: list[Event], begin: float, end: float) -> int:
     return max((sum(time <= other < time + HOUR for other in times) for time in times), default=0)
 
 
-@pytest.mark.parametrize("restarts", [(), (7.0, 14.5, 20.0)], ids=["without a restart", "with restarts"])
+@pytest.mark.parametrize(
+    "restarts",
+    [
+        pytest.param((), id="without a restart", marks=pytest.mark.slow),
+        pytest.param((7.0, 14.5, 20.0), id="with restarts"),
+    ],
+)
 async def test_the_log_of_the_day_is_the_promised_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: tuple[float, ...]
 ) -> None:
