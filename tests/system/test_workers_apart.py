@@ -36,7 +36,7 @@ async def seconds_for(world: World, prefix: str, messages: int) -> float:
 
 async def waiting(world: World) -> dict[str, int]:
     """Recipients that wait, by worker."""
-    return {row["id"]: row["rcp"] for row in (await world.ask("show.workers"))["worker"]}
+    return {row["id"]: row.get("rcp", 0) for row in (await world.ask("show.workers"))["worker"]}
 
 
 async def test_a_hostile_domain_does_not_slow_the_domains_of_another_worker(tmp_path: Path) -> None:
