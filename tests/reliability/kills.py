@@ -137,10 +137,18 @@ class KillLoop:
         ]
         if role == "worker":
             victims = [dice.choice(victims)]
-        for name in victims:
-            os.kill(children[name], signal.SIGKILL)
-        if role != "events":
-            arena.note_kill(role, victims)
+        killed = [name for name in victims if _strike(children[name])]
+        if role != "events" and killed:
+            arena.note_kill(role, killed)
+
+
+def _strike(pid: int) -> bool:
+    """Kill a process; False when it has ended since it was listed, as one in its last moments does."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def _until_ended(pids: list[int]) -> None:

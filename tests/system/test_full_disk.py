@@ -52,7 +52,7 @@ async def resume(world: World) -> None:
 async def until_taken(world: World, count: int) -> list[Injector]:
     """Hand in so many messages again and again, until none of them is refused."""
     loads: list[Injector] = []
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(45.0):
         while not loads or loads[-1].refusals:
             prefix = f"after{len(loads)}-"
             loads.append(Injector(world.port, prefix=prefix, sessions=10, size=10_000, messages=count))
