@@ -73,6 +73,20 @@ CASES = [
 ]
 
 
+async def only_so_many_leave(shop: Workshop, delivered: int, connections: int | None) -> None:
+    """Let the queues go on while the clock stands: so many are delivered, over so many connections."""
+    with shop.clock.standing(shop.clock.now() + 1):
+        shop.worker.scheduler.resume("*/*", shop.clock.now())
+        shop.worker.dispatcher.wake()
+        await shop.until_events(delivered, "d")
+        await shop.turn()
+        await shop.until_idle()
+
+    assert len(shop.events("d")) == delivered
+    if connections is not None:
+        assert shop.connections == connections
+
+
 @pytest.mark.parametrize(("lines", "extra", "delivered", "connections"), CASES)
 async def test_as_much_goes_as_is_written(
     tmp_path: Path, lines: str, extra: str, delivered: int, connections: int | None
@@ -80,16 +94,7 @@ async def test_as_much_goes_as_is_written(
     async with Workshop(tmp_path, rules=SLOWLY, within=lines, extra=extra) as shop:
         shop.worker.scheduler.pause("*/*", shop.clock.now())
         await shop.submit(count=6, size=900)
-        with shop.clock.standing(shop.clock.now() + 1):
-            shop.worker.scheduler.resume("*/*", shop.clock.now())
-            shop.worker.dispatcher.wake()
-            await shop.until_events(delivered, "d")
-            await shop.turn()
-            await shop.until_idle()
-
-        assert len(shop.events("d")) == delivered
-        if connections is not None:
-            assert shop.connections == connections
+        await only_so_many_leave(shop, delivered, connections)
 
 
 @pytest.mark.directive("domain source-ip-max-smtp-out")
@@ -126,16 +131,7 @@ async def test_a_queue_in_backoff_has_rates_of_its_own(
         shop.worker.scheduler.pause("*/*", shop.clock.now())
         await shop.submit(count=6, size=900)
         shop.worker.scheduler.set_mode("*/*", QueueMode.BACKOFF, shop.clock.now())
-        with shop.clock.standing(shop.clock.now() + 1):
-            shop.worker.scheduler.resume("*/*", shop.clock.now())
-            shop.worker.dispatcher.wake()
-            await shop.until_events(delivered, "d")
-            await shop.turn()
-            await shop.until_idle()
-
-        assert len(shop.events("d")) == delivered
-        if connections is not None:
-            assert shop.connections == connections
+        await only_so_many_leave(shop, delivered, connections)
 
 
 @pytest.mark.directive("domain max-rcpt-per-message")
