@@ -110,16 +110,17 @@ def _compare(
     promises: Promises, waiting: dict[str, dict[int, int]], reported: set[str], rows: set[tuple[str, str]]
 ) -> list[str]:
     breaches = []
+    # Looked up once for each name: a disk has thousands of them after some dozens of cuts.
     recorded = {_who(address) for kind, address in rows if kind in ("d", "b")}
     bounced = {_who(address)[0] for kind, address in rows if kind == "b"}
+    receipts = {_who(address)[0] for kind, address in rows if kind == "r"}
+    done = {name for name, _ in recorded | promises.settled}
     for name in promises.acknowledged | promises.before:
-        done = {index for who, index in recorded | promises.settled if who == name}
-        if name not in waiting and not done:
+        if name not in waiting and name not in done:
             breaches.append(f"{name} was acknowledged and is lost")
     # A message is acknowledged when it is safe; a disk that fails then and there costs its receipt.
-    for name in promises.acknowledged if not promises.is_broken else ():
-        if not any(kind == "r" and _who(address)[0] == name for kind, address in rows):
-            breaches.append(f"{name} has no receipt")
+    for name in promises.acknowledged - receipts if not promises.is_broken else ():
+        breaches.append(f"{name} has no receipt")
     # What a failing disk could not take back may return: the client was told to try again, no more.
     for name in promises.refused & waiting.keys() if not promises.is_broken else ():
         breaches.append(f"{name} was refused and is there")
