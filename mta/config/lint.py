@@ -140,7 +140,10 @@ def too_many_connections(snapshot: Snapshot, machine: Machine) -> Iterator[Probl
     place = snapshot.top.origin("total-max-smtp-out") or _place_of_default(snapshot)
     if total == 0:
         yield _at(place, "total-max-smtp-out is unlimited", "a number below 7500 is wise")
-    needed = total + snapshot.top.integer("total-max-smtp-in") + SPARE_FILES
+    inbound = snapshot.top.integer("total-max-smtp-in")
+    if snapshot.top.boolean("smtp-await-slot"):
+        inbound *= 2  # as many may wait as may be in
+    needed = total + inbound + SPARE_FILES
     if machine.file_limit and needed > machine.file_limit:
         yield _at(
             place,
@@ -321,6 +324,20 @@ def ways_without_end(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]
             yield _at(line.origin, f"type {line.value} without {needed}: mail waits", f"add {needed}")
 
 
+def surplus_workers(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
+    """A `<worker N>` beyond `workers`: they are counted from 0, so that it is one more than was meant."""
+    wanted = snapshot.top.text("workers")
+    if not wanted.isdecimal():
+        return  # auto depends on the machine
+    numbers = f"workers {wanted}: 0" + (f" to {int(wanted) - 1}" if int(wanted) > 1 else "")
+    for name in snapshot.workers:
+        if name.isdecimal() and int(name) >= int(wanted):
+            place = _origin_of_block(snapshot, f"worker {name}")
+            place = place if place.line else snapshot.top.origin("workers") or place
+            text = f"<worker {name}> makes {int(name) + 1} workers: they are counted from 0 ({numbers})"
+            yield _at(place, text, f"write <worker {int(wanted) - 1}>, or workers {int(name) + 1}")
+
+
 def open_dummy(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
     """A port that takes mail from everybody and drops it, for everybody to reach."""
     for listener in snapshot.listeners:
@@ -354,6 +371,7 @@ CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
     missing_addresses,
     ways_without_end,
     open_dummy,
+    surplus_workers,
     unreachable_patterns,
 )
 

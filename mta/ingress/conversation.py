@@ -208,7 +208,7 @@ class Conversation(Merging):
     def drain(self) -> None:
         """Leave at once when idle, else behind the message that is under way."""
         self.takes_short_cut = False
-        if self.mode is Mode.COMMANDS and self.originator is None:
+        if self.mode is Mode.OUTSIDE or (self.mode is Mode.COMMANDS and self.originator is None):
             self.close(replies.SHUTTING_DOWN)
 
     # ---- the rest

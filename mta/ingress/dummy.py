@@ -38,6 +38,7 @@ class DummyRules(Rules):
         top = snapshot.top
         refused = RefusedRecipients(snapshot)
         self.relaying = refused
+        self.awaits_slot = top.boolean("dummy-smtp-await-slot")
         self._policy = SourcePolicy(
             # Who may relay isn't asked recipient by recipient.
             allow_relaying=not refused,

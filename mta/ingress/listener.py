@@ -10,7 +10,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from functools import partial
 
 from mta.config.snapshot import Listener as ListenerBlock
 from mta.config.snapshot import Snapshot
@@ -44,9 +43,13 @@ class Listener:
         source_name: str = "",
         tls: ssl.SSLContext | None = None,
         is_immediate_tls: bool = False,
+        awaits_slot: bool | None = None,
     ) -> None:
-        """Accept connections from a bound socket; `source_name` is the named `<source>` of the listener."""
-        await self._serve(self.reception, sock, source_name, tls, is_immediate_tls)
+        """Accept connections from a bound socket; `source_name` is the named `<source>` of the listener.
+
+        `awaits_slot` is the listener's own await-slot, None when it has none.
+        """
+        await self._serve(self.reception, sock, source_name, tls, is_immediate_tls, awaits_slot)
 
     async def _serve(
         self,
@@ -55,8 +58,13 @@ class Listener:
         source_name: str,
         tls: ssl.SSLContext | None,
         is_immediate_tls: bool,
+        awaits_slot: bool | None,
     ) -> None:
-        connect = partial(Conversation, reception, source_name=source_name, tls=tls)
+        def connect() -> Conversation:
+            conversation = Conversation(reception, source_name=source_name, tls=tls)
+            conversation.awaits_slot = awaits_slot
+            return conversation
+
         if is_immediate_tls:
             server = await self.reception.loop.create_server(
                 connect, sock=sock, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=30.0
@@ -73,7 +81,7 @@ class Listener:
         for block, sock in zip(snapshot.listeners, sockets, strict=True):
             if block.is_dummy:
                 if self._dummy is not None:
-                    await self._serve(self._dummy, sock, "", None, False)
+                    await self._serve(self._dummy, sock, "", None, False, None)
                 continue
             tls = server_tls(snapshot, block)
             is_immediate_tls = block.settings.boolean("immediate-tls")
@@ -83,7 +91,15 @@ class Listener:
                 )
             if tls is not None:
                 self._contexts[block.host, block.port] = tls
-            await self.serve(sock, source_name=block.source_name, tls=tls, is_immediate_tls=is_immediate_tls)
+            await self.serve(
+                sock,
+                source_name=block.source_name,
+                tls=tls,
+                is_immediate_tls=is_immediate_tls,
+                awaits_slot=(
+                    block.settings.boolean("await-slot") if block.settings.is_set("await-slot") else None
+                ),
+            )
 
     def reload(self, snapshot: Snapshot) -> None:
         """Use the certificates that the files hold now, for handshakes from here on.
@@ -105,7 +121,7 @@ class Listener:
             server.close()
         for reception in self._receptions:
             reception.is_draining = True
-            for guest in tuple(reception.guests):
+            for guest in (*reception.guests, *reception.line):
                 guest.drain()
 
     async def drained(self, seconds: float) -> None:
@@ -116,7 +132,7 @@ class Listener:
                     await reception.empty.wait()
         except TimeoutError:
             for reception in self._receptions:
-                for guest in tuple(reception.guests):
+                for guest in (*reception.guests, *reception.line):
                     guest.abort()
 
     def __repr__(self) -> str:

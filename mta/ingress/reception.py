@@ -3,7 +3,8 @@
 Rules follow the configuration: a connection asks `rules()` at each transaction and gets new ones after a
 reload. Slots: total-max-smtp-in for all, `max-smtp-in` of a `<source-group>` for its sources, its
 `reserved-smtp-in` of all slots kept free of others, and for clients that may not relay by address alone, at
-most half of all slots from one address, so that one stranger can't shut out everybody else.
+most half of all slots from one address, so that one stranger can't shut out everybody else. Whom the
+operator lets wait (smtp-await-slot) stands in line, without a word from us, until somebody leaves.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from mta.ingress.login import Lockout, Logins
 from mta.ingress.reject import Rejects
 from mta.ingress.relaying import RelayRules, SourcePolicy
 from mta.ingress.submission import Submission
+from mta.ingress.waitingline import WaitingLine
 from mta.smtp.address import is_valid_domain
 from mta.smtp.reply import Reply
 
-__all__ = ["Accepting", "Guest", "Reception", "Rules"]
+__all__ = ["ALL_TAKEN", "Accepting", "Guest", "Reception", "Rules"]
 
 #: Octets of messages that may be in memory while they arrive, all connections together.
 RECEIVE_MEMORY = 256 * 1024 * 1024
@@ -31,7 +33,7 @@ RECEIVE_MEMORY = 256 * 1024 * 1024
 _CROWDED = 0.8
 _DOMAINS_KEPT = 4096
 
-_ALL_TAKEN = Reply(421, "4.3.2 Too many connections, try again later", "4.3.2")
+ALL_TAKEN = Reply(421, "4.3.2 Too many connections, try again later", "4.3.2")
 _GROUP_TAKEN = Reply(421, "4.7.0 Too many connections from your group, try again later", "4.7.0")
 _ADDRESS_TAKEN = Reply(421, "4.7.0 Too many connections from your address, try again later", "4.7.0")
 _NOT_SERVED = Reply(554, "5.7.1 No SMTP service for you here", "5.7.1")
@@ -46,6 +48,9 @@ class Accepting(Protocol):
 
 class Guest(Protocol):
     """A connection, as far as the reception cares."""
+
+    def come_in(self) -> None:
+        """There is a slot for one who has waited."""
 
     def drain(self) -> None:
         """Finish what is under way, then leave."""
@@ -65,6 +70,8 @@ class Rules:
         self.domain_suffix = snapshot.top.text("domain-suffix").strip(".") or _domain_of(self.host_name)
         self.relaying = RelayRules(snapshot)
         self.logins = Logins(snapshot)
+        #: Whether clients wait for a slot at listeners that say nothing of it themselves.
+        self.awaits_slot = snapshot.top.boolean("smtp-await-slot")
         self.slots = snapshot.top.integer("total-max-smtp-in") or 1_000_000
         groups = snapshot.source_groups
         self.group_slots = {
@@ -122,7 +129,7 @@ class Reception:
         self.empty = asyncio.Event()
         self.empty.set()
         self.guests: set[Guest] = set()
-        self.refused = 0
+        self.line: WaitingLine[Guest] = WaitingLine()
         self.most_guests = 0
         self._snapshot = snapshot
         self._host_name = host_name
@@ -140,20 +147,8 @@ class Reception:
 
     def enter(self, guest: Guest, ip: str, policy: SourcePolicy) -> Reply | None:
         """Let a connection in, or say why not; whoever came in must `leave`."""
-        rules = self._rules
-        refusal: Reply | None = None
-        if not policy.is_served:
-            refusal = _NOT_SERVED
-        elif self.is_draining or len(self.guests) >= rules.slots:
-            refusal = _ALL_TAKEN
-        elif not policy.allow_relaying and self._addresses[ip] >= max(1, rules.slots // 2):
-            refusal = _ADDRESS_TAKEN
-        elif policy.group and self._groups[policy.group] >= rules.group_slots.get(policy.group, rules.slots):
-            refusal = _GROUP_TAKEN
-        elif rules.reserved and len(self.guests) + self._kept_free(policy.group) >= rules.slots:
-            refusal = _ALL_TAKEN
+        refusal = self._refusal(ip, policy)
         if refusal is not None:
-            self.refused += 1
             return refusal
         self.guests.add(guest)
         self.most_guests = max(self.most_guests, len(self.guests))
@@ -161,6 +156,43 @@ class Reception:
         self._groups[policy.group] += 1
         self.empty.clear()
         return None
+
+    def _refusal(self, ip: str, policy: SourcePolicy) -> Reply | None:
+        rules = self._rules
+        if not policy.is_served:
+            return _NOT_SERVED
+        if self.is_draining or len(self.guests) >= rules.slots:
+            return ALL_TAKEN
+        if not policy.allow_relaying and self._addresses[ip] >= max(1, rules.slots // 2):
+            return _ADDRESS_TAKEN
+        if policy.group and self._groups[policy.group] >= rules.group_slots.get(policy.group, rules.slots):
+            return _GROUP_TAKEN
+        if rules.reserved and len(self.guests) + self._kept_free(policy.group) >= rules.slots:
+            return ALL_TAKEN
+        return None
+
+    def line_up(self, guest: Guest, ip: str, policy: SourcePolicy) -> bool:
+        """Let a connection that found all slots taken wait for one; False when it can't.
+
+        As many may wait as may be in, and a client that may not relay has half of the places at most. Who
+        gives up must `step_out`.
+        """
+        places = self._rules.slots
+        of_one = places if policy.allow_relaying else max(1, places // 2)
+        return not self.is_draining and self.line.join(guest, ip, policy, places=places, of_one=of_one)
+
+    def step_out(self, guest: Guest) -> None:
+        """A connection waits no more; nothing when it did not."""
+        self.line.leave(guest)
+
+    def call_in(self) -> None:
+        """Let those in who wait and for whom there is a slot now, in their order."""
+        while self.line:
+            guest = self.line.first(lambda ip, policy: self._refusal(ip, policy) is None)
+            if guest is None:
+                return
+            self.line.leave(guest)
+            guest.come_in()
 
     def leave(self, guest: Guest, ip: str, group: str) -> None:
         """The connection is gone; `group` is that of the policy it came in with."""
@@ -171,6 +203,8 @@ class Reception:
             counter[key] -= 1
             if not counter[key]:
                 del counter[key]
+        if self.line:
+            self.call_in()
         if not self.guests:
             self.empty.set()
 

@@ -11,7 +11,8 @@ readers in `smtp.data` and by a budget that all connections share.
 
 Deadlines: a complete command every smtp-command-timeout; inside a message something every
 smtp-data-timeout, and after the first such time `SLOWEST` octets a second on average. A client that does
-not read its replies falls under the first. When slots are scarce, idle clients get `CROWDED_PATIENCE`.
+not read its replies falls under the first. When slots are scarce, idle clients get `CROWDED_PATIENCE`; a
+client without a slot that may wait for one (smtp-await-slot) gets `SLOT_PATIENCE`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, cast
 from aiosmtpd.smtp import SMTP
 
 from mta.ingress.exchange import NextLine
-from mta.ingress.reception import Reception, Rules
+from mta.ingress.reception import ALL_TAKEN, Reception, Rules
 from mta.ingress.relaying import SourcePolicy
 from mta.smtp.data import ChunkReader, DataReader
 from mta.smtp.reply import Reply
@@ -47,6 +48,8 @@ REPLIES_AT_ONCE = 256
 #: Octets a second.
 SLOWEST = 500
 CROWDED_PATIENCE = 30.0
+#: How long a client waits for a slot: a minute less than it waits for the greeting (RFC 5321 4.5.3.2.1).
+SLOT_PATIENCE = 240.0
 #: The timer looks at least this often.
 GLANCE = 30.0
 HANDSHAKE_PATIENCE = 30.0
@@ -75,11 +78,12 @@ class Mode(enum.Enum):
     CHUNK = enum.auto()
     WAITING = enum.auto()  #: not for now: a message is on its way to the disk
     HANDSHAKE = enum.auto()
+    OUTSIDE = enum.auto()  #: not for now: the client waits for a slot
     CLOSING = enum.auto()
 
 
 # Members as plain names: an attribute of an enum class takes four times as long (Python 3.11).
-_COMMANDS, _LOGIN, _DATA, _CHUNK, _WAITING, _HANDSHAKE, _CLOSING = Mode
+_COMMANDS, _LOGIN, _DATA, _CHUNK, _WAITING, _HANDSHAKE, _OUTSIDE, _CLOSING = Mode
 
 
 class Wire(SMTP):
@@ -99,6 +103,8 @@ class Wire(SMTP):
         self.source_ip = ""
         self.received_on = ""
         self.is_tls = False
+        #: Whether to wait for a slot; None is what the rules say.
+        self.awaits_slot: bool | None = None
         self.reader: DataReader | ChunkReader = DataReader(None)
         self._time = reception.loop.time
         self._tls = tls
@@ -157,9 +163,39 @@ class Wire(SMTP):
         self.policy = self.rules.policy(self.source_ip, self.source_name)
         self._progress_at = self._time()
         refusal = self.reception.enter(self, self.source_ip, self.policy)
+        if refusal is None:
+            self._begin()
+        elif refusal is not ALL_TAKEN or not self._waits_outside():
+            self.close(refusal)
+
+    def _waits_outside(self) -> bool:
+        """Stand in line for a slot, unless that is not wanted or there is no room."""
+        is_wanted = self.rules.awaits_slot if self.awaits_slot is None else self.awaits_slot
+        if not is_wanted or not self.reception.line_up(self, self.source_ip, self.policy):
+            return False
+        self.mode = _OUTSIDE
+        self._timer = self.loop.call_later(SLOT_PATIENCE, self.close, ALL_TAKEN)
+        if self.policy.log_connections:
+            log.info("client=%s waits for a slot", self.source_ip)
+        return True
+
+    def come_in(self) -> None:
+        """There is a slot after all: go on where connections begin."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.rules = self.reception.rules()
+        self.policy = self.rules.policy(self.source_ip, self.source_name)
+        self.mode = _COMMANDS
+        self._progress_at = self._time()
+        refusal = self.reception.enter(self, self.source_ip, self.policy)
         if refusal is not None:
             self.close(refusal)
             return
+        self._begin()
+        self.process()
+
+    def _begin(self) -> None:
+        """The client has a slot."""
         self._entered_group = self.policy.group
         if self.policy.log_connections:
             log.info("client=%s connected to %s", self.source_ip, self.received_on)
@@ -177,6 +213,8 @@ class Wire(SMTP):
         if self.transport is None:
             return
         self.transport = None
+        if self.mode is _OUTSIDE:
+            self.reception.step_out(self)
         is_waiting = self.mode is _WAITING
         self.mode = _CLOSING
         self._buffer = b""
@@ -219,7 +257,9 @@ class Wire(SMTP):
     def is_listening(self) -> bool:
         """Whether the next octets may be looked at now."""
         mode = self.mode
-        return not (self._is_choked or mode is _WAITING or mode is _HANDSHAKE or mode is _CLOSING)
+        if mode is _WAITING or mode is _HANDSHAKE or mode is _OUTSIDE or mode is _CLOSING:
+            return False
+        return not self._is_choked
 
     @property
     def has_backlog(self) -> bool:
@@ -401,6 +441,8 @@ class Wire(SMTP):
             if reply.code != 221:
                 self.refused_connection(reply)
         self._flush()
+        if self.mode is _OUTSIDE:
+            self.reception.step_out(self)
         self.mode = _CLOSING
         self._buffer = b""
         self._position = 0

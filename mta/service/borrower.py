@@ -88,6 +88,7 @@ class Doors:
                 rules.group_slots[name] = self._slots.get(GROUP + name, 0)
             if group.integer("reserved-smtp-in"):
                 rules.reserved[name] = -(-group.integer("reserved-smtp-in") // self._parts)
+        self._reception.call_in()
 
 
 def demand_for(slots: int, guests: int) -> Demand:

@@ -51,8 +51,8 @@ _GLOBAL_LISTENERS = (
         GLOBAL,
         Kind.BOOLEAN,
         "no",
-        "Lets a client wait when all inbound connections are taken, instead of answering 421.",
-        NO,
+        "Lets a client wait up to four minutes for its greeting when all inbound connections are taken, "
+        "instead of answering 421; as many may wait as may be in.",
     ),
 )
 
@@ -178,7 +178,7 @@ _LISTENER = (
         "`<source NAME>` whose settings are laid over those of the client's address.",
     ),
     Directive("immediate-tls", LISTENER, Kind.BOOLEAN, "no", "TLS from the first byte, as on port 465."),
-    Directive("await-slot", LISTENER, Kind.BOOLEAN, "no", "`smtp-await-slot` for this listener.", NO),
+    Directive("await-slot", LISTENER, Kind.BOOLEAN, "no", "`smtp-await-slot` for this listener."),
     Directive(
         "tls-certificate",
         LISTENER,
@@ -294,7 +294,7 @@ _PICKUP = (
         "0",
         "Port of a dummy that takes every message from whoever reaches it and keeps none; 0 is no dummy.",
     ),
-    Directive("dummy-smtp-await-slot", GLOBAL, Kind.BOOLEAN, "no", "`smtp-await-slot` for the dummy.", NO),
+    Directive("dummy-smtp-await-slot", GLOBAL, Kind.BOOLEAN, "no", "`smtp-await-slot` for the dummy."),
     Directive("dummy-smtp-has-chunking", GLOBAL, Kind.BOOLEAN, "no", "Whether the dummy offers CHUNKING."),
     Directive(
         "dummy-smtp-has-pipelining", GLOBAL, Kind.BOOLEAN, "no", "Whether the dummy offers PIPELINING."

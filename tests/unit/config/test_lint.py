@@ -127,6 +127,13 @@ def test_more_connections_than_files_are_reported() -> None:
     assert "512" in found.text
 
 
+def test_clients_that_wait_for_a_slot_need_files_as_well() -> None:
+    text = SOUND + "smtp-await-slot yes\n"
+
+    assert "900 open files" in warnings(text, Machine(file_limit=800, memory=16 << 30))[0].text
+    assert warnings(text, Machine(file_limit=900, memory=16 << 30)) == []
+
+
 def test_more_connections_than_memory_are_reported() -> None:
     [found] = warnings(SOUND, Machine(file_limit=65536, memory=256 << 20))
 
@@ -370,3 +377,25 @@ def test_this_machine_knows_its_users() -> None:
 
     assert here.has_user("root")
     assert not here.has_user("nobody-has-this-name")
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "words"),
+    [
+        ("workers 2\n<worker 2>\ncpus 0\n</worker>", 3, "makes 3 workers: they are counted from 0"),
+        ("workers 2\n<worker 7>\n</worker>", 1, "(workers 2: 0 to 1)"),
+        ("workers 1\n<worker 1>\ncpus 0\n</worker>", 3, "(workers 1: 0)"),
+    ],
+)
+def test_a_worker_beyond_the_number_of_workers_is_reported(lines: str, line: int, words: str) -> None:
+    [found] = warnings(f"{lines}\n{SOUND}")
+
+    assert found.line == line
+    assert words in found.text
+
+
+@pytest.mark.parametrize(
+    "lines", ["workers 2\n<worker 1>", "workers auto\n<worker 9>", "workers 1\n<worker big>"]
+)
+def test_workers_that_were_counted_are_fine(lines: str) -> None:
+    assert warnings(f"{lines}\ncpus 0\n</worker>\n{SOUND}") == []
