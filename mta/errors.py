@@ -6,6 +6,8 @@ where they enter. An unknown error is temporary: mail never bounces because of a
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "ConfigError",
     "ConnectError",
@@ -14,6 +16,7 @@ __all__ = [
     "LocalProtocolError",
     "MtaError",
     "NetworkError",
+    "NoDescriptors",
     "ProtocolError",
     "RemoteProtocolError",
     "RouteError",
@@ -22,7 +25,11 @@ __all__ = [
     "SpoolError",
     "SpoolFull",
     "StreamError",
+    "is_shortage",
 ]
+
+#: What the kernel says when this process or machine has no room for one more socket.
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class MtaError(Exception):
@@ -65,6 +72,10 @@ class DeadlineExceeded(NetworkError):
     """The peer did not answer in time."""
 
 
+class NoDescriptors(NetworkError):
+    """No descriptor or memory for one more socket is left here: no peer is to blame, and it passes soon."""
+
+
 class RouteError(MtaError):
     """A domain has no usable route.
 
@@ -95,3 +106,8 @@ class SpoolBroken(SpoolError):
 
 class Contradiction(MtaError):
     """Our own state contradicts itself: leave, and let the logs decide what is true."""
+
+
+def is_shortage(error: OSError) -> bool:
+    """Whether a socket failed for want of descriptors or memory of our own, which is nobody else's fault."""
+    return error.errno in _SHORTAGES

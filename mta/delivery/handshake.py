@@ -38,6 +38,7 @@ from mta.delivery.greeter import Greeter, connect, source_socket
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.proxying import proxy_header
 from mta.delivery.tls import server_name
+from mta.errors import is_shortage
 from mta.smtp.extensions import PLAIN_SMTP, Extensions
 from mta.smtp.opening import Offers, Opening
 from mta.smtp.reply import Reply
@@ -144,6 +145,8 @@ class Handshake:
         except OSError as error:
             if isinstance(error, ConnectionResetError) and proxy is None:
                 raise self._failure(_LOST) from error
+            if is_shortage(error):
+                raise self._failure(internal_reply(451, "4.3.0", _words(error))) from error
             raise self._no_connection(_words(error)) from error
         try:
             transport, _ = await loop.create_connection(lambda: greeter, sock=sock)

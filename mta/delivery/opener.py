@@ -2,6 +2,7 @@
 
 no such domain, null MX          everything that waits fails
 DNS does not answer              the queue waits (retry-after-dns-error)
+no descriptor for a socket       the queue waits for some seconds: the fault is ours, and passes
 hosts we have no address for     the queue waits (retry-after): IPv6 alone, and no IPv6 source
 nobody answers, 4xx greeting     the queue waits (retry-after), a tq record is written; at a domain without MX
                                  what is older than bounce-upon-no-mx says fails
@@ -41,6 +42,10 @@ log = logging.getLogger(__name__)
 REFUSED_AT_ONCE = 100
 #: A wait after a DNS error is longer by up to this part of itself.
 DNS_JITTER = 0.1
+#: The status of what fails for want of descriptors or memory here, and the longest wait (seconds) after that:
+#: one of our connections may end at any moment.
+SHORTAGE = "4.3.0"
+SHORTAGE_WAIT = 5.0
 #: Messages failed in one turn of the loop.
 FAILED_AT_ONCE = 50
 
@@ -154,7 +159,7 @@ class Opener:
         if error.temporary:
             reply = internal_reply(451, error.status, str(error))
             self._settlement.queue_failure(slot, reply, Facts())
-            wait = None
+            wait = self._after_shortage(slot, reply)
             if error.status == "4.4.3":
                 # Spread, so that a name server that comes back is not asked by everybody in one second.
                 wait = slot.policy.retry_after_dns_error * (1.0 + DNS_JITTER * self._random.random())
@@ -175,9 +180,16 @@ class Opener:
         if judgement.disables_source:
             self._scheduler.release(slot, self._clock.now())
             return
-        self._scheduler.failed(
-            slot, self._clock.now(), f"{facts.mta_name}: {reply}" if facts.mta_name else str(reply)
-        )
+        text = f"{facts.mta_name}: {reply}" if facts.mta_name else str(reply)
+        self._scheduler.failed(slot, self._clock.now(), text, retry_after=self._after_shortage(slot, reply))
+
+    def _after_shortage(self, slot: Slot, reply: Reply) -> float | None:
+        """How long a queue waits for what we ourselves are short of (descriptors, memory); None for any other
+        reason, when the queue's own list says it."""
+        if not is_internal(reply) or reply.enhanced != SHORTAGE:
+            return None
+        wait = min(SHORTAGE_WAIT, slot.policy.retry_after_dns_error)
+        return wait * (1.0 + DNS_JITTER * self._random.random())
 
     def _give_up_old(self, key: QueueKey) -> None:
         """Nobody answers at a domain without MX: what has waited long enough for that fails."""

@@ -17,7 +17,14 @@ import dns.flags
 import dns.message
 import dns.rdatatype
 
-from mta.errors import ConnectError, DeadlineExceeded, NetworkError, StreamError
+from mta.errors import (
+    ConnectError,
+    DeadlineExceeded,
+    NetworkError,
+    NoDescriptors,
+    StreamError,
+    is_shortage,
+)
 
 __all__ = ["EDNS_SIZE", "exchange", "make_question"]
 
@@ -50,7 +57,7 @@ async def exchange(
     """Ask one server and return its answer, whatever its code.
 
     Raises DeadlineExceeded when none comes in `timeout` seconds, ConnectError and StreamError when the server
-    can't be reached.
+    can't be reached, NoDescriptors when we can't even ask.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -72,27 +79,26 @@ async def ask_datagram(
     loop = asyncio.get_running_loop()
     identity = question.id.to_bytes(2, "big")
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
             sock.connect(server)
             sock.send(question.to_wire())
             while True:
                 data = await loop.sock_recv(sock, LARGEST_PACKET)
-                if data[:2] != identity:
-                    # A flood of strangers must not keep the loop from its other work.
-                    await asyncio.sleep(0)
-                    continue
-                try:
-                    answer = read_answer(question, data)
-                except (dns.exception.DNSException, ValueError):
-                    # Some servers cut a packet in the middle of a record when they set the truncation bit.
-                    if len(data) > 2 and data[2] & TRUNCATED:
-                        return None
-                    continue
-                if answer is not None:
-                    return answer
-        except OSError as error:
-            raise ConnectError(f"name server {server[0]}: {error.strerror or error}") from error
+                if data[:2] == identity:
+                    try:
+                        answer = read_answer(question, data)
+                    except (dns.exception.DNSException, ValueError):
+                        # Some servers cut a packet inside a record when they set the truncation bit.
+                        if len(data) > 2 and data[2] & TRUNCATED:
+                            return None
+                    else:
+                        if answer is not None:
+                            return answer
+                # A flood of what is no answer must not keep the loop from its other work.
+                await asyncio.sleep(0)
+    except OSError as error:
+        raise _no_connection(server[0], error) from error
 
 
 async def ask_stream(question: dns.message.QueryMessage, server: tuple[str, int]) -> dns.message.QueryMessage:
@@ -100,7 +106,7 @@ async def ask_stream(question: dns.message.QueryMessage, server: tuple[str, int]
     try:
         reader, writer = await asyncio.open_connection(*server)
     except OSError as error:
-        raise ConnectError(f"name server {server[0]} over TCP: {error.strerror or error}") from error
+        raise _no_connection(f"{server[0]} over TCP", error) from error
     try:
         wire = question.to_wire()
         writer.write(len(wire).to_bytes(2, "big") + wire)
@@ -115,6 +121,13 @@ async def ask_stream(question: dns.message.QueryMessage, server: tuple[str, int]
     if answer is None:
         raise NetworkError(f"name server {server[0]} answers another question")
     return answer
+
+
+def _no_connection(server: str, error: OSError) -> NetworkError:
+    """What it means that a socket could not be made or connected."""
+    if is_shortage(error):
+        return NoDescriptors(f"no socket for name server {server}: {error.strerror or error}")
+    return ConnectError(f"name server {server}: {error.strerror or error}")
 
 
 def read_answer(question: dns.message.QueryMessage, wire: bytes) -> dns.message.QueryMessage | None:

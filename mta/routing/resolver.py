@@ -27,7 +27,7 @@ import dns.rdatatype
 import dns.rrset
 
 from mta.clock import Clock
-from mta.errors import NetworkError
+from mta.errors import NetworkError, NoDescriptors
 from mta.routing.dnsquery import EDNS_SIZE, exchange, make_question
 
 __all__ = ["Answer", "MxRecord", "Resolver", "ResolverStats", "Status", "system_nameservers"]
@@ -37,6 +37,8 @@ SHORTEST_TTL, LONGEST_TTL = 5.0, 86400.0
 LONGEST_NEGATIVE_TTL = 3600.0
 NEGATIVE_TTL_WITHOUT_SOA = 60.0
 FAILURE_TTL = 10.0
+#: A want of our own, of descriptors for example, may be over with the next connection that ends.
+SHORTAGE_TTL = 1.0
 STALE_FOR = 86400.0
 
 CACHE_LIMIT = 100_000
@@ -75,6 +77,7 @@ class Answer:
     text: str = ""
     stale_until: float = 0.0
     texts: tuple[str, ...] = ()  #: of TXT records, the strings of each joined
+    is_local: bool = False  #: it failed because we could not even ask
 
 
 @dataclass(slots=True)
@@ -205,6 +208,8 @@ class Resolver:
                 return await self._follow(*key)
         except TimeoutError:
             answer = self._failure("no name server answers in time")
+        except NoDescriptors as error:
+            answer = replace(self._failure(str(error), SHORTAGE_TTL), is_local=True)
         except NetworkError as error:
             answer = self._failure(str(error))
         except ValueError as error:
@@ -239,6 +244,8 @@ class Resolver:
             for server in self._in_order():
                 try:
                     return await self._ask_one(name, rdtype, server)
+                except NoDescriptors:
+                    raise  # no server is to blame
                 except NetworkError as error:
                     self._resting[server] = self._clock.now() + SERVER_REST
                     texts.append(str(error))
@@ -296,9 +303,9 @@ class Resolver:
         lasting = min(max(lasting, SHORTEST_TTL), LONGEST_NEGATIVE_TTL)
         return Answer(status, expires_at=self._until(lasting), text=text)
 
-    def _failure(self, text: str) -> Answer:
+    def _failure(self, text: str, lasting: float = FAILURE_TTL) -> Answer:
         self.stats.failures += 1
-        return Answer(Status.FAILED, expires_at=self._until(FAILURE_TTL), text=text)
+        return Answer(Status.FAILED, expires_at=self._until(lasting), text=text)
 
     def _stale(self, key: Key, failure: Answer) -> Answer:
         """What was known before the servers failed, if it is not too old."""
@@ -327,7 +334,7 @@ def join(first: Answer, second: Answer) -> Answer:
     for status in (Status.FAILED, Status.NO_DATA):
         for answer in (first, second):
             if answer.status is status:
-                return Answer(status, expires_at=expires_at, text=answer.text)
+                return Answer(status, expires_at=expires_at, text=answer.text, is_local=answer.is_local)
     return first
 
 

@@ -185,7 +185,7 @@ class Router:
         if answer.status is Status.NO_NAME:
             raise RouteError(f"{domain}: {answer.text}", temporary=False, status="5.1.2")
         if answer.status is Status.FAILED:
-            raise RouteError(f"MX of {domain}: {answer.text}", temporary=True, status="4.4.3")
+            raise no_answer(f"MX of {domain}", answer)
         if policy.bounce_upon_no_mx:
             raise RouteError(f"{domain} has no MX record", temporary=False, status="5.4.4")
         return without_ourselves(domain, [[domain]], self._own_names), answer.expires_at
@@ -263,11 +263,17 @@ def allowed(ips: Iterable[str], *, may_be_local: bool) -> tuple[list[str], str]:
     return kept[:ADDRESSES_LIMIT], refused
 
 
+def no_answer(what: str, answer: Answer) -> RouteError:
+    """The DNS did not say; 4.3.0 when that is our own fault, 4.4.3 when it is the name servers'."""
+    status = "4.3.0" if answer.is_local else "4.4.3"
+    return RouteError(f"{what}: {answer.text}", temporary=True, status=status)
+
+
 def unreachable(domain: str, answers: Iterable[Answer], refused: str) -> RouteError:
     """No host of the domain has an address that can be used."""
-    failures = [answer.text for answer in answers if answer.status is Status.FAILED]
+    failures = [answer for answer in answers if answer.status is Status.FAILED]
     if failures:
-        return RouteError(f"hosts of {domain}: {failures[0]}", temporary=True, status="4.4.3")
+        return no_answer(f"hosts of {domain}", failures[0])
     if refused:
         return RouteError(f"mail for {domain}: {refused}", temporary=False, status="5.4.4")
     return RouteError(f"no host of {domain} has an address", temporary=False, status="5.4.4")

@@ -25,6 +25,7 @@ from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy
 from mta.queue.reaction import ReplyRules
 from tests.support.delivery_rig import PATIENT, DeliveryRig
+from tests.support.descriptors import no_free_descriptor
 from tests.support.scripted_server import CLOSE, HANG, Late, Script, ScriptedServer
 from tests.support.service import free_port
 
@@ -194,6 +195,29 @@ async def test_dns_trouble_makes_the_queue_wait() -> None:
         assert (event.type, event.dsn_status, event.queue) == ("tq", "4.4.3", "example.net/v1")
         row = next(rig.scheduler.queues(rig.clock.now()))
         assert 50 < row.retry_at - rig.clock.now() <= 66  # retry-after-dns-error and a tenth
+
+
+async def test_a_want_of_descriptors_makes_the_queue_wait_for_a_moment_only() -> None:
+    async with DeliveryRig([]) as rig:
+        rig.routes.error = RouteError("no socket for name server 127.0.0.1", temporary=True, status="4.3.0")
+        rig.admit()
+        event = (await rig.until(1))[0]
+
+        assert (event.type, event.dsn_status) == ("tq", "4.3.0")
+        row = next(rig.scheduler.queues(rig.clock.now()))
+        assert 4 < row.retry_at - rig.clock.now() <= 5.5
+
+
+async def test_mail_goes_soon_after_there_was_no_descriptor_for_its_connection() -> None:
+    async with ScriptedServer(Script()) as server, DeliveryRig([server.port]) as rig:
+        with no_free_descriptor():
+            rig.admit()
+            event = (await rig.until(1))[0]
+
+        assert (event.type, event.dsn_status) == ("tq", "4.3.0")
+        assert "Too many open files" in event.dsn_diag
+        row = next(rig.scheduler.queues(rig.clock.now()))
+        assert 4 < row.retry_at - rig.clock.now() <= 5.5
 
 
 async def test_hosts_that_our_addresses_cannot_reach_make_the_queue_wait_as_retry_after_says() -> None:

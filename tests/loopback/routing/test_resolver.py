@@ -15,6 +15,7 @@ import pytest
 from mta.routing.resolver import MxRecord, Resolver, Status, system_nameservers
 from mta.sink.nameserver import Nameserver
 from mta.sink.zone import Zone
+from tests.support.descriptors import no_free_descriptor
 from tests.support.liar import Liar
 
 pytestmark = pytest.mark.both_loops
@@ -261,6 +262,19 @@ async def test_everything_ends_at_the_deadline(clock: Time) -> None:
         async with asyncio.timeout(2.0):
             answer = await resolver.mx("n.example")
     assert (answer.status, answer.text) == (Status.FAILED, "no name server answers in time")
+
+
+async def test_our_own_want_of_descriptors_is_soon_forgotten_and_blames_no_server(
+    server: Nameserver, clock: Time
+) -> None:
+    resolver = resolver_for(server.address, clock=clock)
+    with no_free_descriptor():
+        answer = await resolver.mx("a.example")
+    assert (answer.status, answer.is_local) == (Status.FAILED, True)
+    assert resolver._resting == {}
+
+    clock.current += 2.0
+    assert (await resolver.mx("a.example")).status is Status.FOUND
 
 
 # -- lies -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from mta.routing.resolver import Resolver
 from mta.routing.router import ADDRESSES_LIMIT, Router, Target
 from mta.sink.nameserver import Nameserver
 from mta.sink.zone import Zone
+from tests.support.descriptors import no_free_descriptor
 
 pytestmark = pytest.mark.both_loops
 
@@ -167,6 +168,11 @@ async def test_permanent_and_temporary_reasons(router: Router) -> None:
     assert await refusal(router, "deadend.example") == ("5.4.4", False)
     assert await refusal(router, "broken.example") == ("4.4.3", True)
     assert await refusal(router, "unsure.example") == ("4.4.3", True)
+
+
+async def test_a_fault_of_our_own_is_not_said_to_be_one_of_the_dns(router: Router) -> None:
+    with no_free_descriptor():
+        assert await refusal(router, "a.example") == ("4.3.0", True)
 
 
 async def test_one_host_with_an_address_is_enough(router: Router) -> None:
