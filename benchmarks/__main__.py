@@ -18,10 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.coldstart import measure_cold_start
-from benchmarks.haraka import has_haraka
 from benchmarks.measure import measure
 from benchmarks.page import write_page
-from benchmarks.postfix import has_postfix
+from benchmarks.peers import installed_peers
 from benchmarks.processes import machine_cpu
 from benchmarks.report import (
     BUSY,
@@ -35,7 +34,7 @@ from benchmarks.report import (
     verdict_table,
     write_results,
 )
-from benchmarks.scenarios import Contest, Dkim, Entry, Server, chosen, contests
+from benchmarks.scenarios import Contest, Dkim, Entry, chosen, contests
 from benchmarks.tools import has_smtp_tools
 from benchmarks.verdicts import SHOWS, shows_of, signatures_per_second
 
@@ -84,12 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"\nwritten to {write_results(results)}")
     errors = [*(one.error for one in results.figures), *(one.error for one in results.cold)]
     return 1 if any(errors) else 0
-
-
-def installed_peers() -> set[Server]:
-    """Who can take part beside us on this machine."""
-    here = {Server.POSTFIX: has_postfix(), Server.HARAKA: has_haraka()}
-    return {server for server, is_here in here.items() if is_here}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

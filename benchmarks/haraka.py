@@ -5,7 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks.processes import BenchError, free_port, is_greeting, start, stop, wait_for
+from benchmarks.processes import (
+    BenchError,
+    CpuTime,
+    cpu_of_tree,
+    free_port,
+    is_greeting,
+    start,
+    stop,
+    wait_for,
+)
 
 __all__ = ["HarakaServer", "has_haraka"]
 
@@ -54,6 +63,9 @@ class HarakaServer:
         except BenchError as error:
             stop(self._process)
             raise BenchError(f"{error}\n{self._log.read_text(errors='replace')[-1000:]}") from None
+
+    def cpu(self) -> CpuTime:
+        return cpu_of_tree(self.pid)
 
     def hold(self) -> None:
         """Its queue can't be held."""

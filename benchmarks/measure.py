@@ -94,16 +94,16 @@ class Stand:
         if is_backlog:
             server.hold()
         os.sync()  # what others have left to write is not ours to wait for
-        start = Meters(server.pid, sink.pid)
+        start = Meters(server, sink.pid)
         injection = inject(server.port, self._shape, count)
         begun, timed_count = injection.begun, count
         if is_backlog:
-            start = Meters(server.pid, sink.pid)
+            start = Meters(server, sink.pid)
             begun, timed_count = self._let_go(before)
         ended = sink.wait(before + count)
-        timed = Meters(server.pid, sink.pid)
+        timed = Meters(server, sink.pid)
         time.sleep(SETTLE)
-        end = Meters(server.pid, sink.pid)
+        end = Meters(server, sink.pid)
         source, before_it = (0.0, 0.0) if is_backlog else (injection.cpu, injection.start_cpu)
         seconds, per = ended - begun, 1e6 / count
         used, sunk = end.server.total - start.server.total, end.sink - start.sink
@@ -137,12 +137,15 @@ class Stand:
 class Meters:
     """What the processes have used so far."""
 
-    def __init__(self, server: int, sink: int) -> None:
+    def __init__(self, server: BenchServer, sink: int) -> None:
         self.at = time.monotonic()
         self.machine = machine_cpu()
-        self.server = cpu_of_tree(server)
+        self.server = server.cpu()
         self.sink = cpu_of_tree(sink).total
-        self._by_name = cpu_by_name(server)
+        self._by_name = cpu_by_name(server.pid)
+        # What processes have used that nobody waited for is not in the tree.
+        unseen = self.server.total - sum(self._by_name.values())
+        self._by_name["ended"] = self._by_name.get("ended", 0.0) + max(0.0, unseen)
 
     def shares_since(self, start: Meters, source: float) -> dict[str, float]:
         """Processors that each process kept busy since then."""

@@ -61,7 +61,8 @@ def said_conditions(results: Results) -> str:
     commit = f"commit {told.get('commit', '?')}" + (" with changes" if told.get("changed") else "")
     machine = f"{told.get('cpus')} processors ({told.get('cpu')}), {told.get('memory_gib')} GiB"
     system = f"Linux {told.get('kernel')}, {told.get('file_system')}, Python {told.get('python')}"
-    peer = f", Postfix {told['postfix']}" if told.get("postfix") else ""
+    names = {"postfix": "Postfix", "exim": "Exim", "opensmtpd": "OpenSMTPD"}
+    peer = "".join(f", {name} {told[key]}" for key, name in names.items() if told.get(key))
     load = f"Load average before it: {told.get('load_before')} at most."
     return f"Measured {str(told.get('date', ''))[:10]}, {commit}, on {machine}, {system}{peer}. {load}\n"
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.processes import BenchError, free_port, is_greeting, wait_for
+from benchmarks.processes import BenchError, CpuTime, cpu_of_tree, free_port, is_greeting, wait_for
 from benchmarks.tools import PATH
 
 __all__ = ["PostfixServer", "has_postfix", "postfix_version"]
@@ -137,6 +137,9 @@ class PostfixServer:
     def _set(self, setting: str) -> None:
         postconf("-c", str(self._config), "-e", setting)
         self._postfix("reload")
+
+    def cpu(self) -> CpuTime:
+        return cpu_of_tree(self.pid)
 
     def hold(self) -> None:
         self._set("defer_transports=smtp,relay")

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.coldstart import BYTES_EACH, FEWEST, FIRST_SECONDS, ColdFigures, ColdRun
 from benchmarks.measure import Figures, Run
-from benchmarks.postfix import has_postfix, postfix_version
+from benchmarks.peers import peer_versions
 from benchmarks.scenarios import Dkim, Entry, Kind, Server, Shape, Tools
 from benchmarks.verdicts import Verdict, verdicts
 
@@ -103,7 +103,7 @@ def conditions(place: Path) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "file_system": file_system(place),
-        "postfix": postfix_version() if has_postfix() else "",
+        **peer_versions(),
     }
 
 
@@ -147,13 +147,13 @@ def cells(figures: Figures, everybody: Sequence[Figures]) -> list[str]:
     """One line of the table of figures, without its name."""
     low, high = figures.spread("rate")
     peer = best_peer(figures, everybody)
-    is_ours = figures.entry.server is Server.MTA
+    is_postfix = figures.entry.server is Server.POSTFIX
     return [
         f"{figures.entry.count:,}",
         str(len(figures.runs)),
         f"{figures.median('rate'):,.0f}",
         f"({low:,.0f}-{high:,.0f})",
-        f"{figures.median('rate') / peer:.1f}" if peer and is_ours else "",
+        f"{figures.median('rate') / peer:.1f}" if peer and not is_postfix else "",
         f"{figures.median('accept_rate'):,.0f}",
         f"{figures.median('cpu_us'):,.0f}",
         f"{figures.median('source_us'):,.0f}",
@@ -283,7 +283,8 @@ def together(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not sessions:
         return {}
     commits = dict.fromkeys(str(one.get("commit") or "unknown") for one in sessions)
-    return sessions[-1] | {
+    told = {name: value for one in sessions for name, value in one.items() if value != ""}
+    return told | {
         "commit": ", ".join(commits),
         "changed": any(one.get("changed") for one in sessions),
         "load_before": max(float(one.get("load_before") or 0.0) for one in sessions),

@@ -22,6 +22,8 @@ class Server(enum.Enum):
     MTA = "mta"
     POSTFIX = "postfix"
     HARAKA = "haraka"
+    EXIM = "exim"
+    OPENSMTPD = "opensmtpd"
 
 
 class Tools(enum.Enum):
@@ -166,11 +168,15 @@ def sizes(has_tools: bool) -> list[Contest]:
     def shape(name: str, size: int, sessions: int) -> Shape:
         return Shape("size", name, size=size, sessions=sessions, tools=tools)
 
-    haraka = Entry("haraka", 3_000, Server.HARAKA, connections=100)
+    others = (
+        Entry("haraka", 3_000, Server.HARAKA, connections=100),
+        Entry("exim", 1_000, Server.EXIM),
+        Entry("opensmtpd", 300, Server.OPENSMTPD, connections=50),
+    )
     return [
         Contest(shape("1KB-20", 1_024, 20), against_postfix(20_000)),
         Contest(shape("1KB-200", 1_024, 200), against_postfix(20_000)),
-        Contest(shape("10KB-20", 10_240, 20), (*against_postfix(20_000), haraka)),
+        Contest(shape("10KB-20", 10_240, 20), (*against_postfix(20_000), *others)),
         Contest(shape("10KB-200", 10_240, 200), against_postfix(20_000)),
         Contest(shape("100KB-20", 102_400, 20), against_postfix(5_000)),
     ]
@@ -236,7 +242,11 @@ def workers(cpus: int) -> list[Contest]:
 
 def backlog() -> Contest:
     shape = Shape("backlog", "10 KB", Kind.BACKLOG)
-    entries = Entry("mta", 20_000, connections=100), Entry("postfix", 4_000, Server.POSTFIX, connections=0)
+    entries = (
+        Entry("mta", 20_000, connections=100),
+        Entry("postfix", 4_000, Server.POSTFIX, connections=0),
+        Entry("exim", 2_000, Server.EXIM),
+    )
     return Contest(shape, entries)
 
 

@@ -12,9 +12,20 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from benchmarks.exim import EximServer
 from benchmarks.haraka import HarakaServer
+from benchmarks.opensmtpd import OpensmtpdServer
 from benchmarks.postfix import PostfixServer
-from benchmarks.processes import BenchError, free_port, is_greeting, start, stop, wait_for
+from benchmarks.processes import (
+    BenchError,
+    CpuTime,
+    cpu_of_tree,
+    free_port,
+    is_greeting,
+    start,
+    stop,
+    wait_for,
+)
 from benchmarks.scenarios import Dkim, Entry, Server, Shape
 from benchmarks.tools import DOMAIN
 
@@ -26,6 +37,10 @@ class BenchServer(Protocol):
 
     port: int
     pid: int
+
+    def cpu(self) -> CpuTime:
+        """What all its processes have used so far."""
+        ...
 
     def hold(self) -> None:
         """Accept, but let nothing out."""
@@ -50,6 +65,10 @@ def make_server(shape: Shape, entry: Entry, directory: Path, *, sink_port: int) 
         )
     if entry.server is Server.HARAKA:
         return HarakaServer(directory, sink_port=sink_port, connections=entry.connections)
+    if entry.server is Server.EXIM:
+        return EximServer(directory, sink_port=sink_port, sessions=shape.sessions)
+    if entry.server is Server.OPENSMTPD:
+        return OpensmtpdServer(directory, sink_port=sink_port, connections=entry.connections)
     return MtaServer(directory, configuration(shape, entry, directory), sink_port, is_synced=entry.is_synced)
 
 
@@ -149,6 +168,9 @@ class MtaServer:
         if self._process.poll() is not None:
             raise BenchError(f"the server ended with {self._process.returncode}")
         return is_greeting(self.port)
+
+    def cpu(self) -> CpuTime:
+        return cpu_of_tree(self.pid)
 
     def hold(self) -> None:
         self.ask({"command": "queue.pause", "pattern": "*/*"})
