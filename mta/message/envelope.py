@@ -11,7 +11,20 @@ import enum
 
 import msgspec
 
-__all__ = ["Envelope", "Notify", "Personal", "Recipient", "Ret", "decode_envelope", "encode_envelope"]
+__all__ = [
+    "NORMAL_PRIORITY",
+    "Envelope",
+    "Notify",
+    "Personal",
+    "Recipient",
+    "Ret",
+    "decode_envelope",
+    "encode_envelope",
+]
+
+
+#: What a recipient has whose priority nobody has set; they go from 0 to 100.
+NORMAL_PRIORITY = 50
 
 
 class Notify(enum.IntFlag):
@@ -36,13 +49,14 @@ class Personal(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
     `originator` replaces the message's, None keeps it; so does `envelope_id` unless it is "". `parts` are the
     numbers of the template's parts that make up the content, in order, from 1; () = all of them. `variables`
-    fill the template, by lower-case name.
+    fill the template, by lower-case name. `priority` replaces the message's, None keeps it.
     """
 
     originator: str | None = None
     envelope_id: str = ""
     parts: tuple[int, ...] = ()
     variables: dict[str, bytes] = {}
+    priority: int | None = None
 
 
 class Recipient(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -93,6 +107,13 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
     dkim_options: str = ""  # X-DKIM-Options and X-DKIM-Key, as far as the source may use them
     dkim_key: str = ""
     lacks_date: bool = False  # each delivery adds a Date line of its own
+    priority: int = NORMAL_PRIORITY  # of its recipients within their queues, 0 to 100, higher ones first
+
+    def priority_of(self, recipient: int) -> int:
+        """The priority of one recipient as it was when the message came in."""
+        personal = self.recipients[recipient].personal if self.is_personal else None
+        own = None if personal is None else personal.priority
+        return self.priority if own is None else own
 
 
 _encoder = msgspec.msgpack.Encoder()

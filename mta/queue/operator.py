@@ -86,6 +86,15 @@ class OperatorVerbs:
         queue = self._registry.by_key.get(key)
         return [] if queue is None else queue.remove(refs)
 
+    def prioritize(self, key: QueueKey, refs: Set[int], priority: int, now: float) -> int:
+        """Give these another priority within their queue, those in flight excepted; returns how many had
+        another one."""
+        queue = self._registry.by_key.get(key)
+        changed = 0 if queue is None else queue.prioritize(refs, priority)
+        if queue is not None and changed:
+            self._turns.refresh(queue, now)
+        return changed
+
     # -- views ------------------------------------------------------------------------------------------
 
     def recent(self, key: QueueKey) -> list[tuple[float, str, str]]:

@@ -16,9 +16,11 @@ from collections.abc import Set
 from math import ceil
 from typing import TYPE_CHECKING
 
+from mta.message.envelope import NORMAL_PRIORITY
 from mta.queue.address import AddressRates
 from mta.queue.entries import MOST_ATTEMPTS, DeferredEntries, Entry, ReadyEntries
 from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.levels import LeveledEntries
 from mta.queue.limits import has_memory, window_pair
 from mta.queue.policy import QueuePolicy
 from mta.queue.retry import ladder_wait, penalty
@@ -134,7 +136,7 @@ class DeliveryQueue:
         self.mode_reason = ""  # of backoff
         self.is_rerouting = False  # its mail goes through another virtual MTA
         self.is_paused = False
-        self.ready = ReadyEntries()
+        self.ready: ReadyEntries | LeveledEntries = ReadyEntries()
         self.deferred = DeferredEntries()
         self.message_window = window_pair(policy.max_msg_rate, policy.backoff_max_msg_rate, None)
         self.connect_window = window_pair(policy.max_connect_rate, policy.backoff_max_connect_rate, None)
@@ -298,24 +300,49 @@ class DeliveryQueue:
 
     # -- entries ----------------------------------------------------------------------------------------
 
-    def add_ready(self, ref: int, received: int, attempts: int) -> None:
+    def add_ready(self, ref: int, received: int, attempts: int, priority: int = NORMAL_PRIORITY) -> None:
         """A recipient that may go out."""
         ready = self.ready
         if not len(ready) or received < self.oldest:
             self.oldest = received
-        ready.append(ref, received, attempts)
+        if priority != ready.level:
+            ready = self._ready_for(priority)
+        ready.append(ref, received, attempts, priority)
 
-    def return_ready(self, ref: int, received: int, attempts: int) -> None:
-        """A recipient that was drawn and goes back to the front."""
-        if not len(self.ready) or received < self.oldest:
+    def return_ready(self, ref: int, received: int, attempts: int, priority: int = NORMAL_PRIORITY) -> None:
+        """A recipient that was drawn and goes back to the front of its priority."""
+        ready = self.ready
+        if not len(ready) or received < self.oldest:
             self.oldest = received
-        self.ready.push_front(ref, received, attempts)
+        if priority != ready.level:
+            ready = self._ready_for(priority)
+        ready.push_front(ref, received, attempts, priority)
 
-    def defer(self, ref: int, received: int, attempts: int, due: float) -> int:
+    def _ready_for(self, priority: int) -> ReadyEntries | LeveledEntries:
+        """Where a recipient of that priority may wait: one level as long as all are of it."""
+        ready = self.ready
+        if not len(ready):
+            fresh = ReadyEntries(priority)
+            fresh.taken = ready.taken
+            self.ready = fresh
+        elif isinstance(ready, ReadyEntries):
+            self.ready = LeveledEntries(ready)
+        return self.ready
+
+    def defer(
+        self, ref: int, received: int, attempts: int, due: float, priority: int = NORMAL_PRIORITY
+    ) -> int:
         """Keep a recipient until `due`, at most until it expires; returns the whole second it waits for."""
         second = max(0, ceil(min(due, received + self.policy.bounce_after)))
-        self.deferred.add(ref, second, received, min(attempts, MOST_ATTEMPTS))
+        self.deferred.add(ref, second, received, min(attempts, MOST_ATTEMPTS), priority)
         return second
+
+    def add(self, entry: Entry) -> None:
+        """An entry of this or another queue, as it was there."""
+        if entry.due:
+            self.defer(entry.ref, entry.received, entry.attempts, entry.due, entry.priority)
+        else:
+            self.add_ready(entry.ref, entry.received, entry.attempts, entry.priority)
 
     def wake_due(self, now: float) -> list[int]:
         """Make deferred entries whose time has come ready; returns those that have expired instead."""
@@ -325,14 +352,14 @@ class DeliveryQueue:
             if entry.received + life <= now:
                 expired.append(entry.ref)
             else:
-                self.add_ready(entry.ref, entry.received, entry.attempts)
+                self.add_ready(entry.ref, entry.received, entry.attempts, entry.priority)
         return expired
 
     def hurry(self, now: float) -> None:
         """Let everything be tried now: the operator says so."""
         self.retry_at = self.open_after = now
         for entry in self.deferred.clear():
-            self.add_ready(entry.ref, entry.received, entry.attempts)
+            self.add_ready(entry.ref, entry.received, entry.attempts, entry.priority)
 
     def expire(self, now: float) -> list[int]:
         """Take out ready entries that are past `bounce-after`."""
@@ -374,17 +401,24 @@ class DeliveryQueue:
 
     def remove(self, refs: Set[int]) -> list[int]:
         """Take these out, as far as they wait; the others keep their order. Returns what was taken."""
-        ready, deferred = list(self.ready), list(self.deferred)
-        removed = [entry.ref for entry in ready + deferred if entry.ref in refs]
+        entries = self.entries()
+        removed = [entry.ref for entry in entries if entry.ref in refs]
         if removed:
             self.empty()
-            for entry in ready:
+            for entry in entries:
                 if entry.ref not in refs:
-                    self.add_ready(entry.ref, entry.received, entry.attempts)
-            for entry in deferred:
-                if entry.ref not in refs:
-                    self.defer(entry.ref, entry.received, entry.attempts, entry.due)
+                    self.add(entry)
         return removed
+
+    def prioritize(self, refs: Set[int], priority: int) -> int:
+        """Give these another priority, as far as they wait; returns how many had another one."""
+        entries = self.entries()
+        changed = sum(entry.ref in refs and entry.priority != priority for entry in entries)
+        if changed:
+            self.empty()
+            for entry in entries:
+                self.add(entry._replace(priority=priority) if entry.ref in refs else entry)
+        return changed
 
     # -- failures ---------------------------------------------------------------------------------------
 

@@ -54,7 +54,4 @@ def transfer(queue: DeliveryQueue, target: DeliveryQueue) -> None:
     entries = queue.entries()
     queue.empty()
     for entry in entries:
-        if entry.due:
-            target.defer(entry.ref, entry.received, entry.attempts, entry.due)
-        else:
-            target.add_ready(entry.ref, entry.received, entry.attempts)
+        target.add(entry)

@@ -48,8 +48,9 @@ from math import ceil
 from typing import NamedTuple
 
 from mta.errors import Contradiction
+from mta.message.envelope import NORMAL_PRIORITY
 from mta.queue.charges import allowance, charge, conclude, give_all_back
-from mta.queue.entries import RECEIVED_MASK, Entry
+from mta.queue.entries import ATTEMPTS_MASK, RECEIVED_MASK, Entry, entry_of, priority_of
 from mta.queue.hosts import HostLimits, Hosts
 from mta.queue.key import QueueKey
 from mta.queue.modes import Modes
@@ -130,6 +131,7 @@ class Scheduler(OperatorVerbs):
         attempts: int = 0,
         due: float | None = None,
         expires: float | None = None,
+        priority: int = NORMAL_PRIORITY,
     ) -> None:
         """Add one recipient; with `due` it was here before a restart, and waits until then. Hot path.
 
@@ -151,9 +153,9 @@ class Scheduler(OperatorVerbs):
             )
         second = int(received) if received > 0.0 else 0
         if due is not None and due > now:
-            self._turns.wake_at(queue, float(queue.defer(ref, second, attempts, due)))
+            self._turns.wake_at(queue, float(queue.defer(ref, second, attempts, due, priority)))
             return
-        queue.add_ready(ref, second, attempts)
+        queue.add_ready(ref, second, attempts, priority)
         if now < queue.retry_at and queue.policy.retry_upon_new_mail:
             queue.retry_at = queue.open_after = now
         if not queue.in_ring:
@@ -301,7 +303,7 @@ class Scheduler(OperatorVerbs):
         slot.has_settled = True
         if slot.loads and conclude(slot, ref, now, is_delivered=reaction is DELIVERED):
             self._turns.octets_freed(queue, now)
-        attempts = (word >> 32) + 1
+        attempts = (word >> 32 & ATTEMPTS_MASK) + 1
         if reaction is DELIVERED:
             queue.delivered += 1
             if queue.policy.track_recipient_events:
@@ -322,7 +324,7 @@ class Scheduler(OperatorVerbs):
         if reaction is FAILED:
             queue.failed += 1
             return Settled(attempts)
-        return self._retry(slot, now, ref, word & RECEIVED_MASK, attempts, reaction)
+        return self._retry(slot, now, ref, word, attempts, reaction)
 
     def put_back(self, slot: Slot, refs: Iterable[int]) -> None:
         """These were drawn but never tried: they go back to the front, without an attempt."""
@@ -335,7 +337,7 @@ class Scheduler(OperatorVerbs):
             slot.returned += 1
             if slot.loads and conclude(slot, ref, queue.last_used_at, is_delivered=False):
                 self._turns.octets_freed(queue, queue.last_used_at)
-            queue.return_ready(ref, word & RECEIVED_MASK, word >> 32)
+            queue.return_ready(ref, word & RECEIVED_MASK, word >> 32 & ATTEMPTS_MASK, priority_of(word))
 
     def expired(self, now: float, limit: int = 256) -> list[tuple[QueueKey, int]]:
         """Recipients out of time or attempts; they are the caller's now."""
@@ -382,7 +384,7 @@ class Scheduler(OperatorVerbs):
         slot = seized.slot
         if seized.due > now:
             for ref, word in slot.in_flight.items():
-                slot.queue.defer(ref, word & RECEIVED_MASK, word >> 32, seized.due)
+                slot.queue.add(entry_of(ref, word)._replace(due=ceil(seized.due)))
             slot.queue.in_flight -= len(slot.in_flight)
             slot.in_flight.clear()
         self.put_back(slot, list(slot.in_flight))
@@ -391,9 +393,9 @@ class Scheduler(OperatorVerbs):
 
     def let_go(self, slot: Slot, refs: Iterable[int]) -> list[Entry]:
         """Forget these although they were drawn: nothing became of them, and the caller keeps them now."""
-        words = [(ref, slot.in_flight.pop(ref)) for ref in refs]
-        slot.queue.in_flight -= len(words)
-        return [Entry(ref, word & RECEIVED_MASK, word >> 32) for ref, word in words]
+        entries = [entry_of(ref, slot.in_flight.pop(ref)) for ref in refs]
+        slot.queue.in_flight -= len(entries)
+        return entries
 
     def reconfigure(self, now: float, total_max_smtp_out: int | None = None) -> None:
         """The settings have changed: every queue asks for its policy again."""
@@ -410,9 +412,9 @@ class Scheduler(OperatorVerbs):
     # -- inside -----------------------------------------------------------------------------------------
 
     def _retry(
-        self, slot: Slot, now: float, ref: int, received: int, attempts: int, reaction: Reaction
+        self, slot: Slot, now: float, ref: int, word: int, attempts: int, reaction: Reaction
     ) -> Settled:
-        queue = slot.queue
+        queue, received, priority = slot.queue, word & RECEIVED_MASK, priority_of(word)
         queue.temporary += 1
         if reaction is RETRY_QUEUE:
             text = queue.replies[-1][1] if queue.replies else "temporary failure of the queue"
@@ -420,10 +422,11 @@ class Scheduler(OperatorVerbs):
         if queue.is_spent(received, attempts, now):
             return Settled(attempts, is_expired=True)
         if reaction is RETRY_RECIPIENT:
-            due = float(queue.defer(ref, received, attempts, now + queue.recipient_wait(attempts)))
+            wait = queue.recipient_wait(attempts)
+            due = float(queue.defer(ref, received, attempts, now + wait, priority))
             self._turns.wake_at(queue, due)
             return Settled(attempts, due)
-        queue.return_ready(ref, received, attempts)
+        queue.return_ready(ref, received, attempts, priority)
         if queue.is_rerouting:
             self._turns.wake_at(queue, now)
         self._turns.consider(queue, now)

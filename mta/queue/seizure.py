@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mta.config.snapshot import EgressSource
+from mta.message.envelope import NORMAL_PRIORITY
 from mta.queue.charges import charge
+from mta.queue.entries import PRIORITY_AT
 from mta.queue.permits import Permits, pick_source
 from mta.queue.queue import DeliveryQueue
 from mta.queue.slot import Slot, SlotState
@@ -44,7 +46,8 @@ def seize(
         refs = queue.ready.take_message(queue.active.max_rcpt_per_message, slot.in_flight)
     else:
         entry = queue.deferred.take_due(queue.deferred.next_due() or now, 1)[0]
-        slot.in_flight[entry.ref] = entry.attempts << 32 | entry.received
+        rank = (entry.priority ^ NORMAL_PRIORITY) << PRIORITY_AT
+        slot.in_flight[entry.ref] = rank | entry.attempts << 32 | entry.received
         refs, due = [entry.ref], float(entry.due)
     for window in (queue.message_window, queue.vmta.message_window):
         if window is not None:

@@ -81,7 +81,7 @@ class Slot:
         self.state = OPENING
         self.is_retired = False
         self.is_interrupted = False
-        #: reference → attempts << 32 | received
+        #: reference → its word, as `ready.take_message` gives it
         self.in_flight: dict[int, int] = {}
         self.has_settled = False
         self.is_wanted = False  # other queues wait for its place at a host

@@ -17,6 +17,7 @@ from mta.config.networks import parse_network
 from mta.config.snapshot import EgressSource
 from mta.config.units import Rate
 from mta.config.values import NetworkLimit, PatternLimit
+from mta.message.envelope import NORMAL_PRIORITY
 from mta.queue.address import limit_of
 from mta.queue.hosts import HostLimits
 from mta.queue.key import RECIPIENT_BITS, QueueKey
@@ -120,6 +121,9 @@ class SchedulerModel:
         self.in_flight: dict[int, Slot] = {}
         self.received: dict[int, int] = {}
         self.attempts: Counter[int] = Counter()
+        self.priority: dict[int, int] = {}
+        self.since_lower: Counter[QueueKey] = Counter()  # messages that went before less important ones
+        self.in_a_row: dict[QueueKey, tuple[object, int]] = {}  # the same, while the queue kept its entries
         self.paused: set[QueueKey] = set()
         self.disabled: dict[tuple[QueueKey, str], float] = {}
         self.bans: dict[str, dict[str, float]] = defaultdict(dict)
@@ -196,15 +200,23 @@ class SchedulerModel:
 
     # -- what a worker does ---------------------------------------------------------------------------
 
-    def admit(self, key: QueueKey, messages: int, recipients: int, due: float | None = None) -> None:
+    def admit(
+        self,
+        key: QueueKey,
+        messages: int,
+        recipients: int,
+        due: float | None = None,
+        priority: int = NORMAL_PRIORITY,
+    ) -> None:
         for _ in range(messages):
             self.messages += 1
             for recipient in range(recipients):
                 ref = self.messages << RECIPIENT_BITS | recipient
                 self.waiting[ref] = key
                 self.received[ref] = int(self.now)
+                self.priority[ref] = priority
                 at = None if due is None else self.now + due
-                self.scheduler.admit(key, ref, self.now, received=self.now, due=at)
+                self.scheduler.admit(key, ref, self.now, received=self.now, due=at, priority=priority)
 
     def take(self, limit: int = 64) -> list[Slot]:
         slots = self.scheduler.take(self.now, limit)
@@ -277,6 +289,7 @@ class SchedulerModel:
         refs = self.scheduler.draw(slot, now)
         if not refs:
             return refs
+        self.check_order(slot, refs)
         active = self.active(key)
         self.drawn[slot] += 1
         assert not slot.is_retired
@@ -296,6 +309,22 @@ class SchedulerModel:
             self.note((key, ip, "messages"), "any")
             self.note((key.vmta, "messages"), "any")
         return refs
+
+    def check_order(self, slot: Slot, refs: list[int]) -> None:
+        """Higher priorities go first, but for one message in so many, and then a lower one has its turn."""
+        key, ready = slot.key, slot.queue.ready
+        levels = {self.priority[ref] for ref in refs}
+        assert len(levels) == 1, "one transaction with recipients of several priorities"
+        drawn, others = levels.pop(), {self.priority[entry.ref] for entry in ready}
+        if drawn < max(others, default=drawn):
+            assert self.since_lower[key] >= LOWER_TURN - 1, f"{key}: {drawn} goes before {others}"
+            self.since_lower[key] = 0
+            self.in_a_row[key] = ready, 0
+        elif drawn > min(others, default=drawn):
+            self.since_lower[key] += 1
+            known, count = self.in_a_row.get(key, (ready, 0))
+            self.in_a_row[key] = ready, count + 1 if known is ready else 1
+            assert self.in_a_row[key][1] < LOWER_TURN, f"{key}: lower priorities starve"
 
     def settle(self, ref: int, reaction: Reaction) -> None:
         slot = self.in_flight.pop(ref)
@@ -346,6 +375,13 @@ class SchedulerModel:
     def resume(self, pattern: str) -> None:
         self.scheduler.resume(pattern, self.now)
         self.paused -= {key for key in KEYS if matches(pattern, key)}
+
+    def prioritize(self, key: QueueKey, priority: int, *, part: int) -> None:
+        refs = {ref for ref, place in self.waiting.items() if place == key and ref >> RECIPIENT_BITS & part}
+        gone = {ref for _, ref in self.scheduler._turns.expired}
+        meant = {ref for ref in refs - gone if self.priority[ref] != priority}
+        assert self.scheduler.prioritize(key, refs, priority, self.now) == len(meant)
+        self.priority.update(dict.fromkeys(meant, priority))
 
     def delete(self, pattern: str) -> None:
         for key, ref in self.scheduler.delete(pattern, self.now):
@@ -405,7 +441,13 @@ class SchedulerModel:
         for key, entry in entries:
             due = float(entry.due) if entry.due else None
             self.scheduler.admit(
-                key, entry.ref, self.now, received=float(entry.received), attempts=entry.attempts, due=due
+                key,
+                entry.ref,
+                self.now,
+                received=float(entry.received),
+                attempts=entry.attempts,
+                due=due,
+                priority=self.priority[entry.ref],
             )
             # Whoever would have expired meanwhile gets one more try.
             self.received[entry.ref] = max(
@@ -416,7 +458,9 @@ class SchedulerModel:
 
     def check(self) -> None:
         """Everybody is in exactly one place."""
-        held = [entry.ref for key in KEYS for entry in self.scheduler.entries(key)]
+        entries = [entry for key in KEYS for entry in self.scheduler.entries(key)]
+        assert all(entry.priority == self.priority[entry.ref] for entry in entries)
+        held = [entry.ref for entry in entries]
         held += [ref for _, ref in self.scheduler._turns.expired]
         assert sorted(held) == sorted(self.waiting)
         flying = sorted(ref for slot in self.slots for ref in slot.in_flight)

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from mta.config.networks import parse_network
 from mta.config.units import Rate
 from mta.config.values import NetworkLimit
+from mta.queue.key import QueueKey
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.queue import QueueMode
 from mta.queue.reaction import Measure, MeasureKind, Reaction
@@ -131,9 +132,10 @@ class AllLimits(RuleBasedStateMachine):
         messages=st.sampled_from([1, 1, 5, 30]),
         recipients=st.integers(1, 4),
         due=st.sampled_from([None, None, None, 3.0, 700.0]),
+        priority=st.sampled_from([50, 50, 50, 90, 10]),
     )
-    def admit(self, key, messages, recipients, due) -> None:  # type: ignore[no-untyped-def]
-        self.model.admit(key, messages, recipients, due)
+    def admit(self, key, messages, recipients, due, priority) -> None:  # type: ignore[no-untyped-def]
+        self.model.admit(key, messages, recipients, due, priority)
 
     @rule(limit=st.integers(1, 5))
     def take(self, limit: int) -> None:
@@ -206,6 +208,10 @@ class AllLimits(RuleBasedStateMachine):
     @rule(pattern=patterns)
     def schedule(self, pattern: str) -> None:
         self.model.scheduler.schedule_now(pattern, self.model.now)
+
+    @rule(key=st.sampled_from(KEYS), priority=st.sampled_from([0, 50, 100]), part=st.sampled_from([1, 2, 7]))
+    def prioritize(self, key: QueueKey, priority: int, part: int) -> None:
+        self.model.prioritize(key, priority, part=part)
 
     @rule(pattern=patterns, mode=st.sampled_from(list(QueueMode)))
     def set_mode(self, pattern: str, mode: QueueMode) -> None:
