@@ -13,6 +13,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ __all__ = ["LoopDisk", "no_mounting", "small_disk"]
 
 _FS_IOC_SHUTDOWN = 0x8004587D
 _WITHOUT_LOG_FLUSH = 2
+#: For letting go of a disk, and seconds between.
+_TRIES, _BETWEEN = 200, 0.02
 
 
 def no_mounting() -> str:
@@ -82,10 +85,15 @@ class LoopDisk:
     def _unmount(self) -> None:
         if self._is_mounted:
             self._is_mounted = False
-            try:
-                _call("umount", str(self.path))
-            except OSError:
-                _call("umount", "-l", str(self.path))
+            for _ in range(_TRIES):
+                try:
+                    return _call("umount", str(self.path))
+                except OSError:
+                    # Whoever looks at a process that has just died (`ps` does) keeps its files in use for
+                    # that moment. Mounting again meanwhile would show the disk that was cut, not its content.
+                    time.sleep(_BETWEEN)
+            _call("umount", "-l", str(self.path))
+            raise OSError(f"{self.path} stays in use")
 
 
 @contextlib.contextmanager

@@ -57,10 +57,14 @@ class PowerCuts:
                             done += 1
                             plan.progress.step(text=f"{len(promises.acknowledged)} acknowledged")
                 except OSError as error:
-                    findings.skipped = f"this machine can't: {error}"
-                    return findings
-                acknowledged += len(promises.acknowledged)
-                settled += len(promises.settled)
+                    if not done:
+                        findings.skipped = f"this machine can't: {error}"
+                        return findings
+                    findings.breaches.append(f"the disk for cut {done}: {error}")
+                    break
+                finally:
+                    acknowledged += len(promises.acknowledged)
+                    settled += len(promises.settled)
         findings.stop_early(done, rounds)
         findings.breaches = findings.breaches[:50]
         findings.figures = {"cuts": done, "acknowledged": acknowledged, "settled on disk": settled}

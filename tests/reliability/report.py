@@ -53,7 +53,9 @@ def summary(findings: Sequence[Findings], seed: object) -> str:
 
 
 def _verdict(one: Findings) -> str:
-    return "skipped: " + one.skipped if one.skipped else "kept" if one.is_good else "BROKEN"
+    if not one.is_good:
+        return "BROKEN"
+    return "skipped: " + one.skipped if one.skipped else "kept"
 
 
 def shortened(text: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.reliability.actor import configuration, content
-from tests.reliability.witness import Promises, examine
+from tests.reliability.witness import Promises, examine, repeated
 
 
 def test_lines_become_promises() -> None:
@@ -40,6 +40,14 @@ def act(directory: Path, scenario: str) -> list[str]:
     command = [sys.executable, "-m", "tests.reliability.actor", scenario, str(directory)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.splitlines()
+
+
+def test_a_record_may_be_repeated_but_not_made_twice_except_for_a_report_made_again() -> None:
+    assert repeated([("r", "m1.0@d0.example", "1"), ("r", "m1.0@d0.example", "1")]) == []
+    assert repeated([("r", "m1.0@d0.example", "1"), ("r", "m1.0@d0.example", "2")]) == [
+        "two r records for m1.0@d0.example: 1, 2"
+    ]
+    assert repeated([("r", "m1@example.org", "1"), ("r", "m1@example.org", "2")]) == []
 
 
 async def test_an_undisturbed_actor_keeps_its_promises(tmp_path: Path) -> None:
