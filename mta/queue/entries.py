@@ -338,8 +338,7 @@ class DeferredEntries:
         if self._order and start > after:
             bucket = self._buckets[number]
             for ref, word in bucket.take_back(most):
-                due = start + (word >> 48)
-                taken.append(Entry(ref, word & RECEIVED_MASK, word >> 32 & ATTEMPTS_MASK, due))
+                taken.append(deferred_entry(ref, word, start))
             self._size -= len(taken)
             if not len(bucket):
                 self._drop(number)
