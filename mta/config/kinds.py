@@ -89,6 +89,7 @@ class Status(enum.Enum):
 
     IN_FORCE = "in force"
     NO_EFFECT = "no effect yet"  #: known and checked, but nothing reads it: warned about
+    OBSOLETE = "obsolete"  #: of a time that is over, and without effect for good: `doc` says why
     DEPRECATED_ALIAS = (
         "deprecated alias"  #: obeyed under `alias_of` (no warning is needed when it is only old)
     )

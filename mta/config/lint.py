@@ -102,6 +102,8 @@ def without_effect(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
             continue  # the tag around it was reported
         if row.status is Status.NO_EFFECT or _target_has_no_effect(line):
             yield _at(line.origin, f"{line.name} has no effect yet", row.hint)
+        elif row.status is Status.OBSOLETE and not _is_no(line):
+            yield _at(line.origin, f"{line.name} is obsolete and not obeyed: {row.doc.rstrip('.')}", row.hint)
         elif row.status is Status.EXTENSION and row.hint and not row.alias_of:
             yield _at(line.origin, f"{line.name} is an extension of this server", row.hint)
 
@@ -407,7 +409,7 @@ def _may_sign(snapshot: Snapshot, vmta: str) -> bool:
     """Whether some queue of the virtual MTA signs: by default, or because some line says so."""
     if snapshot.effective(UNLISTED, vmta).text("dkim-sign") != "no":
         return True
-    return any(line.value.strip('"').lower() not in FALSE_WORDS for line in _lines(snapshot, "dkim-sign"))
+    return not all(_is_no(line) for line in _lines(snapshot, "dkim-sign"))
 
 
 def _relays_for_somebody(snapshot: Snapshot) -> bool:
@@ -416,6 +418,10 @@ def _relays_for_somebody(snapshot: Snapshot) -> bool:
 
 def _is_yes(line: Written) -> bool:
     return line.value.strip('"').lower() in TRUE_WORDS
+
+
+def _is_no(line: Written) -> bool:
+    return line.value.strip('"').lower() in FALSE_WORDS
 
 
 def _number(line: Written) -> int | None:

@@ -19,6 +19,7 @@ __all__ = ["PAGES", "main", "man_page", "markdown"]
 _REMARKS = {
     Status.IN_FORCE: "",
     Status.NO_EFFECT: "no effect yet",
+    Status.OBSOLETE: "obsolete",
     Status.DEPRECATED_ALIAS: "old name",
     Status.EXTENSION: "extension",
     Status.FOREIGN: "not obeyed",
@@ -101,7 +102,8 @@ def markdown() -> str:
         *_paragraphs(_INTRODUCTION),
         f"{len(TABLE)} entries: {counts[Status.IN_FORCE]} in force, {counts[Status.EXTENSION]} extensions of"
         f" ours, {counts[Status.DEPRECATED_ALIAS]} old names, {counts[Status.NO_EFFECT]} without effect yet,"
-        f" {counts[Status.FOREIGN]} that circulate but never were PowerMTA's.",
+        f" {counts[Status.OBSOLETE]} that nobody needs any more, {counts[Status.FOREIGN]} that circulate but"
+        " never were PowerMTA's.",
         "",
         "## The language",
         "",

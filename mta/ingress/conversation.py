@@ -116,7 +116,10 @@ class Conversation(Merging):
         if self._offers_tls:
             words.append("STARTTLS")
         if self._offers_login:
-            words.append("AUTH " + " ".join(_MECHANISMS))
+            mechanisms = " ".join(_MECHANISMS)
+            words.append(f"AUTH {mechanisms}")
+            if policy.broken_auth_clients:
+                words.append(f"AUTH={mechanisms}")
         lines = [f"250-{word}" for word in words[:-1]] + [f"250 {words[-1]}"]
         return ("\r\n".join(lines) + "\r\n").encode("ascii", "replace")
 

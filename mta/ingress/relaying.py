@@ -44,6 +44,7 @@ class SourcePolicy:
     allow_auth: bool = True
     require_auth: bool = False
     allow_plain_auth: bool = False
+    broken_auth_clients: bool = False
     allow_starttls: bool = False
     starttls_before_auth: bool = False
     max_auth_failures: Rate | None = None
@@ -142,6 +143,7 @@ class SourcePolicy:
             allow_auth=settings.boolean("allow-auth"),
             require_auth=settings.boolean("require-auth"),
             allow_plain_auth=settings.boolean("allow-unencrypted-plain-auth"),
+            broken_auth_clients=settings.boolean("broken-auth-clients"),
             allow_starttls=settings.boolean("allow-starttls"),
             starttls_before_auth=settings.boolean("require-starttls-before-auth"),
             max_auth_failures=settings.rate("smtp-max-auth-failure-rate"),

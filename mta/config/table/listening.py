@@ -72,7 +72,14 @@ _SERVER_TLS = (
         "Certificate authorities that client certificates are checked with.",
         NO,
     ),
-    Directive("smtp-server-tls-allow-sslv3", GLOBAL, Kind.BOOLEAN, "no", "SSL 3 is never spoken.", NO),
+    Directive(
+        "smtp-server-tls-allow-sslv3",
+        GLOBAL,
+        Kind.BOOLEAN,
+        "no",
+        "SSL 3 is broken, and never spoken.",
+        Status.OBSOLETE,
+    ),
     Directive(
         "smtp-server-tls-allow-tlsv1", GLOBAL, Kind.BOOLEAN, "no", "Whether clients may use TLS 1.0.", NO
     ),
@@ -202,7 +209,14 @@ _LISTENER = (
         "Certificate authorities for client certificates on this listener.",
         NO,
     ),
-    Directive("tls-allow-sslv3", LISTENERS, Kind.BOOLEAN, "no", "SSL 3 is never spoken.", NO),
+    Directive(
+        "tls-allow-sslv3",
+        LISTENERS,
+        Kind.BOOLEAN,
+        "no",
+        "SSL 3 is broken, and never spoken.",
+        Status.OBSOLETE,
+    ),
     Directive("tls-allow-tlsv1", LISTENERS, Kind.BOOLEAN, "no", "Whether this listener speaks TLS 1.0.", NO),
     Directive(
         "tls-allow-tlsv1.1", LISTENERS, Kind.BOOLEAN, "no", "Whether this listener speaks TLS 1.1.", NO

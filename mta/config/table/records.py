@@ -262,7 +262,14 @@ _MONITOR = (
         repeatable=True,
         hint="write http-access",
     ),
-    Directive("http-tls-allow-sslv3", GLOBAL, Kind.BOOLEAN, "no", "SSL 3 is never spoken.", NO),
+    Directive(
+        "http-tls-allow-sslv3",
+        GLOBAL,
+        Kind.BOOLEAN,
+        "no",
+        "SSL 3 is broken, and never spoken.",
+        Status.OBSOLETE,
+    ),
     Directive("http-tls-allow-tlsv1", GLOBAL, Kind.BOOLEAN, "no", "Whether the monitor speaks TLS 1.0.", NO),
     Directive(
         "http-tls-allow-tlsv1.1", GLOBAL, Kind.BOOLEAN, "no", "Whether the monitor speaks TLS 1.1.", NO

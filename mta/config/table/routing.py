@@ -182,7 +182,14 @@ _TLS = (
     Directive("use-dane", DOMAIN, Kind.BOOLEAN, "no", "Checks certificates against TLSA records.", NO),
     Directive("use-mta-sts", DOMAIN, Kind.BOOLEAN, "no", "Fetches and obeys MTA-STS policies.", NO),
     Directive("reuse-ssl-session", DOMAIN, Kind.BOOLEAN, "no", "Resumes TLS sessions.", NO),
-    Directive("smtp-tls-allow-sslv3", DOMAIN, Kind.BOOLEAN, "no", "SSL 3 is never spoken.", NO),
+    Directive(
+        "smtp-tls-allow-sslv3",
+        DOMAIN,
+        Kind.BOOLEAN,
+        "no",
+        "SSL 3 is broken, and never spoken.",
+        Status.OBSOLETE,
+    ),
     Directive(
         "smtp-tls-allow-tlsv1", DOMAIN, Kind.BOOLEAN, "no", "Whether TLS 1.0 may be spoken to receivers."
     ),

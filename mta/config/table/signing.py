@@ -26,8 +26,8 @@ _DKIM = (
         DOMAIN,
         Kind.BOOLEAN,
         "no",
-        "DomainKeys, the forgotten forerunner of DKIM.",
-        NO,
+        "DomainKeys (RFC 4870) gave way to DKIM in 2007, and no receiver checks it.",
+        Status.OBSOLETE,
         hint="write dkim-sign",
     ),
     Directive(

@@ -76,10 +76,9 @@ _AUTH = (
     Directive(
         "broken-auth-clients",
         SOURCE,
-        Kind.NOTHING,
-        None,
-        "A workaround for old clients that PowerMTA itself has dropped.",
-        NO,
+        Kind.BOOLEAN,
+        "no",
+        "Offers logins in a second EHLO line, `AUTH=`, for clients from before RFC 2554.",
     ),
 )
 
@@ -117,8 +116,8 @@ _INBOUND_CHECKS = (
         SOURCE,
         Kind.NOTHING,
         None,
-        "A guess for domains without SPF; PowerMTA has dropped it.",
-        NO,
+        "A guess about domains without SPF is no result, and PowerMTA has dropped it.",
+        Status.OBSOLETE,
     ),
     Directive(
         "check-spf-inbound-max-void-lookups",
@@ -187,7 +186,13 @@ _INBOUND_CHECKS = (
         NO,
     ),
     Directive(
-        "check-mfrom-inbound", SOURCE, Kind.BOOLEAN, None, "Sender ID, which nobody uses any more.", NO
+        "check-mfrom-inbound",
+        SOURCE,
+        Kind.BOOLEAN,
+        None,
+        "Sender ID (RFC 4406) was given up: SPF and DMARC say what it was to say.",
+        Status.OBSOLETE,
+        hint="write check-spf-inbound",
     ),
 )
 

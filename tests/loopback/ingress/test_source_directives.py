@@ -55,6 +55,15 @@ CASES = [
         text=USER,
     ),
     case(
+        "broken-auth-clients",
+        "allow-unencrypted-plain-auth yes\nbroken-auth-clients yes",
+        (HELLO, "250-AUTH LOGIN PLAIN / 250 AUTH=LOGIN PLAIN"),
+        (LOGIN, "235"),
+        (HELLO, "!AUTH"),
+        text=USER,
+    ),
+    case("allow-auth", "allow-unencrypted-plain-auth yes", (HELLO, "!AUTH="), text=USER),
+    case(
         "smtp-max-auth-failure-rate",
         "allow-unencrypted-plain-auth yes\nrequire-auth yes\nsmtp-max-auth-failure-rate 1/h",
         (HELLO, "AUTH"),

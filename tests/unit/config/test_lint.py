@@ -134,6 +134,14 @@ def test_clients_that_wait_for_a_slot_need_files_as_well() -> None:
     assert warnings(text, Machine(file_limit=900, memory=16 << 30)) == []
 
 
+def test_what_is_obsolete_is_named_with_the_reason_unless_it_is_off() -> None:
+    [found] = spoiled("dkim-sign yes", "dkim-sign yes\ndk-sign yes")
+
+    assert found.text.startswith("dk-sign is obsolete and not obeyed: DomainKeys (RFC 4870) gave way to DKIM")
+    assert found.hint == "write dkim-sign"
+    assert spoiled("dkim-sign yes", "dkim-sign yes\ndk-sign no") == []
+
+
 def test_more_connections_than_memory_are_reported() -> None:
     [found] = warnings(SOUND, Machine(file_limit=65536, memory=256 << 20))
 
