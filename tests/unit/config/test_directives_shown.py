@@ -72,6 +72,15 @@ def test_every_row_in_force_has_a_test_over_sockets() -> None:
     assert sorted(missing) == []
 
 
+def test_no_mark_stands_where_there_are_no_sockets() -> None:
+    mark = "mark." + "directive("
+    marked = {path for path in TESTS.rglob("*.py") if mark in path.read_text(encoding="utf-8")}
+    outside = {path for path in marked if not any(path.is_relative_to(place) for place in OVER_SOCKETS)}
+
+    assert outside - {Path(__file__).resolve()} == set()
+    assert [path.name for path in marked - outside if not path.name.startswith("test_")] == []
+
+
 def test_no_mark_names_what_does_not_exist() -> None:
     known = {f"{scope.value} {row.name}" for row in TABLE for scope in row.scopes}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mta.cli.main import main
-from mta.config.directives import TABLE, Scope
+from mta.config.directives import TABLE, Directive, Scope, Status
+from mta.message.domainkey import generate_private_key, private_pem
 from tests.unit.config.test_whole_language import CONTEXT, NAMES, line_of
 
 SCOPES = (
@@ -26,49 +27,98 @@ ARGUMENTS = {
     Scope.SMTP_PATTERN_LIST: "whole",
     Scope.MX_ROLLUP_LIST: "",
 }
-#: Blocks in blocks, files of others, and what excludes another line of the same block.
-LEFT_OUT = {"include", "domain", "use-proxy", "smtp-proxy-source-host", "domain-key"}
+#: What only one virtual MTA can have beside the others: each has a virtual MTA of its own below.
+APART = ("use-proxy", "smtp-proxy-source-host")
 
-#: What may be without effect for now: TLS beyond the handshake and DANE and MTA-STS, checks of incoming mail,
-#: Signals and its relatives, feedback; and what PowerMTA itself takes without effect.
-TLS = {
-    "use-dane",
-    "use-mta-sts",
-    "reuse-ssl-session",
-    "smtp-tls-allow-sslv3",
-    "smtp-tls-tlsv1.3-ciphersuites",
-}
+#: What may be without effect for now, by class: TLS beyond the handshake and DANE and MTA-STS, checks of
+#: incoming mail, Signals and its relatives, feedback.
+TLS = {"use-dane", "use-mta-sts", "reuse-ssl-session", "smtp-tls-tlsv1.3-ciphersuites"}
 SIGNALS = {"enable-signals", "add-x-msys-api-header", "sparkpost-sandbox", "sparkpost-ip-pool"}
 FEEDBACK = {"log-messages"}
-DROPPED = {"dk-sign", "broken-auth-clients"}
 CHECKS = ("check-", "trace-", "reject-spf-", "reject-iprev-")
 
 
-def configuration() -> str:
-    """Every row of part 2 of the reference in its block, with a fitting value."""
-    places = [line.split(" ", 1) for line in NAMES.read_text().splitlines() if line]
-    text = CONTEXT.replace("</virtual-mta>", "</virtual-mta>\n<virtual-mta other>\n</virtual-mta>", 1)
-    for scope in SCOPES:
-        lines = []
-        for place, name in places:
-            row = TABLE.find(scope, name) if place == scope.value else None
-            if row is not None and name not in LEFT_OUT:
-                lines.append(line_of(row, scope))
-        text += f"<{scope.value} {ARGUMENTS[scope]}>\n".replace(" >", ">")
-        text += "\n".join(line for line in lines if line)
-        text += f"\n</{scope.value}>\n"
-    return text + "spool /tmp/spool\n"
+def places() -> list[tuple[Scope, str]]:
+    """Every row of part 2 of the reference in these blocks; blocks in blocks as well."""
+    named = [line.split(" ", 1) for line in NAMES.read_text().splitlines() if line]
+    listed = [(scope, name) for scope in SCOPES for place, name in named if place == scope.value]
+    return [*listed, (Scope.VIRTUAL_MTA, "domain"), (Scope.POOL, "domain")]
 
 
-def test_only_what_may_be_is_without_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mta.conf"
-    file.write_text(configuration())
+class Written:
+    """A configuration file with all of them, and the files that it names."""
 
-    main(["check", str(file)])
-    said = capsys.readouterr().out
-    idle = {line.rsplit(": ", 1)[1].split()[0] for line in said.splitlines() if "no effect" in line}
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / "mta.conf"
+        self.places: list[tuple[Scope, str]] = []
+        key = directory / "key.pem"
+        key.write_bytes(private_pem(generate_private_key("ed25519")))
+        key.chmod(0o600)
+        self.lines = {scope: self._lines(scope) for scope in SCOPES}
+        nested = f"<domain nested.example>\n{self.lines[Scope.DOMAIN]}\n</domain>"
+        text = CONTEXT.replace("</virtual-mta>", "</virtual-mta>\n<virtual-mta other>\n</virtual-mta>", 1)
+        for scope in SCOPES:
+            inside = f"{self.lines[scope]}\n"
+            if scope in (Scope.VIRTUAL_MTA, Scope.POOL):
+                inside += f"{nested}\n"
+                self.places.append((scope, "domain"))
+            text += f"<{scope.value} {ARGUMENTS[scope]}>\n{inside}</{scope.value}>\n".replace(" >", ">")
+        for name in APART:
+            row = self._row(Scope.VIRTUAL_MTA, name)
+            text += f"<virtual-mta with-{name}>\n{line_of(row, Scope.VIRTUAL_MTA)}\n</virtual-mta>\n"
+        self.path.write_text(f"{text}spool {directory}/spool\n")
+        self.path.chmod(0o600)
 
-    assert "use-dane" in idle, said
-    assert [line for line in said.splitlines() if ": error: " in line and "read" not in line] == []
-    allowed = TLS | SIGNALS | FEEDBACK | DROPPED
-    assert {name for name in idle - allowed if not name.startswith(CHECKS)} == set()
+    def _row(self, scope: Scope, name: str) -> Directive:
+        row = TABLE.find(scope, name)
+        assert row is not None, name
+        self.places.append((scope, name))
+        return row
+
+    def _lines(self, scope: Scope) -> str:
+        """The lines of one block."""
+        names = [name for place, name in places() if place is scope and name not in ("domain", *APART)]
+        return "\n".join(self._line(scope, self._row(scope, name)) for name in names)
+
+    def _line(self, scope: Scope, row: Directive) -> str:
+        if row.name == "include":
+            file = self.directory / f"more-{scope.value}.conf"
+            file.write_text(MORE[scope])
+            return f"include {file}"
+        if row.name == "domain-key":
+            return f"domain-key s1,example.com,{self.directory}/key.pem"
+        return line_of(row, scope)
+
+
+#: What stands in the files that are included.
+MORE = {
+    Scope.DOMAIN: "max-smtp-out 3\n",
+    Scope.VIRTUAL_MTA: "max-smtp-out 30\n",
+    Scope.SOURCE: "max-message-size 1M\n",
+    Scope.SMTP_PATTERN_LIST: "reply /later/ mode=backoff\n",
+}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    return Written(tmp_path)
+
+
+def test_the_file_has_every_row(written: Written) -> None:
+    ours = (Status.FOREIGN, Status.EXTENSION)
+    known = {(scope, row.name) for scope in SCOPES for row in TABLE.rows(scope) if row.status not in ours}
+
+    assert set(written.places) == set(places())
+    assert known - set(places()) == set()
+
+
+def test_only_what_may_be_is_without_effect(written: Written, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["check", str(written.path)])
+    said = capsys.readouterr().out.splitlines()
+    idle = {line.rsplit(": ", 1)[1].split()[0] for line in said if "no effect" in line}
+
+    assert code == 0, [line for line in said if ": error: " in line]
+    assert {name for name in idle - (TLS | SIGNALS | FEEDBACK) if not name.startswith(CHECKS)} == set()
+    table = {row.name for scope in SCOPES for row in TABLE.rows(scope) if row.status is Status.NO_EFFECT}
+    assert idle == table
