@@ -8,7 +8,7 @@ turns, as queues do by `queue-priority` (rings.py). A queue has this only while 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from mta.message.envelope import NORMAL_PRIORITY
 from mta.queue.entries import Entry, ReadyEntries
@@ -95,6 +95,16 @@ class LeveledEntries:
     def remove_tired(self, attempts: int) -> list[int]:
         """Take out everything with that many attempts or more; returns the references."""
         return self._removed([entries.remove_tired(attempts) for entries in self._levels.values()])
+
+    def remove(self, unwanted: Set[int]) -> list[int]:
+        """Take these out, as far as they are here; returns the references."""
+        return self._removed([entries.remove(unwanted) for entries in self._levels.values()])
+
+    def drain(self) -> Iterator[Entry]:
+        """Take out everything, in order."""
+        entries = list(self)
+        self.clear()
+        return iter(entries)
 
     def clear(self) -> list[int]:
         """Take out everything; returns the references."""
