@@ -24,9 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
 from mta.message import headers
 from mta.message.domainkey import DkimKey
 
@@ -138,12 +135,7 @@ class Draft(NamedTuple):
 
     def sealed(self) -> bytes:
         """The complete DKIM-Signature field. An RSA key lets other threads run meanwhile."""
-        private = self.key.private
-        if isinstance(private, rsa.RSAPrivateKey):
-            seal = private.sign(self.canonical, padding.PKCS1v15(), hashes.SHA256())
-        else:
-            seal = private.sign(hashlib.sha256(self.canonical).digest())  # RFC 8463 3: the hash is signed
-        signature = base64.b64encode(seal)
+        signature = base64.b64encode(self.key.sign(self.canonical))
         lines = [signature[at : at + SIGNATURE_LINE] for at in range(0, len(signature), SIGNATURE_LINE)]
         return b"DKIM-Signature: " + self.value + b"\r\n ".join(lines) + b"\r\n"
 
@@ -162,11 +154,6 @@ class DkimSigner:
         self._oversigned = tuple(dict.fromkeys(OVERSIGNED_FIELDS + policy.oversigned))
         self._start = _start_of_field(key, policy, domain, identity)
         self._lists: dict[tuple[bytes, ...], bytes] = {}
-
-    def sign(self, message: Signable, now: float) -> bytes:
-        """The complete DKIM-Signature field, b"" for a message without From. `now` is epoch seconds."""
-        draft = self.draft(message, now)
-        return b"" if draft is None else draft.sealed()
 
     def draft(self, message: Signable, now: float) -> Draft | None:
         """All but the key's own work on a signature; None for a message without From."""
@@ -225,18 +212,22 @@ class DkimSigner:
 def hash_body(message: bytes, start: int, canon: Canon) -> tuple[bytes, int]:
     """SHA-256 over the canonical form (RFC 6376 3.4.3, 3.4.4) of the body that begins at `start`, and the
     octets of that form."""
+    if len(message) - start <= PIECE:
+        piece = _canonical_lines(message[start:], canon)
+        end = _end_of_text(piece)
+        if end or canon is Canon.SIMPLE:
+            end += 2
+        if end < len(piece):
+            piece = piece[:end]
+        return hashlib.sha256(piece).digest(), end
     digest = hashlib.sha256()
     length = 0
     waiting = 0  # line ends behind the last text: hashed only when more text follows
     is_empty = True
     while start < len(message):
         end = _end_of_piece(message, start)
-        piece = _unstuff(message[start:end])
+        piece = _canonical_lines(message[start:end], canon)
         start = end
-        if not piece.endswith(b"\r\n"):
-            piece += b"\r\n"  # the end of data is a line of its own: the receiver will see one
-        if canon is Canon.RELAXED:
-            piece = _relax_lines(piece)
         text = _end_of_text(piece)
         if text:
             digest.update(b"\r\n" * waiting)
@@ -248,6 +239,14 @@ def hash_body(message: bytes, start: int, canon: Canon) -> tuple[bytes, int]:
         digest.update(b"\r\n")
         length += 2
     return digest.digest(), length
+
+
+def _canonical_lines(lines: bytes, canon: Canon) -> bytes:
+    """Whole lines of a body in canonical form, but for the empty ones at its end."""
+    lines = _unstuff(lines)
+    if not lines.endswith(b"\r\n"):
+        lines += b"\r\n"  # the end of data is a line of its own: the receiver will see one
+    return _relax_lines(lines) if canon is Canon.RELAXED else lines
 
 
 def _end_of_piece(message: bytes, start: int) -> int:

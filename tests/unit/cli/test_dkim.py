@@ -25,7 +25,15 @@ Run = Callable[..., Result]
 MESSAGE = b"From: alice@example.com\r\nSubject: hello\r\n\r\nbody\r\n"
 KEY = DkimKey("s1", "example.com", generate_private_key("ed25519"))
 RECORD = "s1._domainkey.example.com=" + "".join(txt_record(KEY.private))
-SIGNED = DkimSigner(KEY, SignPolicy(), domain="example.com").sign(Signable(MESSAGE), 0.0) + MESSAGE
+
+
+def signed_with(key: DkimKey) -> bytes:
+    draft = DkimSigner(key, SignPolicy(), domain="example.com").draft(Signable(MESSAGE), 0.0)
+    assert draft is not None
+    return draft.sealed() + MESSAGE
+
+
+SIGNED = signed_with(KEY)
 
 
 @pytest.fixture
@@ -142,7 +150,7 @@ def test_no_signature_is_not_a_pass(run: Run) -> None:
 async def test_records_come_from_the_dns() -> None:
     long_key = DkimKey("long", "example.com", generate_private_key("rsa", 2048))
     record = " ".join(f'"{text}"' for text in txt_record(long_key.private))
-    signed = DkimSigner(long_key, SignPolicy(), domain="example.com").sign(Signable(MESSAGE), 0.0) + MESSAGE
+    signed = signed_with(long_key)
     async with Nameserver(Zone.from_dict({"long._domainkey.example.com": f"TXT {record}"})) as server:
         lookup = dns_lookup("{}:{}".format(*server.address))
         known = await asyncio.to_thread(lambda: list(verify_all(signed, lookup)))

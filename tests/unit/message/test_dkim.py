@@ -47,7 +47,8 @@ def unstuff(message: bytes) -> bytes:
 
 def sign(message: bytes, policy: SignPolicy = DEFAULT, *, kind: str = "ed25519", identity: str = "") -> bytes:
     signer = DkimSigner(KEYS[kind], policy, domain="example.com", identity=identity)
-    return signer.sign(Signable(message), NOW)
+    draft = signer.draft(Signable(message), NOW)
+    return b"" if draft is None else draft.sealed()
 
 
 def tags(signature: bytes) -> dict[str, str]:
