@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from mta.cli.main import main
 from mta.clock import SystemClock
 from mta.routing.resolver import Resolver
-from mta.routing.spf import check_spf
+from mta.routing.spf import SpfResult, check_spf
 from mta.sink.nameserver import Nameserver
 from mta.sink.zone import Zone
 
@@ -32,6 +33,22 @@ RECORDS = {
     "broken.example": "SERVFAIL",
     "lost.example": 'TXT "v=spf1 include:nothing.example -all"',
     "slash.example": 'TXT "v=spf1 a/33 -all"',
+    "zero.example": 'TXT "v=spf1 ip4:192.0.2.0/024 -all"',
+    "tab.example": r'TXT "v=spf1 ip4:192.0.2.9\009-all"',
+    "eight-bit.example": r'TXT "v=spf1 exists:m\252.example -all"',
+    "top.example": 'TXT "v=spf1 a:mail.1 -all"',
+    "percent.example": 'TXT "v=spf1 exists:%(ir).example ?all"',
+    "letter.example": 'TXT "v=spf1 exists:%{e}.example ?all"',
+    "nowhere.example": 'TXT "v=spf1 redirect= ?all"',
+    "dotted.example": 'TXT "v=spf1 redirect=plain.example."',
+    "ptr.example": 'TXT "v=spf1 ptr:names.example -all"',
+    "11.2.0.192.in-addr.arpa": "PTR host.names.example",
+    "host.names.example": "A 192.0.2.11",
+    "many.example": ['TXT "v=spf1 mx -all"', *(f"MX 1 m{number}.example" for number in range(11))],
+    "deep.example": 'TXT "v=spf1 include:d1.example -all"',
+    **{f"d{n}.example": f'TXT "v=spf1 include:d{n + 1}.example -all"' for n in range(1, 11)},
+    "d11.example": 'TXT "v=spf1 +all"',
+    "long-term.example": f'TXT "v=spf1 a:{"x" * 200}" "{"x" * 200}.example -all"',
 }
 
 
@@ -59,6 +76,20 @@ RECORDS = {
         ("jo@void.example", "192.0.2.1", "permerror"),
         ("jo@lost.example", "192.0.2.1", "permerror"),
         ("jo@slash.example", "192.0.2.1", "permerror"),
+        ("jo@zero.example", "192.0.2.1", "permerror"),
+        ("jo@tab.example", "192.0.2.9", "permerror"),
+        ("jo@eight-bit.example", "192.0.2.9", "permerror"),
+        ("jo@top.example", "192.0.2.9", "permerror"),
+        ("jo@percent.example", "192.0.2.9", "permerror"),
+        ("jo@letter.example", "192.0.2.9", "permerror"),
+        ("jo@nowhere.example", "192.0.2.9", "permerror"),
+        ("jo@dotted.example", "192.0.2.9", "pass"),
+        ("jo@ptr.example", "192.0.2.11", "pass"),
+        ("jo@ptr.example", "192.0.2.12", "fail"),
+        ("jo@many.example", "192.0.2.1", "permerror"),
+        ("jo@deep.example", "192.0.2.1", "permerror"),
+        ("jo@d2.example", "192.0.2.1", "pass"),
+        ("jo@long-term.example", "192.0.2.1", "permerror"),
         ("jo@broken.example", "192.0.2.1", "temperror"),
         ("jo@nobody.example", "192.0.2.1", "none"),
         ("jo@localhost", "192.0.2.1", "none"),
@@ -74,6 +105,30 @@ async def test_result_is_what_the_record_says(sender: str, ip: str, result: str)
         nameserver.close()
 
     assert found.result.value == result, found.text
+
+
+async def test_check_that_takes_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mta.routing.spf.SECONDS", 0.05)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        resolver = Resolver([silent.getsockname()], clock=SystemClock())
+        found = await asyncio.wait_for(check_spf(resolver, "192.0.2.1", "plain.example"), 10)
+
+    assert found.result is SpfResult.TEMPERROR
+    assert "0 s" in found.text
+
+
+async def test_nothing_is_asked_twice_in_one_check() -> None:
+    nameserver = Nameserver(Zone.from_dict(RECORDS))
+    await nameserver.start()
+    try:
+        resolver = Resolver([nameserver.address], clock=SystemClock())
+        await check_spf(resolver, "192.0.2.10", "plain.example", "jo@mx.example")
+    finally:
+        nameserver.close()
+
+    assert resolver.stats.questions == 3
+    assert resolver.stats.hits == 0
 
 
 async def test_what_is_no_address_is_refused() -> None:
