@@ -86,7 +86,7 @@ class Enumerator:
                     desk = _Desk(plan, nursery, plan.directory / f"try-{number}", done, counts, findings)
                     company.create_task(desk.work(queue))
         tried = counts.pop("tried", 0)
-        findings.stop_early(tried, len(tasks))
+        findings.stop_early(tried, len(tasks), plan)
         findings.figures = {
             "scenarios": dict(every),
             "points": tried,

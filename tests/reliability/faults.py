@@ -42,7 +42,7 @@ class Faults:
         plan.progress.begin(self.name, len(_CASES))
         for done, (name, case) in enumerate(_CASES.items()):
             if plan.is_time_up():
-                findings.stop_early(done, len(_CASES))
+                findings.stop_early(done, len(_CASES), plan)
                 break
             place = plan.directory / name.replace(" ", "-")
             place.mkdir()

@@ -69,7 +69,7 @@ class TornImages:
                     findings.breaches.append(f"image {number} ({what}): {breach}")
                 plan.progress.step()
         findings.breaches = findings.breaches[:50]
-        findings.stop_early(done, rounds)
+        findings.stop_early(done, rounds, plan)
         findings.figures = {"images": done, "damage": dict(sorted(kinds.items())), **totals}
         return findings
 

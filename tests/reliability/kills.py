@@ -79,12 +79,12 @@ class KillLoop:
             arena.take_records()
         verdict = judge(arena.evidence)
         findings.breaches += verdict.breaches() + complaints(plan.directory / "service.log")
-        findings.stop_early(roles.total(), rounds)
+        findings.stop_early(roles.total(), rounds, plan)
         findings.figures = {"rounds": roles.total(), "kills": dict(roles), **verdict.figures()}
         findings.figures["seconds a round"] = round(each, 2)
         findings.figures["window p99 as published, ms, worst"] = round(max(windows, default=0.0) * 1000, 1)
-        if verdict.share >= _MOST_DUPLICATES and not plan.is_short:
-            findings.breaches.append(f"{verdict.share:.2%} of the deliveries came twice")
+        if verdict.share >= _MOST_DUPLICATES:
+            findings.miss(f"{verdict.share:.2%} of the deliveries came twice", plan)
         return findings
 
     async def _round(self, arena: Arena, number: int, role: str, dice: random.Random, most: int) -> float:

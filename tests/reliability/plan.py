@@ -47,22 +47,29 @@ class Plan:
 class Findings:
     """What an engine found: figures for the report, and every breach of a promise in words.
 
-    `skipped` says why nothing was done at all; `is_stopped` that somebody wants the whole run to end.
+    `warnings` are targets that were missed where the machine may be the reason. `skipped` says why nothing
+    was done at all; `is_stopped` that somebody wants the whole run to end.
     """
 
     engine: str
     figures: dict[str, Any] = field(default_factory=dict)
     breaches: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     skipped: str = ""
     is_stopped: bool = False
 
-    def stop_early(self, done: int, wanted: int) -> None:
+    def stop_early(self, done: int, wanted: int, plan: Plan) -> None:
         """Time was up before everything was done."""
         if done < wanted:
             self.notes.append(f"time was up after {done} of {wanted}")
         if not done:
-            self.breaches.append("nothing was done at all before time was up")
+            self.miss("nothing was done at all before time was up", plan)
+
+    def miss(self, words: str, plan: Plan) -> None:
+        """A target of speed was missed: a breach in the full form, which wants a machine to itself, and a
+        warning in the short one, which runs beside whatever else there is."""
+        (self.warnings if plan.is_short else self.breaches).append(words)
 
     @property
     def is_good(self) -> bool:

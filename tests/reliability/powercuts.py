@@ -65,7 +65,7 @@ class PowerCuts:
                 finally:
                     acknowledged += len(promises.acknowledged)
                     settled += len(promises.settled)
-        findings.stop_early(done, rounds)
+        findings.stop_early(done, rounds, plan)
         findings.breaches = findings.breaches[:50]
         findings.figures = {"cuts": done, "acknowledged": acknowledged, "settled on disk": settled}
         return findings
@@ -119,7 +119,7 @@ class MeanDisk:
             findings.breaches += cut_ten_times(plan.directory, f"{plan.seed}/{done // 10}", figures=figures)
             plan.progress.step(min(10, rounds - done))
             done += 10
-        findings.stop_early(min(done, rounds), rounds)
+        findings.stop_early(min(done, rounds), rounds, plan)
         findings.breaches = findings.breaches[:50]
         findings.figures = {"cuts": done, "acknowledged": figures[0], "settled": figures[1]}
         return findings

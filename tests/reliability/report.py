@@ -35,6 +35,7 @@ def as_text(facts: dict[str, object], findings: Sequence[Findings]) -> str:
         lines += ["", f"{one.engine}: {_verdict(one)}"]
         lines += [f"  {name:44} {value}" for name, value in one.figures.items()]
         lines += [f"  note: {note}" for note in one.notes]
+        lines += [f"  warning: {warning}" for warning in one.warnings]
         lines += [f"  BREACH: {shortened(breach)}" for breach in one.breaches]
     return "\n".join(lines) + "\n"
 
@@ -44,7 +45,8 @@ def summary(findings: Sequence[Findings], seed: object) -> str:
     lines = []
     for one in findings:
         seconds = one.figures.get("seconds", 0)
-        words = [shortened(text) for text in (*one.breaches, *one.notes)]
+        warnings = [f"warning: {warning}" for warning in one.warnings]
+        words = [shortened(text) for text in (*one.breaches, *warnings, *one.notes)]
         lines.append(f"{one.engine:9} {seconds:7} s  {'; '.join([_verdict(one), *words])[:_LONGEST]}")
     broken = sum(not one.is_good for one in findings)
     total = sum(float(one.figures.get("seconds", 0)) for one in findings)

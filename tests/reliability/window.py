@@ -23,7 +23,7 @@ _LOOK = 0.001
 
 class Window:
     """`rounds` seconds of full load. The target is of the service's own p99 and a machine to itself: beyond
-    it is a breach in the full form, a note in the short one."""
+    it is a breach in the full form, a warning in the short one."""
 
     name = "window"
 
@@ -55,7 +55,7 @@ class Window:
             await running
             arrivals = [arrival.at for arrival in arena.evidence.arrivals]
         found = lags(arrivals, samples)
-        findings.stop_early(done, seconds)
+        findings.stop_early(done, seconds, plan)
         findings.figures = {
             "seconds of load": done,
             "outcomes": len(found),

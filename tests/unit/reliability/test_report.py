@@ -66,12 +66,23 @@ def test_an_engine_that_runs_out_of_time_says_how_far_it_came(tmp_path: Path) ->
     assert Plan(tmp_path, Progress(io.StringIO()), deadline=0.0).is_time_up()
     assert not Plan(tmp_path, Progress(io.StringIO())).is_time_up()
 
+    full = Plan(tmp_path, Progress(io.StringIO()))
     some, none = Findings("kill"), Findings("kill")
-    some.stop_early(7, 14)
-    none.stop_early(0, 14)
+    some.stop_early(7, 14, full)
+    none.stop_early(0, 14, full)
     assert some.notes == ["time was up after 7 of 14"]
     assert some.is_good
     assert not none.is_good
+
+
+def test_a_target_of_speed_that_is_missed_is_a_warning_in_the_short_form(tmp_path: Path) -> None:
+    short, full = Findings("window"), Findings("window")
+    short.miss("p99 80 ms", Plan(tmp_path, Progress(io.StringIO()), is_short=True))
+    full.miss("p99 80 ms", Plan(tmp_path, Progress(io.StringIO())))
+
+    assert (short.is_good, full.is_good) == (True, False)
+    assert "warning: p99 80 ms" in as_text({}, [short])
+    assert "kept; warning: p99 80 ms" in summary([short], 7)
 
 
 def test_the_end_of_the_output_says_in_a_line_each_how_it_went() -> None:
