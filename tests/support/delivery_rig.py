@@ -21,8 +21,9 @@ from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
 from mta.queue.reaction import ReplyRules
 from mta.queue.scheduler import Scheduler
 from mta.routing.router import Target
+from tests.support.inbound import snapshot_of
 
-__all__ = ["HASTY", "PATIENT", "DeliveryRig", "KeptMessage", "MemoryStore"]
+__all__ = ["HASTY", "PATIENT", "DeliveryRig", "KeptMessage", "MemoryStore", "policy_of"]
 
 #: For servers that answer or go: no deadline should strike, however busy the machine is.
 PATIENT = DeliveryPolicy(
@@ -40,6 +41,13 @@ HASTY = DeliveryPolicy(
     data_send_timeout=0.15,
     data_termination_timeout=0.15,
 )
+
+
+def policy_of(*lines: str) -> DeliveryPolicy:
+    """What a `<domain>` with these lines makes of deliveries."""
+    text = "\n".join(("<domain *>", *lines, "</domain>"))
+    return DeliveryPolicy.from_settings(snapshot_of(text).effective("example.net", "{default}"))
+
 
 BODY = b"From: a@example.com\r\nSubject: test\r\n\r\nhello\r\n..dots\r\n"
 

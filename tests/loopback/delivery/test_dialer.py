@@ -18,7 +18,7 @@ from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.tls import TlsPolicy
 from mta.routing.router import Target
 from tests.support.certificates import make_certificate, server_context
-from tests.support.delivery_rig import HASTY, PATIENT
+from tests.support.delivery_rig import PATIENT, policy_of
 from tests.support.scripted_server import CLOSE, HANG, Script, ScriptedServer
 
 pytestmark = pytest.mark.both_loops
@@ -167,7 +167,7 @@ async def test_a_connection_that_nobody_accepts_is_given_up_in_time(dialer: Dial
                 filler.connect_ex(("127.0.0.1", port))
 
             with pytest.raises(DialFailure) as failure:
-                await dial_all(dialer, target(port), policy=replace(HASTY, tls=TlsPolicy(use=False)))
+                await dial_all(dialer, target(port), policy=policy_of("connect-timeout 1s"))
 
     assert failure.value.reply.enhanced == "4.4.1"
     assert failure.value.facts.mta_name == "mx.example.net (127.0.0.1)"

@@ -185,7 +185,6 @@ async def test_a_domain_that_does_not_exist_fails_all_its_mail_at_once() -> None
     assert len(rig.returned) == 120
 
 
-@pytest.mark.directive("domain retry-after-dns-error")
 async def test_dns_trouble_makes_the_queue_wait() -> None:
     async with DeliveryRig([]) as rig:
         rig.routes.error = RouteError("MX of example.net: timed out", temporary=True, status="4.4.3")

@@ -26,7 +26,6 @@ def policy(url: str, **changes: Any) -> DeliveryPolicy:
     return replace(PATIENT, type="http-delivery", http_url=url, **changes)
 
 
-@pytest.mark.directive("domain http-delivery-url")
 async def test_endpoint_gets_sender_recipient_and_message() -> None:
     async with HttpEndpoint() as endpoint, DeliveryRig([], policy(endpoint.url)) as rig:
         rig.admit("Bob@example.net")
@@ -108,6 +107,30 @@ async def test_status_says_what_becomes_of_the_mail(said: bytes, kind: str, stat
         (row,) = rig.scheduler.queues(rig.clock.now())
         assert row.state == ("retry" if waits == "queue" else "ready")
         assert len(rig.store.waiting) == bool(waits)
+
+
+@pytest.mark.parametrize(
+    ("said", "connections"),
+    [
+        (answer("204 No Content"), 1),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=1\r\ntaken\r\n0\r\nA: b\r\n\r\n", 1),
+        (answer("200 OK", b"x", "Connection: close"), 3),
+        (b"HTTP/1.1 200 OK\r\n\r\nup to the end", 3),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 500 Twice\r\n\r\n", 3),
+        (answer("200 OK", b"x" * 70_000), 3),
+    ],
+    ids=["no body", "chunks", "told to close", "no end", "too much", "too long"],
+)
+async def test_connection_is_kept_when_the_end_of_the_answer_is_known(said: bytes, connections: int) -> None:
+    async with HttpEndpoint([said]) as endpoint:
+        rig = DeliveryRig([], policy(endpoint.url))
+        for _ in range(3):
+            rig.admit()
+        async with rig:
+            await rig.until(3)
+
+        assert rig.kinds() == ["d"] * 3
+        assert endpoint.connections == connections
 
 
 async def test_endpoint_with_a_problem_is_not_asked_for_every_message() -> None:
@@ -197,7 +220,6 @@ async def test_certificate_has_to_be_the_endpoints(tmp_path: Path) -> None:
             assert (event.type, event.tls_protocol) == ("d", "TLSv1.3")
 
 
-@pytest.mark.directive("domain http-delivery-extra-headers")
 async def test_extra_headers_come_from_a_file_that_may_change(tmp_path: Path) -> None:
     extra = tmp_path / "extra"
     extra.write_text("Authorization: Bearer one\nContent-Type: application/vnd.x+json\n\n")

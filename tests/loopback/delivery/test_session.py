@@ -13,7 +13,7 @@ from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
 from mta.routing.router import Target
 from mta.smtp.transaction import internal_reply
 from tests.support.certificates import make_certificate, server_context
-from tests.support.delivery_rig import BODY, HASTY, PATIENT, DeliveryRig
+from tests.support.delivery_rig import BODY, HASTY, PATIENT, DeliveryRig, policy_of
 from tests.support.scripted_server import (
     CLOSE,
     HANG,
@@ -139,10 +139,13 @@ async def test_a_refusal_in_the_middle_of_a_long_body_is_final() -> None:
         assert [(event.type, event.dsn_status) for event in events] == [("b", "5.3.4")] * 2
 
 
+QUICK = policy_of("data-send-timeout 1s")
+
+
 @pytest.mark.directive("domain data-send-timeout")
 async def test_a_receiver_that_stops_reading_is_given_up() -> None:
     script = Script(body=(Late(SILENT, 30.0)))
-    async with ScriptedServer(script) as server, DeliveryRig([server.port], policy=HASTY) as rig:
+    async with ScriptedServer(script) as server, DeliveryRig([server.port], policy=QUICK) as rig:
         rig.admit(body=LONG * 5)
         event = (await rig.until(1))[0]
 

@@ -9,12 +9,9 @@ import pytest
 from mta.queue.queue import QueueMode
 from mta.queue.status import QueueStatus
 from mta.sink.counters import Delivery
+from tests.support.scripted_server import Script, ScriptedServer
+from tests.support.steering import REACTIONS, by_vmta, reactions, towards
 from tests.support.workshop import Workshop
-
-
-def patterns(*lines: str) -> str:
-    entries = "\n".join(f"    reply {line}" for line in lines)
-    return f"<smtp-pattern-list reactions>\n{entries}\n</smtp-pattern-list>"
 
 
 def row(shop: Workshop, domain: str = "example.com", vmta: str = "{default}") -> QueueStatus:
@@ -42,9 +39,9 @@ async def test_a_reply_of_any_stage_takes_the_queue_into_backoff(
     tmp_path: Path, stage: str, code: str
 ) -> None:
     rules = f"{stage} {code} 4.7.28 unusual rate"
-    within = "smtp-pattern-list reactions\nbackoff-to-normal-after 1h"
+    within = f"{REACTIONS}\nbackoff-to-normal-after 1h"
     async with Workshop(
-        tmp_path, rules=rules, within=within, extra=patterns("/unusual rate/ mode=backoff")
+        tmp_path, rules=rules, within=within, extra=reactions("/unusual rate/ mode=backoff")
     ) as shop:
         await try_once(shop)
 
@@ -55,8 +52,8 @@ async def test_a_reply_of_any_stage_takes_the_queue_into_backoff(
 @pytest.mark.parametrize("stage", ["CONNECT", "MAIL", "RCPT", "DOT"])
 async def test_defer_queue_makes_the_whole_queue_wait(tmp_path: Path, stage: str) -> None:
     rules = f"{stage} 550 5.7.1 come back tomorrow"
-    within = "smtp-pattern-list reactions\nretry-after 2h"
-    extra = patterns("/come back/ defer-queue")
+    within = f"{REACTIONS}\nretry-after 2h"
+    extra = reactions("/come back/ defer-queue")
     async with Workshop(tmp_path, rules=rules, within=within, extra=extra) as shop:
         await try_once(shop)
 
@@ -69,8 +66,8 @@ async def test_defer_queue_makes_the_whole_queue_wait(tmp_path: Path, stage: str
 @pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "DOT"])
 async def test_bounce_queue_fails_everything_that_waits(tmp_path: Path, stage: str) -> None:
     rules = f"{stage} 451 4.7.1 we know you"
-    within = "smtp-pattern-list reactions\nmax-smtp-out 1\ndeliver-local-dsn no"
-    extra = patterns("/we know you/ bounce-queue")
+    within = f"{REACTIONS}\nmax-smtp-out 1\ndeliver-local-dsn no"
+    extra = reactions("/we know you/ bounce-queue")
     async with Workshop(tmp_path, rules=rules, within=within, extra=extra) as shop:
         shop.worker.scheduler.pause("*/*", shop.clock.now())
         await shop.submit(count=5)
@@ -87,8 +84,8 @@ async def test_bounce_queue_fails_everything_that_waits(tmp_path: Path, stage: s
 async def test_bounce_rcpt_makes_a_temporary_refusal_of_a_recipient_final_and_nothing_else(
     tmp_path: Path,
 ) -> None:
-    extra = patterns("/full/ bounce-rcpt")
-    within = "smtp-pattern-list reactions\ndeliver-local-dsn no"
+    extra = reactions("/full/ bounce-rcpt")
+    within = f"{REACTIONS}\ndeliver-local-dsn no"
     async with Workshop(tmp_path, rules="RCPT 452 4.2.2 full", within=within, extra=extra) as shop:
         await shop.submit()
         (event,) = await shop.until_events(1, "b")
@@ -105,17 +102,9 @@ async def test_bounce_rcpt_makes_a_temporary_refusal_of_a_recipient_final_and_no
 async def test_a_disabled_address_leaves_the_others_at_work_until_it_comes_back(
     tmp_path: Path, stage: str
 ) -> None:
-    extra = f"""
-{patterns("/not from there/ disable-source-ip, reenable-after=1h")}
-<virtual-mta two>
-    smtp-source-host 127.0.0.2 a.example.org
-    smtp-source-host 127.0.0.3 b.example.org
-</virtual-mta>
-<source 127.0.0.1>
-    default-virtual-mta two
-</source>
-"""
-    within = "smtp-pattern-list reactions\nmax-smtp-out 1\nretry-recipients-after 1s"
+    two = "smtp-source-host 127.0.0.2 a.example.org\nsmtp-source-host 127.0.0.3 b.example.org"
+    extra = by_vmta(two) + reactions("/not from there/ disable-source-ip, reenable-after=1h")
+    within = f"{REACTIONS}\nmax-smtp-out 1\nretry-recipients-after 1s"
     rules = f"{stage} x1 421 4.7.0 not from there"
     async with Workshop(tmp_path, rules=rules, within=within, extra=extra) as shop:
         await shop.submit()
@@ -125,7 +114,7 @@ async def test_a_disabled_address_leaves_the_others_at_work_until_it_comes_back(
         await shop.until_events(1, "d")
 
         ((queue, ip, until),) = shop.worker.scheduler.disabled_sources(shop.clock.now())
-        assert queue == "example.com/two"
+        assert queue == "example.com/v1"
         assert ip != shop.events("d")[0].delivery_source_ip
         await shop.at(until)
         assert shop.worker.scheduler.disabled_sources(shop.clock.now()) == []
@@ -133,8 +122,19 @@ async def test_a_disabled_address_leaves_the_others_at_work_until_it_comes_back(
 
 @pytest.mark.directive("smtp-pattern-list skip-mx")
 async def test_skip_mx_goes_on_at_the_next_host(tmp_path: Path) -> None:
-    within = "smtp-pattern-list reactions\nretry-after 5s"
-    extra = patterns("/elsewhere/ skip-mx")
+    async with ScriptedServer(Script(MAIL="550 5.7.1 elsewhere")) as bad, ScriptedServer() as good:
+        extra = towards(bad, good) + "\n" + reactions("/elsewhere/ skip-mx")
+        async with Workshop(tmp_path, within=REACTIONS, extra=extra) as shop:
+            await shop.submit()
+            await shop.until_events(1, "d")
+
+            assert shop.events("b") == []
+            assert (len(bad.attempts), len(good.accepted)) == (1, 1)
+
+
+async def test_mail_that_every_host_skips_waits(tmp_path: Path) -> None:
+    within = f"{REACTIONS}\nretry-after 5s"
+    extra = reactions("/elsewhere/ skip-mx")
     async with Workshop(tmp_path, rules="MAIL x1 550 5.7.1 elsewhere", within=within, extra=extra) as shop:
         await try_once(shop)
         assert shop.events("b") == []
@@ -145,10 +145,10 @@ async def test_skip_mx_goes_on_at_the_next_host(tmp_path: Path) -> None:
 @pytest.mark.both_loops
 async def test_operators_are_told_by_mail_of_backoff_and_its_end(tmp_path: Path) -> None:
     within = (
-        "smtp-pattern-list reactions\nbackoff-to-normal-after 30m\nretry-after 1h\nbackoff-retry-after 1h\n"
+        f"{REACTIONS}\nbackoff-to-normal-after 30m\nretry-after 1h\nbackoff-retry-after 1h\n"
         "backoff-notify ops@example.org, night@example.org"
     )
-    extra = patterns("/slow down/ mode=backoff")
+    extra = reactions("/slow down/ mode=backoff")
     async with Workshop(tmp_path, rules="MAIL x1 421 4.7.28 slow down", within=within, extra=extra) as shop:
         await try_once(shop)
         assert row(shop).mode == "backoff"
@@ -165,17 +165,10 @@ async def test_operators_are_told_by_mail_of_backoff_and_its_end(tmp_path: Path)
 @pytest.mark.directive("domain disabled-source-ip-notify")
 async def test_operators_are_told_by_mail_of_disabled_addresses(tmp_path: Path) -> None:
     within = (
-        "smtp-pattern-list reactions\nreenable-source-ip-after 30m\nretry-after 1h\ndeliver-local-dsn no\n"
+        f"{REACTIONS}\nreenable-source-ip-after 30m\nretry-after 1h\ndeliver-local-dsn no\n"
         "disabled-source-ip-notify ops@example.org"
     )
-    extra = """
-<virtual-mta one>
-    smtp-source-host 127.0.0.2 a.example.org
-</virtual-mta>
-<source 127.0.0.1>
-    default-virtual-mta one
-</source>
-""" + patterns("/blocked/ disable-source-ip")
+    extra = by_vmta("smtp-source-host 127.0.0.2 a.example.org") + reactions("/blocked/ disable-source-ip")
     async with Workshop(tmp_path, rules="MAIL x1 550 5.7.1 blocked", within=within, extra=extra) as shop:
         await shop.submit()
         await shop.until_events(1, "b")
@@ -183,14 +176,14 @@ async def test_operators_are_told_by_mail_of_disabled_addresses(tmp_path: Path) 
         await shop.at(shop.clock.now() + 1)
 
         first, second = (delivery.data for delivery in mails_to(shop, "ops@example.org"))
-        assert b"example.com/one does not use 127.0.0.2 any more" in first
-        assert b"example.com/one may use 127.0.0.2 again" in second
+        assert b"example.com/v1 does not use 127.0.0.2 any more" in first
+        assert b"example.com/v1 may use 127.0.0.2 again" in second
 
 
 @pytest.mark.directive("domain backoff-reroute-to-virtual-mta")
 async def test_mail_of_a_queue_in_backoff_goes_through_the_other_virtual_mta(tmp_path: Path) -> None:
     extra = f"""
-{patterns("/slow down/ mode=backoff")}
+{reactions("/slow down/ mode=backoff")}
 <virtual-mta first>
     smtp-source-host 127.0.0.2 a.example.org
     <domain example.com>
@@ -217,11 +210,8 @@ async def test_mail_of_a_queue_in_backoff_goes_through_the_other_virtual_mta(tmp
 
 
 async def test_mode_disabled_address_and_retry_time_are_the_same_after_a_restart(tmp_path: Path) -> None:
-    within = (
-        "smtp-pattern-list reactions\nbackoff-to-normal-after 6h\nbackoff-retry-after 20m,40m,80m\n"
-        "max-smtp-out 1"
-    )
-    extra = patterns("/busy/ mode=backoff, defer-queue")
+    within = f"{REACTIONS}\nbackoff-to-normal-after 6h\nbackoff-retry-after 20m,40m,80m\nmax-smtp-out 1"
+    extra = reactions("/busy/ mode=backoff, defer-queue")
     async with Workshop(tmp_path, rules="MAIL 421 4.3.2 busy", within=within, extra=extra) as shop:
         await try_once(shop)
         await shop.at(row(shop).retry_at)

@@ -36,6 +36,7 @@ def reports(shop: Workshop) -> list[Delivery]:
     return [delivery for delivery in shop.deliveries if delivery.sender == ""]
 
 
+@pytest.mark.directive("domain notify-of-delay-every")
 async def test_sender_hears_of_a_delay_although_no_connection_ever_came_about(tmp_path: Path) -> None:
     within = "notify-of-delay-every 4h"
     async with Workshop(tmp_path, within=within, extra=NOBODY.format(more="")) as shop:

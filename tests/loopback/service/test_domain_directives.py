@@ -11,45 +11,68 @@ import pytest
 from mta.service.queuepages import queue_rows
 from tests.support.inbound import Inbound
 from tests.support.scripted_server import CLOSE, HANG, Drip, Late, Raw, Script, ScriptedServer
+from tests.support.steering import towards
 from tests.support.workshop import Workshop
 
-
-def towards(server: ScriptedServer, lines: str = "") -> str:
-    """Send example.com to this server, as these lines say."""
-    return f"<domain example.com>\nsmtp-hosts [127.0.0.1]:{server.port}\n{lines}\n</domain>"
-
-
 PIX = Raw(b"220 *******************2****0*0**\r\n")
+
+
+class Eavesdropper:
+    """A receiver that keeps what it gets as it comes, piece by piece."""
+
+    def __init__(self, banner: bytes, offer: bytes = b"") -> None:
+        self.pieces: list[bytes] = []
+        self.port = 0
+        self._banner = banner
+        self._offer = offer
+
+    async def __aenter__(self) -> Eavesdropper:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._banner)
+        is_message = False
+        while piece := await reader.read(65536):
+            self.pieces.append(piece)
+            if is_message and not piece.endswith(b".\r\n"):
+                continue
+            is_greeting = piece.startswith(b"EHLO") and self._offer
+            commands = 1 if is_message or is_greeting else piece.count(b"\r\n")
+            is_message = not is_message and piece.endswith(b"DATA\r\n")
+            answers = [b"250 ok\r\n"] * (commands - is_message) + [b"354 go\r\n"] * is_message
+            writer.write(b"250-hello\r\n250 %b\r\n" % self._offer if is_greeting else b"".join(answers))
+        writer.close()
 
 
 @pytest.mark.directive("domain pix-bug-workaround")
 @pytest.mark.parametrize("wish", ["yes", "no"])
 async def test_the_final_dot_comes_alone_behind_a_pix(tmp_path: Path, wish: str) -> None:
-    last: list[bytes] = []
-
-    class Listening(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
-            transport.write(PIX.data)  # type: ignore[attr-defined]
-
-        def data_received(self, data: bytes) -> None:
-            last.append(data)
-            is_end = data.endswith(b".\r\n") and b"MAIL" not in data
-            answer = b"354 go\r\n" if data.startswith(b"DATA") else b"250 ok\r\n"
-            self.transport.write(answer if is_end or data[:4] in ORDERS else b"")  # type: ignore[attr-defined]
-
-    server = await asyncio.get_running_loop().create_server(Listening, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    extra = f"<domain example.com>\nsmtp-hosts [127.0.0.1]:{port}\npix-bug-workaround {wish}\n</domain>"
-    async with Workshop(tmp_path, extra=extra) as shop:
+    line = f"pix-bug-workaround {wish}"
+    async with Eavesdropper(PIX.data) as pix, Workshop(tmp_path, extra=towards(pix, lines=line)) as shop:
         await shop.hand_in("Subject: x\n\nhello")
         await shop.until_events(1, "d")
-    server.close()
 
-    assert (b".\r\n" in last) is (wish == "yes")
+    assert (b".\r\n" in pix.pieces) is (wish == "yes")
 
 
-ORDERS = (b"EHLO", b"MAIL", b"RCPT", b"DATA", b"QUIT")
+@pytest.mark.directive("domain ignore-pipelining")
+@pytest.mark.parametrize("wish", ["yes", "no"])
+async def test_commands_wait_for_their_answers_where_pipelining_is_ignored(tmp_path: Path, wish: str) -> None:
+    line = f"ignore-pipelining {wish}"
+    async with (
+        Eavesdropper(b"220 hello\r\n", b"PIPELINING") as receiver,
+        Workshop(tmp_path, extra=towards(receiver, lines=line)) as shop,
+    ):
+        await shop.hand_in("Subject: x\n\nhello")
+        await shop.until_events(1, "d")
+
+    (mail,) = (piece for piece in receiver.pieces if piece.startswith(b"MAIL"))
+    assert (b"RCPT" in mail) is (wish == "no")
 
 
 @pytest.mark.directive("domain bounce-upon-pix-transfer-failure")
@@ -67,7 +90,7 @@ async def test_a_message_that_breaks_off_may_be_given_up(
 ) -> None:
     async with (
         ScriptedServer(Script(banner=banner, body=CLOSE)) as server,
-        Workshop(tmp_path, extra=towards(server, lines + "\ndeliver-local-dsn no")) as shop,
+        Workshop(tmp_path, extra=towards(server, lines=lines + "\ndeliver-local-dsn no")) as shop,
     ):
         await shop.submit(size=16_000_000)  # more than fits into the buffers of both sides
 
@@ -93,8 +116,8 @@ async def test_a_shutdown_may_have_to_wait_for_a_transfer(
 ) -> None:
     script = Script(DATA=Late("354 go", 0.8))
     async with ScriptedServer(script) as server:
-        lines = f"allow-cancel-during-transfer {wish}"
-        async with Workshop(tmp_path, extra=towards(server, lines)) as shop:
+        extra = towards(server, lines=f"allow-cancel-during-transfer {wish}")
+        async with Workshop(tmp_path, extra=extra) as shop:
             await shop.submit()
             await shop.until(lambda: shop.worker.dispatcher.stats().working)
             await shop.worker.drain(1.0)
@@ -144,20 +167,22 @@ async def test_results_of_recipients_are_kept_for_the_operator(tmp_path: Path) -
 async def test_a_silent_receiver_is_given_up_in_time(
     tmp_path: Path, script: Script, line: str, kinds: list[str]
 ) -> None:
-    async with ScriptedServer(script) as server, Workshop(tmp_path, extra=towards(server, line)) as shop:
+    async with (
+        ScriptedServer(script) as server,
+        Workshop(tmp_path, extra=towards(server, lines=line)) as shop,
+    ):
         await shop.submit()
         await shop.until(lambda: shop.events())
 
         assert shop.events()[0].type in kinds
 
 
-@pytest.mark.directive("domain ignore-pipelining")
 @pytest.mark.directive("domain ignore-8bitmime")
 @pytest.mark.directive("domain ignore-dsn")
 @pytest.mark.parametrize("wish", ["yes", "no"])
 async def test_offers_of_a_receiver_may_be_ignored(tmp_path: Path, wish: str) -> None:
-    lines = f"ignore-pipelining {wish}\nignore-8bitmime {wish}\nignore-dsn {wish}"
-    async with ScriptedServer() as server, Workshop(tmp_path, extra=towards(server, lines)) as shop:
+    lines = f"ignore-8bitmime {wish}\nignore-dsn {wish}"
+    async with ScriptedServer() as server, Workshop(tmp_path, extra=towards(server, lines=lines)) as shop:
         await shop.hand_in("Subject: x\n\nhello", words=" BODY=8BITMIME RET=FULL")
         (event,) = await shop.until_events(1, "d")
         commands = list(server.commands)
@@ -197,7 +222,7 @@ async def test_content_may_go_in_one_chunk(
     caplog.set_level(logging.INFO)
     text = "Subject: x\n\n..two dots\n.\n" + "line\n" * size + "end"
     async with Inbound() as receiver:
-        extra = f"<domain example.com>\nsmtp-hosts [127.0.0.1]:{receiver.port}\nignore-chunking no\n</domain>"
+        extra = towards(receiver, lines="ignore-chunking no")
         async with Workshop(tmp_path, within="log-commands yes", extra=extra) as shop:
             await shop.hand_in(text.replace("\n.", "\n.."))
             await shop.hand_in(text.replace("\n.", "\n.."), "b@example.com", "c@example.com")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from pathlib import Path
 
@@ -9,14 +10,15 @@ import pytest
 
 from tests.support.certificates import make_certificate, server_context
 from tests.support.haproxy import SmallProxy
+from tests.support.http_endpoint import HttpEndpoint
 from tests.support.scripted_server import Script, ScriptedServer
+from tests.support.steering import by_vmta, towards
 from tests.support.workshop import Workshop
 
 OFFERS = ("PIPELINING", "STARTTLS", "AUTH PLAIN")
 
 
-def extra_for(server: ScriptedServer, lines: str) -> str:
-    return f"<domain example.com>\nsmtp-hosts mx.example.com:{server.port}\n{lines}\n</domain>"
+HOST = "mx.example.com"
 
 
 def context(directory: Path, *versions: ssl.TLSVersion, ciphers: str = "") -> ssl.SSLContext:
@@ -76,7 +78,7 @@ async def test_connection_is_encrypted_as_it_is_written(
     tls = context(tmp_path, *versions, ciphers=ciphers)
     make_certificate(tmp_path, "other")
     async with ScriptedServer(Script(offers=OFFERS), tls=tls) as server:
-        extra = extra_for(server, lines.format(directory=tmp_path))
+        extra = towards(server, lines=lines.format(directory=tmp_path), host=HOST)
         async with Workshop(tmp_path, extra=extra) as shop:
             await shop.submit()
             await shop.until(lambda: shop.events())
@@ -93,7 +95,7 @@ async def test_receiver_is_shown_our_certificate(tmp_path: Path) -> None:
     tls.verify_mode = ssl.CERT_REQUIRED
     tls.load_verify_locations(ours)
     async with ScriptedServer(Script(offers=OFFERS), tls=tls) as server:
-        extra = extra_for(server, f"require-starttls yes\nsmtp-client-certificate {ours}")
+        extra = towards(server, lines=f"require-starttls yes\nsmtp-client-certificate {ours}", host=HOST)
         async with Workshop(tmp_path, extra=extra) as shop:
             await shop.submit()
 
@@ -107,7 +109,7 @@ async def test_receiver_is_shown_our_certificate(tmp_path: Path) -> None:
 async def test_we_log_in_where_the_password_may_be_seen(tmp_path: Path, wish: str, kind: str) -> None:
     async with ScriptedServer(Script(offers=("AUTH PLAIN",))) as server:
         lines = f"auth-username jo\nauth-password secret\nuse-unencrypted-plain-auth {wish}"
-        async with Workshop(tmp_path, extra=extra_for(server, lines)) as shop:
+        async with Workshop(tmp_path, extra=towards(server, lines=lines)) as shop:
             await shop.submit()
             await shop.until_events(1, kind)
 
@@ -127,17 +129,8 @@ async def test_we_log_in_where_the_password_may_be_seen(tmp_path: Path, wish: st
 )
 async def test_mail_goes_through_the_proxy_that_is_named(tmp_path: Path, lines: str, version: int) -> None:
     async with SmallProxy() as proxy:
-        extra = f"""
-<proxy gate>
-server 127.0.0.1:{proxy.port}
-client 192.0.2.7 out.example.org
-</proxy>
-<virtual-mta v1>
-{lines.format(port=proxy.port)}
-</virtual-mta>
-<source 127.0.0.1>
-default-virtual-mta v1
-</source>"""
+        gate = f"server 127.0.0.1:{proxy.port}\nclient 192.0.2.7 out.example.org"
+        extra = f"<proxy gate>\n{gate}\n</proxy>\n" + by_vmta(lines.format(port=proxy.port))
         async with Workshop(tmp_path, extra=extra) as shop:
             await shop.submit()
             (event,) = await shop.until_events(1, "d")
@@ -150,28 +143,25 @@ default-virtual-mta v1
 @pytest.mark.directive("virtual-mta host-name")
 @pytest.mark.directive("virtual-mta smtp-source-ip")
 async def test_virtual_mta_has_an_address_and_a_name(tmp_path: Path) -> None:
-    extra = """
-<virtual-mta v1>
-smtp-source-ip 127.0.0.9
-host-name nine.example.org
-</virtual-mta>
-<source 127.0.0.1>
-default-virtual-mta v1
-</source>"""
-    async with Workshop(tmp_path, extra=extra) as shop:
+    async with Workshop(
+        tmp_path, extra=by_vmta("smtp-source-ip 127.0.0.9\nhost-name nine.example.org")
+    ) as shop:
         await shop.submit()
         await shop.until_events(1, "d")
 
     assert (shop.deliveries[0].client, shop.deliveries[0].greeting) == ("127.0.0.9", "nine.example.org")
 
 
-COLD = """
-<virtual-mta warm>
-</virtual-mta>
-<virtual-mta new1>
-smtp-source-host 127.0.0.9 nine.example.org
-</virtual-mta>
-"""
+@pytest.mark.directive("virtual-mta-pool virtual-mta")
+async def test_members_of_a_pool_take_turns(tmp_path: Path) -> None:
+    second = "<virtual-mta v2>\nsmtp-source-host 127.0.0.9 nine.example.org\n</virtual-mta>\n"
+    extra = second + by_vmta("smtp-source-host 127.0.0.8 eight.example.org", pool="virtual-mta v2")
+    async with Workshop(tmp_path, extra=extra) as shop:
+        await shop.submit(count=4)
+        events = await shop.until_events(4, "d")
+
+    assert sorted(event.vmta for event in events) == ["v1", "v1", "v2", "v2"]
+    assert sorted(delivery.client for delivery in shop.deliveries) == ["127.0.0.8"] * 2 + ["127.0.0.9"] * 2
 
 
 @pytest.mark.directive("domain max-cold-virtual-mta-msg")
@@ -181,21 +171,8 @@ smtp-source-host 127.0.0.9 nine.example.org
 @pytest.mark.parametrize("place", ["virtual-mta", "auto", "pool"])
 async def test_some_of_the_mail_goes_through_the_cold_one(tmp_path: Path, place: str) -> None:
     line = "auto-cold-virtual-mta 127.0.0.9 nine.example.org" if place == "auto" else "cold-virtual-mta new1"
-    vmta, pool = ("", line) if place == "pool" else (line, "")
-    extra = f"""
-<virtual-mta new1>
-smtp-source-host 127.0.0.9 nine.example.org
-</virtual-mta>
-<virtual-mta warm>
-{vmta}
-</virtual-mta>
-<virtual-mta-pool p1>
-virtual-mta warm
-{pool}
-</virtual-mta-pool>
-<source 127.0.0.1>
-default-virtual-mta {"p1" if place == "pool" else "warm"}
-</source>"""
+    cold = "<virtual-mta new1>\nsmtp-source-host 127.0.0.9 nine.example.org\n</virtual-mta>\n"
+    extra = cold + (by_vmta(pool=line) if place == "pool" else by_vmta(line))
     async with Workshop(tmp_path, within="max-cold-virtual-mta-msg 2/day", extra=extra) as shop:
         await shop.submit(count=5)
         await shop.until_events(5, "d")
@@ -211,21 +188,8 @@ default-virtual-mta {"p1" if place == "pool" else "warm"}
 async def test_virtual_mta_or_pool_changes_head_and_sender(tmp_path: Path, place: str) -> None:
     (tmp_path / "lines").write_text("X-Sent-By: us\n")
     lines = f"include-headers-from {tmp_path}/lines\nrewrite-list senders"
-    vmta, pool = (lines, "") if place == "virtual-mta" else ("", lines)
-    extra = f"""
-<rewrite-list senders>
-mail-from app@example.org news@shop.example
-</rewrite-list>
-<virtual-mta v1>
-{vmta}
-</virtual-mta>
-<virtual-mta-pool p1>
-virtual-mta v1
-{pool}
-</virtual-mta-pool>
-<source 127.0.0.1>
-default-virtual-mta p1
-</source>"""
+    senders = "<rewrite-list senders>\nmail-from app@example.org news@shop.example\n</rewrite-list>\n"
+    extra = senders + (by_vmta(pool=lines) if place == "pool" else by_vmta(lines, pool=""))
     async with Workshop(tmp_path, extra=extra) as shop:
         await shop.submit()
         (delivery,) = await shop.until_delivered()
@@ -267,3 +231,19 @@ discard-as-bounce yes
     assert sorted(event.delivery_type for event in events) == ["discard", "file", "pipe"]
     assert (tmp_path / "box-Jo").read_text().startswith("From app@example.org")
     assert (tmp_path / "piped").read_text().startswith("jo@pipe.example\n")
+
+
+@pytest.mark.directive("domain http-delivery-url")
+@pytest.mark.directive("domain http-delivery-extra-headers")
+async def test_mail_is_posted_to_the_address_that_is_written(tmp_path: Path) -> None:
+    (tmp_path / "more").write_text("Authorization: Bearer one\n")
+    async with HttpEndpoint() as endpoint:
+        lines = f"http-delivery-url {endpoint.url}\nhttp-delivery-extra-headers {tmp_path}/more"
+        extra = f"<domain hook.example>\ntype http-delivery\n{lines}\n</domain>"
+        async with Workshop(tmp_path, extra=extra) as shop:
+            await shop.hand_in("Subject: x\n\nhello", "jo@hook.example")
+            (event,) = await shop.until_events(1, "d")
+
+    assert event.delivery_type == "http-delivery"
+    assert json.loads(endpoint.posted[0].body)["rcpt_to"] == "jo@hook.example"
+    assert endpoint.posted[0].fields["authorization"] == "Bearer one"

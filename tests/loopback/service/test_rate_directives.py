@@ -7,16 +7,12 @@ from pathlib import Path
 import pytest
 
 from mta.queue.queue import QueueMode
+from tests.support.steering import by_vmta
 from tests.support.workshop import Workshop
 
 #: So that one connection alone would not be through before others are open.
 SLOWLY = "DOT +0.03s 250 2.0.0 ok"
 ADDRESSES = "".join(f"smtp-source-host 127.0.0.{last} s{last}.example.org\n" for last in (2, 3))
-VMTA = "<virtual-mta v1>\n{}\n</virtual-mta>\n<source 127.0.0.1>\ndefault-virtual-mta v1\n</source>"
-POOL = (
-    "<virtual-mta v1>\n</virtual-mta>\n<virtual-mta-pool p1>\nvirtual-mta v1\n{}\n</virtual-mta-pool>\n"
-    "<source 127.0.0.1>\ndefault-virtual-mta p1\n</source>"
-)
 
 
 def rate(name: str, lines: str, delivered: int, *, extra: str = "", connections: int | None = None) -> object:
@@ -39,37 +35,36 @@ CASES = [
         "domain_source-ip-max-msg-rate",
         "source-ip-max-msg-rate 127.0.0.2/32 1/h",
         1,
-        extra=VMTA.format("smtp-source-ip 127.0.0.2"),
+        extra=by_vmta("smtp-source-ip 127.0.0.2"),
     ),
     rate(
         "domain_source-ip-max-connect-rate",
         "source-ip-max-connect-rate 127/8 1/h\nmax-msg-per-connection 1",
         2,
-        extra=VMTA.format(ADDRESSES),
+        extra=by_vmta(ADDRESSES),
     ),
     rate(
         "domain_source-ip-max-data-volume-rate",
         "source-ip-max-data-volume-rate 127/8 1K/h\nmax-smtp-out 1\nmax-msg-per-connection 1",
         2,
-        extra=VMTA.format(ADDRESSES),
+        extra=by_vmta(ADDRESSES),
     ),
-    rate("virtual-mta_max-smtp-out", "", 6, extra=VMTA.format("max-smtp-out 1"), connections=1),
-    rate("virtual-mta_max-smtp-msg-rate", "", 2, extra=VMTA.format("max-smtp-msg-rate 2/h")),
+    rate("virtual-mta_max-smtp-out", "", 6, extra=by_vmta("max-smtp-out 1"), connections=1),
+    rate("virtual-mta_max-smtp-msg-rate", "", 2, extra=by_vmta("max-smtp-msg-rate 2/h")),
     rate(
         "virtual-mta_max-smtp-data-volume-rate",
         "max-smtp-out 1",
         2,
-        extra=VMTA.format("max-smtp-data-volume-rate 3K/h"),
+        extra=by_vmta("max-smtp-data-volume-rate 3K/h"),
     ),
-    rate("virtual-mta-pool_max-smtp-out", "", 6, extra=POOL.format("max-smtp-out 1"), connections=1),
-    rate("virtual-mta-pool_max-smtp-msg-rate", "", 2, extra=POOL.format("max-smtp-msg-rate 2/h")),
+    rate("virtual-mta-pool_max-smtp-out", "", 6, extra=by_vmta(pool="max-smtp-out 1"), connections=1),
+    rate("virtual-mta-pool_max-smtp-msg-rate", "", 2, extra=by_vmta(pool="max-smtp-msg-rate 2/h")),
     rate(
         "virtual-mta-pool_max-smtp-data-volume-rate",
         "max-smtp-out 1",
         2,
-        extra=POOL.format("max-smtp-data-volume-rate 3K/h"),
+        extra=by_vmta(pool="max-smtp-data-volume-rate 3K/h"),
     ),
-    rate("virtual-mta-pool_virtual-mta", "", 6, extra=POOL.format("")),
 ]
 
 
@@ -101,7 +96,7 @@ async def test_as_much_goes_as_is_written(
 @pytest.mark.parametrize(("most", "has_more"), [("source-ip-max-smtp-out 127/8 1", False), ("", True)])
 async def test_each_local_address_has_so_many_connections(tmp_path: Path, most: str, has_more: bool) -> None:
     rules = "DOT +0.1s 250 2.0.0 ok"
-    async with Workshop(tmp_path, rules=rules, within=most, extra=VMTA.format(ADDRESSES)) as shop:
+    async with Workshop(tmp_path, rules=rules, within=most, extra=by_vmta(ADDRESSES)) as shop:
         shop.worker.scheduler.pause("*/*", shop.clock.now())
         await shop.submit(count=6)
         shop.worker.scheduler.resume("*/*", shop.clock.now())

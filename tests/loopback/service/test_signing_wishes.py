@@ -10,6 +10,7 @@ import pytest
 from mta.clock import SystemClock
 from mta.message.domainkey import PrivateKey, generate_private_key, private_pem, txt_record
 from mta.sink.counters import Delivery
+from tests.support.steering import by_vmta
 from tests.support.workshop import Workshop
 
 MESSAGE = "From: <a@example.org>\nSubject: x\nDate: Sat, 21 Nov 2026 12:00:00 +0000\n{}\nhello\nworld\n"
@@ -72,13 +73,7 @@ async def delivered(shop: Workshop, header: str = "") -> Delivery:
 async def test_the_algorithm_decides_which_of_two_keys_signs(
     tmp_path: Path, keys: Keys, line: str, kinds: list[str]
 ) -> None:
-    extra = f"""
-<virtual-mta v1>
-{keys.lines("one", "two")}
-</virtual-mta>
-<source 127.0.0.1>
-default-virtual-mta v1
-</source>"""
+    extra = by_vmta(keys.lines("one", "two"))
     async with Workshop(tmp_path, within=f"dkim-sign yes\n{line}", extra=extra) as shop:
         tags = keys.signatures(await delivered(shop))
 
@@ -99,16 +94,7 @@ dkim-add-body-limit yes
 second-dkim-sign yes
 second-dkim-algorithm ed25519-sha256
 second-dkim-add-body-limit no"""
-    extra = f"""
-<virtual-mta v1>
-</virtual-mta>
-<virtual-mta-pool p1>
-virtual-mta v1
-{keys.lines("one", "two")}
-</virtual-mta-pool>
-<source 127.0.0.1>
-default-virtual-mta p1
-</source>"""
+    extra = by_vmta(pool=keys.lines("one", "two"))
     async with Workshop(tmp_path, within=within, extra=extra) as shop:
         first, second = keys.signatures(await delivered(shop))
 

@@ -9,6 +9,7 @@ import pytest
 from mta.queue.queue import QueueMode
 from mta.queue.status import QueueStatus
 from tests.support.scripted_server import Script, ScriptedServer
+from tests.support.steering import REACTIONS, reactions, towards
 from tests.support.workshop import Workshop
 
 HOUR = 3600
@@ -49,11 +50,8 @@ async def test_penalties_double_up_to_the_most(tmp_path: Path) -> None:
 @pytest.mark.directive("domain backoff-retry-after")
 @pytest.mark.directive("smtp-pattern-list mode=normal")
 async def test_a_queue_in_backoff_waits_as_backoff_says_and_a_reply_may_end_it(tmp_path: Path) -> None:
-    within = "backoff-retry-after 2h\nretry-after 1m\nsmtp-pattern-list reactions"
-    extra = (
-        "<smtp-pattern-list reactions>\nreply /busy/ mode=backoff\nreply /better/ mode=normal\n"
-        "</smtp-pattern-list>"
-    )
+    within = f"backoff-retry-after 2h\nretry-after 1m\n{REACTIONS}"
+    extra = reactions("/busy/ mode=backoff", "/better/ mode=normal")
     rules = "MAIL x1 421 busy\nMAIL 421 better"
     async with Workshop(tmp_path, rules=rules, within=within, extra=extra) as shop:
         await tried_once(shop)
@@ -74,8 +72,8 @@ async def test_a_queue_in_backoff_waits_as_backoff_says_and_a_reply_may_end_it(t
     ],
 )
 async def test_backoff_ends_by_itself(tmp_path: Path, within: str, action: str, seconds: int) -> None:
-    extra = f"<smtp-pattern-list reactions>\nreply /busy/ {action}\n</smtp-pattern-list>"
-    within += "\nsmtp-pattern-list reactions\nretry-recipients-after 1d"
+    within += f"\n{REACTIONS}\nretry-recipients-after 1d"
+    extra = reactions(f"/busy/ {action}")
     async with Workshop(tmp_path, rules="RCPT 450 busy", within=within, extra=extra) as shop:
         await tried_once(shop)
         start = shop.clock.now()
@@ -100,17 +98,31 @@ async def test_a_delivery_may_end_backoff(tmp_path: Path, wish: str, mode: str) 
         assert row(shop).mode == mode
 
 
-@pytest.mark.directive("domain backoff-upon-all-sources-disabled")
-@pytest.mark.directive("domain reenable-source-ip-after")
-async def test_a_queue_without_addresses_goes_into_backoff_until_one_comes_back(tmp_path: Path) -> None:
-    within = "backoff-upon-all-sources-disabled yes\nreenable-source-ip-after 1h\nsmtp-pattern-list away"
-    extra = "<smtp-pattern-list away>\nreply /go away/ disable-source-ip\n</smtp-pattern-list>"
-    async with Workshop(tmp_path, rules="MAIL x1 421 go away", within=within, extra=extra) as shop:
-        await tried_once(shop)
-        ((_, _, until),) = shop.worker.scheduler.disabled_sources(shop.clock.now())
+AWAY = reactions("/go away/ disable-source-ip")
 
-        assert row(shop).mode == "backoff"
-        assert until == pytest.approx(shop.clock.now() + HOUR, abs=5)
+
+@pytest.mark.directive("domain backoff-upon-all-sources-disabled")
+@pytest.mark.parametrize(("wish", "mode"), [("yes", "backoff"), ("no", "normal")])
+async def test_a_queue_without_addresses_may_go_into_backoff(tmp_path: Path, wish: str, mode: str) -> None:
+    within = f"backoff-upon-all-sources-disabled {wish}\n{REACTIONS}"
+    async with Workshop(tmp_path, rules="MAIL x1 421 go away", within=within, extra=AWAY) as shop:
+        await tried_once(shop)
+
+        assert row(shop).mode == mode
+
+
+@pytest.mark.directive("domain reenable-source-ip-after")
+async def test_a_disabled_address_comes_back_by_itself(tmp_path: Path) -> None:
+    within = f"reenable-source-ip-after 1h\nretry-recipients-after 10m\nretry-after 10m\n{REACTIONS}"
+    async with Workshop(tmp_path, rules="MAIL x1 421 go away", within=within, extra=AWAY) as shop:
+        await tried_once(shop)
+        start = shop.clock.now()
+        await shop.at(start + HOUR - 60)
+        assert (shop.events("d"), shop.connections) == ([], 1)
+
+        await shop.at(start + HOUR + 1)
+        await shop.until_events(1, "d")
+        assert shop.connections == 2
 
 
 @pytest.mark.directive("domain retry-upon-new-mail")
@@ -136,6 +148,18 @@ async def test_a_refusing_greeting_may_be_final(tmp_path: Path, wish: str, kind:
         await shop.submit()
 
         await shop.until_events(1, kind)
+
+
+@pytest.mark.directive("domain retry-after-dns-error")
+async def test_dns_trouble_has_a_wait_of_its_own(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, within="retry-after-dns-error 3m\nretry-after 1h")
+    shop.zone.add("broken.example", "SERVFAIL")
+    async with shop:
+        await shop.submit(domains=("broken.example",))
+        await shop.until_events(1, "tq")
+        status = row(shop, "broken.example")
+
+        assert status.retry_at - shop.clock.now() == pytest.approx(180, rel=0.15)
 
 
 @pytest.mark.directive("domain bounce-upon-no-mx")
@@ -174,16 +198,17 @@ async def test_mail_does_not_go_round_in_circles(tmp_path: Path) -> None:
 )
 async def test_the_next_host_has_its_turn(tmp_path: Path, lines: str, kind: str) -> None:
     script = Script(MAIL="421 4.3.2 not me") if "421" in lines else Script(banner="421 4.3.2 not me")
-    async with ScriptedServer(script) as bad, ScriptedServer() as good:
-        hosts = f"[127.0.0.1]:{bad.port};[127.0.0.1]:{good.port}"
-        extra = f"<domain example.com>\nsmtp-hosts {hosts}\n{lines}\n</domain>"
-        async with Workshop(tmp_path, extra=extra) as shop:
-            await shop.submit()
-            await shop.until_events(1, kind)
-            await shop.turn()
-            await shop.until_idle()
+    async with (
+        ScriptedServer(script) as bad,
+        ScriptedServer() as good,
+        Workshop(tmp_path, extra=towards(bad, good, lines=lines)) as shop,
+    ):
+        await shop.submit()
+        await shop.until_events(1, kind)
+        await shop.turn()
+        await shop.until_idle()
 
-            assert shop.events()[-1].type == kind
+        assert shop.events()[-1].type == kind
 
 
 @pytest.mark.directive("domain smtp-553-means-invalid-mailbox")
@@ -210,7 +235,6 @@ async def test_records_of_a_queue_may_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.directive("domain deliver-local-dsn")
 @pytest.mark.directive("domain dsn-format")
-@pytest.mark.directive("domain notify-of-delay-every")
 async def test_reports_are_written_as_the_queue_says(tmp_path: Path) -> None:
     extra = """
 <domain example.org>
@@ -276,8 +300,7 @@ include {tmp_path}/vmta.conf
 async def test_reactions_may_stand_in_another_file(tmp_path: Path) -> None:
     (tmp_path / "replies.conf").write_text("reply /busy/ mode=backoff\n")
     extra = f"<smtp-pattern-list reactions>\ninclude {tmp_path}/replies.conf\n</smtp-pattern-list>"
-    within = "smtp-pattern-list reactions"
-    async with Workshop(tmp_path, rules="MAIL 421 busy", within=within, extra=extra) as shop:
+    async with Workshop(tmp_path, rules="MAIL 421 busy", within=REACTIONS, extra=extra) as shop:
         await tried_once(shop)
 
         assert row(shop).mode == "backoff"

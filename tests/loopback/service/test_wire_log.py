@@ -11,6 +11,7 @@ import pytest
 from mta.sink.options import Tls
 from tests.support.certificates import make_certificate, server_context
 from tests.support.inbound import Inbound
+from tests.support.steering import REACTIONS, reactions
 from tests.support.workshop import Workshop
 
 
@@ -27,16 +28,20 @@ def said(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
 
 @pytest.mark.directive("domain log-connections")
 @pytest.mark.directive("domain log-resolution")
+@pytest.mark.parametrize("name", ["log-connections", "log-resolution"])
 async def test_connections_and_where_they_could_go_are_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    async with Workshop(tmp_path, within="log-connections yes\nlog-resolution yes") as shop:
+    async with Workshop(tmp_path, within=f"{name} yes") as shop:
         await shop.submit()
         await shop.until_events(1, "d")
 
-    assert said(caplog, "queue=example.com/{default}", "event=connected", "mx.example.com (127.0.0.1)")
-    assert said(caplog, "queue=example.com/{default}", "event=disconnected", "messages=1")
-    assert said(caplog, "event=resolved", "mx.example.com[127.0.0.1]:")
+    connected = (
+        said(caplog, "queue=example.com/{default}", "event=connected", "mx.example.com (127.0.0.1)"),
+        said(caplog, "queue=example.com/{default}", "event=disconnected", "messages=1"),
+    )
+    assert [bool(lines) for lines in connected] == [name == "log-connections"] * 2
+    assert bool(said(caplog, "event=resolved", "mx.example.com[127.0.0.1]:")) is (name == "log-resolution")
     assert not said(caplog, "MAIL FROM")
 
 
@@ -88,8 +93,8 @@ async def test_a_connection_that_breaks_inside_a_message_is_logged(
 async def test_a_source_address_that_is_disabled_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, wish: str
 ) -> None:
-    within = f"log-disabled-ips {wish}\nsmtp-pattern-list away"
-    extra = "<smtp-pattern-list away>\nreply /go away/ disable-source-ip\n</smtp-pattern-list>"
+    within = f"log-disabled-ips {wish}\n{REACTIONS}"
+    extra = reactions("/go away/ disable-source-ip")
     async with Workshop(tmp_path, rules="MAIL 421 go away", within=within, extra=extra) as shop:
         await shop.submit()
         await shop.until(lambda: shop.worker.scheduler.disabled_sources(shop.clock.now()))
@@ -102,16 +107,21 @@ CLIENT = "<source 127.0.0.1>\n{}\n</source>"
 
 @pytest.mark.directive("source log-connections")
 @pytest.mark.directive("source log-commands")
+@pytest.mark.parametrize("name", ["log-connections", "log-commands"])
 async def test_a_clients_connections_and_commands_are_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    extra = CLIENT.format("log-connections yes\nlog-commands yes")
-    async with Workshop(tmp_path, extra=extra) as shop:
+    async with Workshop(tmp_path, extra=CLIENT.format(f"{name} yes")) as shop:
         await shop.submit(sender="boss@example.org")
+        await shop.until(lambda: not shop.worker.listener.reception.guests)
 
-    assert said(caplog, "client=127.0.0.1 connected")
-    assert said(caplog, "client=127.0.0.1 command=b'MAIL FROM:<boss@example.org>")
-    assert said(caplog, "client=127.0.0.1 disconnected")
+    came_and_went = (
+        said(caplog, "client=127.0.0.1 connected"),
+        said(caplog, "client=127.0.0.1 disconnected"),
+    )
+    assert [bool(lines) for lines in came_and_went] == [name == "log-connections"] * 2
+    spoke = said(caplog, "client=127.0.0.1 command=b'MAIL FROM:<boss@example.org>")
+    assert bool(spoke) is (name == "log-commands")
     assert not said(caplog, "All work and no play")
 
 
