@@ -12,6 +12,7 @@ from collections.abc import Iterator, Set
 
 from mta.message.envelope import NORMAL_PRIORITY
 from mta.queue.entries import Entry, ReadyEntries
+from mta.queue.parked import ParkedReady
 from mta.queue.rings import LOWER_TURN
 
 __all__ = ["LeveledEntries"]
@@ -25,11 +26,11 @@ class LeveledEntries:
     #: No priority: entries have different ones.
     level = -1
 
-    def __init__(self, first: ReadyEntries) -> None:
+    def __init__(self, first: ReadyEntries | ParkedReady) -> None:
         """Begin with the entries of one level, which are this object's from now on."""
-        self._levels = {first.level: first}
+        self._levels: dict[int, ReadyEntries | ParkedReady] = {first.level: first}
         self._order = [first.level]  # ascending
-        self._front = first  # whose turn it is
+        self._front: ReadyEntries | ParkedReady = first  # whose turn it is
         self._turn = 0  # messages of the highest level since a lower one had its turn
         self._lower = 0
         self._size = len(first)
@@ -110,6 +111,17 @@ class LeveledEntries:
         """Take out everything; returns the references."""
         return self._removed([entries.clear() for entries in self._levels.values()])
 
+    @property
+    def levels(self) -> list[ReadyEntries | ParkedReady]:
+        """The entries of each level."""
+        return list(self._levels.values())
+
+    def replace(self, entries: ReadyEntries | ParkedReady) -> None:
+        """Hold the entries of a level in another form, or count them again: parking divides runs."""
+        self._levels[entries.level] = entries
+        self.runs = sum(entries.runs for entries in self._levels.values())
+        self._choose()
+
     def oldest(self) -> int:
         """The smallest time of reception; there must be an entry."""
         return min(entries.oldest() for entries in self._levels.values() if len(entries))
@@ -122,7 +134,7 @@ class LeveledEntries:
         levels = ", ".join(f"{level}: {len(self._levels[level])}" for level in reversed(self._order))
         return f"<LeveledEntries {levels}>"
 
-    def _entries(self, level: int) -> ReadyEntries:
+    def _entries(self, level: int) -> ReadyEntries | ParkedReady:
         entries = self._levels.get(level)
         if entries is None:
             entries = self._levels[level] = ReadyEntries(level)

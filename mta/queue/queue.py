@@ -22,6 +22,7 @@ from mta.queue.entries import MOST_ATTEMPTS, DeferredEntries, Entry, ReadyEntrie
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.levels import LeveledEntries
 from mta.queue.limits import has_memory, window_pair
+from mta.queue.parked import ParkedDeferred, ParkedReady
 from mta.queue.policy import QueuePolicy
 from mta.queue.retry import ladder_wait, penalty
 from mta.queue.slot import Slot
@@ -136,8 +137,8 @@ class DeliveryQueue:
         self.mode_reason = ""  # of backoff
         self.is_rerouting = False  # its mail goes through another virtual MTA
         self.is_paused = False
-        self.ready: ReadyEntries | LeveledEntries = ReadyEntries()
-        self.deferred = DeferredEntries()
+        self.ready: ReadyEntries | ParkedReady | LeveledEntries = ReadyEntries()
+        self.deferred: DeferredEntries | ParkedDeferred = DeferredEntries()
         self.message_window = window_pair(policy.max_msg_rate, policy.backoff_max_msg_rate, None)
         self.connect_window = window_pair(policy.max_connect_rate, policy.backoff_max_connect_rate, None)
         self.volume_window = volume_window_for(
@@ -318,14 +319,14 @@ class DeliveryQueue:
             ready = self._ready_for(priority)
         ready.push_front(ref, received, attempts, priority)
 
-    def _ready_for(self, priority: int) -> ReadyEntries | LeveledEntries:
+    def _ready_for(self, priority: int) -> ReadyEntries | ParkedReady | LeveledEntries:
         """Where a recipient of that priority may wait: one level as long as all are of it."""
         ready = self.ready
         if not len(ready):
             fresh = ReadyEntries(priority)
             fresh.taken = ready.taken
             self.ready = fresh
-        elif isinstance(ready, ReadyEntries):
+        elif not isinstance(ready, LeveledEntries):
             self.ready = LeveledEntries(ready)
         return self.ready
 
@@ -358,7 +359,7 @@ class DeliveryQueue:
     def hurry(self, now: float) -> None:
         """Let everything be tried now: the operator says so."""
         self.retry_at = self.open_after = now
-        for entry in self.deferred.clear():
+        for entry in self.deferred.drain():
             self.add_ready(entry.ref, entry.received, entry.attempts, entry.priority)
 
     def expire(self, now: float) -> list[int]:
@@ -401,24 +402,16 @@ class DeliveryQueue:
 
     def remove(self, refs: Set[int]) -> list[int]:
         """Take these out, as far as they wait; the others keep their order. Returns what was taken."""
-        entries = self.entries()
-        removed = [entry.ref for entry in entries if entry.ref in refs]
-        if removed:
-            self.empty()
-            for entry in entries:
-                if entry.ref not in refs:
-                    self.add(entry)
-        return removed
+        return self.ready.remove(refs) + self.deferred.remove(refs)
 
     def prioritize(self, refs: Set[int], priority: int) -> int:
         """Give these another priority, as far as they wait; returns how many had another one."""
-        entries = self.entries()
-        changed = sum(entry.ref in refs and entry.priority != priority for entry in entries)
+        changed = [entry for entry in self.entries() if entry.ref in refs and entry.priority != priority]
         if changed:
-            self.empty()
-            for entry in entries:
-                self.add(entry._replace(priority=priority) if entry.ref in refs else entry)
-        return changed
+            self.remove({entry.ref for entry in changed})
+            for entry in changed:
+                self.add(entry._replace(priority=priority))
+        return len(changed)
 
     # -- failures ---------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ What has moved stays moved when the backoff ends.
 
 from __future__ import annotations
 
+from itertools import chain
+
 from mta.queue.key import QueueKey
 from mta.queue.queue import DeliveryQueue
 from mta.queue.registry import Registry
@@ -51,7 +53,5 @@ class Rerouting:
 
 def transfer(queue: DeliveryQueue, target: DeliveryQueue) -> None:
     """Move all that waits in one queue to another, with its times and attempts."""
-    entries = queue.entries()
-    queue.empty()
-    for entry in entries:
+    for entry in chain(queue.ready.drain(), queue.deferred.drain()):
         target.add(entry)

@@ -56,6 +56,7 @@ from mta.queue.key import QueueKey
 from mta.queue.modes import Modes
 from mta.queue.notice import Noticed
 from mta.queue.operator import OperatorVerbs
+from mta.queue.parking import Park, Parking
 from mta.queue.permits import Permits
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.queue import FRUITLESS_CONNECTIONS, DeliveryQueue, QueueMode
@@ -100,9 +101,10 @@ class Scheduler(OperatorVerbs):
         sizes: Callable[[int], int] = lambda message: 0,
         noticed: Noticed = lambda notice: None,
         hosts: Callable[[], HostLimits] = HostLimits,
+        park: Park | None = None,
     ) -> None:
         """`sizes` gives the octets of a message; asked only where a volume rate is configured. `hosts` gives
-        the limits of hosts in force.
+        the limits of hosts in force, `park` where entries wait that are too many for memory.
 
         `noticed` is told of changes of mode and of disabled source addresses, in the midst of a call.
         """
@@ -113,6 +115,7 @@ class Scheduler(OperatorVerbs):
         self._host_limits = hosts
         self._hosts = Hosts(hosts())
         self._turns = Turns(self._registry, self._permits, self._modes, self._rerouting, self._hosts)
+        self._parking = None if park is None else Parking(self._registry, park)
 
     @property
     def changes(self) -> int:
@@ -167,6 +170,8 @@ class Scheduler(OperatorVerbs):
 
     def take(self, now: float, limit: int = 64) -> list[Slot]:
         """Connections that should be opened now; each must end in `release` or `failed`."""
+        if self._parking is not None:
+            self._parking.look(now)
         self._turns.advance(now)
         return self._turns.take(now, limit)
 
@@ -405,6 +410,11 @@ class Scheduler(OperatorVerbs):
         for host in self._hosts.configure(self._host_limits()):
             self._turns.see_to(host, now)
         self._turns.wake_all(now)
+
+    @property
+    def parked(self) -> int:
+        """Entries that wait on the shelf, outside of memory."""
+        return 0 if self._parking is None else self._parking.parked
 
     def __repr__(self) -> str:
         return f"<Scheduler {len(self._registry)} queues, {self._permits.open} connections>"

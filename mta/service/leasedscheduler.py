@@ -17,6 +17,7 @@ from typing import NamedTuple
 from mta.queue.hosts import HostLimits
 from mta.queue.key import QueueKey
 from mta.queue.notice import Noticed
+from mta.queue.parking import Park
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.scheduler import Scheduler
 from mta.queue.slot import Slot
@@ -46,6 +47,7 @@ class LeasedScheduler(Scheduler):
         sizes: Callable[[int], int] = lambda message: 0,
         noticed: Noticed = lambda notice: None,
         hosts: Callable[[], HostLimits] = HostLimits,
+        park: Park | None = None,
     ) -> None:
         """`parts` is the number of workers that deliver, of which this is number `part`; `sizes` gives the
         octets of a message."""
@@ -56,6 +58,7 @@ class LeasedScheduler(Scheduler):
             sizes=sizes,
             noticed=noticed,
             hosts=lambda: replace(hosts(), parts=parts, part=part),
+            park=park,
         )
         self._undivided = policies
         self._unleased = vmtas

@@ -21,6 +21,7 @@ from mta.message.envelope import NORMAL_PRIORITY
 from mta.queue.address import limit_of
 from mta.queue.hosts import HostLimits
 from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.parking import Park
 from mta.queue.policy import UNLIMITED, QueuePolicy, VmtaPolicy
 from mta.queue.queue import QueueMode
 from mta.queue.reaction import Measure, MeasureKind, Reaction
@@ -28,6 +29,7 @@ from mta.queue.rings import LOWER_TURN
 from mta.queue.scheduler import FAIR_TURN, Scheduler
 from mta.queue.slot import Slot
 from mta.service.leasedscheduler import LeasedScheduler, part_of
+from tests.support.memory_shelf import MemoryShelf
 
 __all__ = ["DOMAINS", "KEYS", "SOURCES", "VMTAS", "HostCaps", "SchedulerModel", "size_of"]
 
@@ -109,8 +111,10 @@ class SchedulerModel:
         *,
         is_leased: bool,
         caps: HostCaps,
+        most_in_memory: int = 0,
         now: float = 1000.0,
     ) -> None:
+        self.most_in_memory = most_in_memory
         self.caps = caps
         self.places: dict[Slot, tuple[str, str, str]] = {}  # source address, host, address
         self.policies, self.vmtas, self.total, self.is_leased = dict(policies), dict(vmtas), total, is_leased
@@ -138,6 +142,14 @@ class SchedulerModel:
         self.scheduler = self.made()
 
     def made(self) -> Scheduler:
+        # A new one at each start, as for a worker; now and then its disk is full.
+        self.shelf = MemoryShelf(refuses=7)
+        park = Park(
+            self.shelf,
+            lambda: self.most_in_memory,
+            lambda: len(self.waiting) + len(self.in_flight),
+            least=1,
+        )
         if self.is_leased:
             leased = LeasedScheduler(
                 policies=lambda key: self.policies[key.domain],
@@ -146,6 +158,7 @@ class SchedulerModel:
                 parts=WORKERS,
                 sizes=size_of,
                 hosts=lambda: self.caps.limits(),
+                park=park,
             )
             self.lease(leased)
             return leased
@@ -155,6 +168,7 @@ class SchedulerModel:
             total_max_smtp_out=self.total,
             sizes=size_of,
             hosts=lambda: self.caps.limits(),
+            park=park,
         )
 
     # -- what is in force -----------------------------------------------------------------------------

@@ -103,6 +103,7 @@ class AllLimits(RuleBasedStateMachine):
         total=st.integers(1, 6),
         is_leased=st.booleans(),
         caps=host_caps,
+        most_in_memory=st.sampled_from([0, 1, 10]),
     )
     def start(
         self,
@@ -111,6 +112,7 @@ class AllLimits(RuleBasedStateMachine):
         total: int,
         is_leased: bool,
         caps: HostCaps,
+        most_in_memory: int,
     ) -> None:
         self.model = SchedulerModel(
             dict(zip(DOMAINS, policies, strict=True)),
@@ -118,6 +120,7 @@ class AllLimits(RuleBasedStateMachine):
             total,
             is_leased=is_leased,
             caps=caps,
+            most_in_memory=most_in_memory,
         )
         self.model.follow()
         self.model.lend(total, dict.fromkeys(VMTAS, 2))
