@@ -51,8 +51,9 @@ _MINUTES = {
     "meandisk": (5.0, 0.15),
     "faults": (8.0, 1.0),
 }
-#: What an engine may take after its time, to finish its last round and judge.
-_GRACE = 60.0
+#: What an engine may take after its time, to finish its last round and judge: half a million recipients with
+#: three records each are not read in a moment where others work too.
+_GRACE = 240.0
 #: Seconds that the short form never exceeds, so that those who wait for it know; an engine that would
 #: begin when less than `_LEAST` of them are left is passed over.
 _SHORT_LIMIT, _LEAST = 285.0, 15.0
