@@ -12,8 +12,9 @@ and what the status of the answer means:
     everything else                the endpoint has a problem: the queue waits (421), as it does when nobody
                                    answers, and when the certificate is not the endpoint's
 
-Nothing ever fails for good by a status. A connection (HTTP/1.1, RFC 9112) is used again while the other side
-allows it. Repeats, after a crash or an answer that was lost, carry the same Idempotency-Key.
+Nothing ever fails for good by a status. A connection (HTTP/1.1, RFC 9112; h11 knows its words) is used again
+while the other side allows it. Repeats, after a crash or an answer that was lost, carry the same
+Idempotency-Key.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import asyncio
 import base64
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
+import h11
 import msgspec
 
 from mta.delivery.connection import Facts
@@ -42,7 +43,7 @@ from mta.smtp.transaction import internal_reply
 
 __all__ = ["Endpoint", "Poster", "request_body"]
 
-T = TypeVar("T")
+Header = tuple[bytes, bytes]
 
 _MESSAGE_TROUBLE = frozenset({400, 406, 409, 413, 414, 415, 422})
 #: Octets of an answer's head, of its body, and of the words that are kept of it.
@@ -58,7 +59,6 @@ _PIECE = 64 * 1024
 #: Interim answers (1xx) that are passed over.
 _INTERIM = 8
 
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: ([\t\x20-\xff]*))?")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\xff]*)")
 _NAME = re.compile(r"[A-Za-z0-9.\-]+|[0-9A-Fa-f:.]+")
 #: Fields of the request that are ours alone.
@@ -107,21 +107,24 @@ class HttpLine:
         self._endpoint = endpoint
         self._policy = policy
         self._tls = tls if endpoint.is_tls else None
+        self._http = h11.Connection(h11.CLIENT, _HEAD_LIMIT)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._was_cancelled = False
         self.ip = self.tls_protocol = self.tls_cipher = ""
 
-    async def post(self, lines: Sequence[bytes], body: bytes) -> Reply:
-        """Post `body` with further header lines; what became of it as a reply.
+    async def post(self, headers: Sequence[Header], body: bytes) -> Reply:
+        """Post `body` with further headers; what became of it as a reply.
 
         Cancelled before the request is out it is as if nothing had happened; later it waits for the answer,
         until it is cancelled again.
         """
         while True:
+            if not await self._is_silent():
+                self.close()
             is_fresh = self._writer is None
             try:
-                await self._send(lines, body)
+                await self._send(headers, body)
                 return await self._answer()
             except NetworkError as error:
                 self.close()
@@ -137,38 +140,33 @@ class HttpLine:
 
     # -- inside -----------------------------------------------------------------------------------------
 
-    async def _insist(self, read: Callable[[], Awaitable[T]]) -> T:
-        """What `read` gives, also when the task is cancelled once: the endpoint has the message, and who does
-        not wait for its word sends it twice. What is read must not get lost when `read` is cancelled."""
+    async def _is_silent(self) -> bool:
+        """Whether a connection that rested is as it was left: not closed, and without words that the next
+        request would take for its answer."""
+        if self._reader is None or self._http.trailing_data[0]:
+            return False
         try:
-            return await read()
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or self._was_cancelled:
-                raise
-            self._was_cancelled = True
-            task.uncancel()
-            return await read()
+            async with asyncio.timeout_at(0.0):
+                await self._reader.read(1)
+        except TimeoutError:
+            return True
+        except OSError:
+            pass
+        return False
 
-    async def _send(self, lines: Sequence[bytes], body: bytes) -> None:
+    async def _send(self, headers: Sequence[Header], body: bytes) -> None:
         """The whole request; raises NetworkError, a StreamError when the connection breaks."""
-        endpoint, policy = self._endpoint, self._policy
-        head = b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
-            endpoint.path.encode("ascii"),
-            endpoint.authority.encode("ascii"),
-            b"".join(lines),
-            len(body),
-        )
+        authority, length = self._endpoint.authority.encode("ascii"), b"%d" % len(body)
+        lines = [(b"Host", authority), *headers, (b"Content-Length", length)]
+        request = h11.Request(method=b"POST", target=self._endpoint.path.encode("ascii"), headers=lines)
         try:
             if self._writer is None:
-                async with asyncio.timeout(policy.connect_timeout):
+                async with asyncio.timeout(self._policy.connect_timeout):
                     await self._open()
-            assert self._writer is not None
-            self._writer.write(head)
+            await self._write(request)
             for start in range(0, len(body), _PIECE):
-                self._writer.write(body[start : start + _PIECE])
-                async with asyncio.timeout(policy.data_send_timeout):
-                    await self._writer.drain()
+                await self._write(h11.Data(data=body[start : start + _PIECE]))
+            await self._write(h11.EndOfMessage())
         except TimeoutError as error:
             what = "no connection" if self._writer is None else "it does not take the request"
             raise NetworkError(f"{what} in time") from error
@@ -179,6 +177,12 @@ class HttpLine:
         except OSError as error:
             raise NetworkError(error.strerror or str(error)) from error
 
+    async def _write(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
+        assert self._writer is not None
+        self._writer.write(self._http.send(event))
+        async with asyncio.timeout(self._policy.data_send_timeout):
+            await self._writer.drain()
+
     async def _open(self) -> None:
         endpoint = self._endpoint
         self._reader, self._writer = await asyncio.open_connection(
@@ -186,8 +190,8 @@ class HttpLine:
             endpoint.port,
             ssl=self._tls,
             server_hostname=endpoint.host if self._tls is not None else None,
-            limit=_HEAD_LIMIT,
         )
+        self._http = h11.Connection(h11.CLIENT, _HEAD_LIMIT)
         peer = self._writer.get_extra_info("peername")
         self.ip = str(peer[0]) if peer else ""
         cipher = self._writer.get_extra_info("cipher")
@@ -197,23 +201,25 @@ class HttpLine:
     async def _answer(self) -> Reply:
         """The answer as a reply; raises NetworkError when there is none that can be read."""
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._policy.data_termination_timeout
         try:
-            deadline = loop.time() + self._policy.data_termination_timeout
-            status, reason, words, is_kept = await self._read_answer(deadline)
+            answer = await self._head(deadline)
+            body = await self._body(answer, min(deadline, loop.time() + _BODY_SECONDS))
         except TimeoutError as error:
             raise NetworkError("no answer in time") from error
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise StreamError("the connection broke before the answer") from error
-        except (asyncio.LimitOverrunError, OSError, ValueError) as error:
+        except h11.RemoteProtocolError as error:
             raise NetworkError(f"no answer of HTTP/1.1: {error}") from error
         finally:
             task = asyncio.current_task()
             if self._was_cancelled and task is not None:
                 self._was_cancelled = False
                 loop.call_soon(task.cancel)
-        if not is_kept:
+        if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+            self._http.start_next_cycle()
+        else:
             self.close()
-        said = " ".join(filter(None, [f"HTTP {status}", reason, words]))
+        status = answer.status_code
+        said = " ".join(filter(None, [f"HTTP {status}", _printable(answer.reason), _printable(body)]))
         text = f"{self._endpoint.authority}: {said}"
         if status // 100 == 2:
             return internal_reply(250, "2.0.0", text)
@@ -221,45 +227,54 @@ class HttpLine:
             return internal_reply(451, "4.5.0", text)
         return internal_reply(421, "4.3.0", text)
 
-    async def _read_answer(self, deadline: float) -> tuple[int, str, str, bool]:
-        """Status, reason, the beginning of the body, and whether the connection can be used again."""
-        reader = self._reader
-        assert reader is not None
-
-        async def read_head() -> bytes:
-            async with asyncio.timeout_at(deadline):
-                return await reader.readuntil(b"\r\n\r\n")
-
-        async def read_body() -> bytes:
-            async with asyncio.timeout_at(deadline):
-                return await reader.readexactly(size)
-
+    async def _head(self, deadline: float) -> h11.Response:
+        """Status and headers."""
         for _ in range(_INTERIM):
-            first, *lines = (await self._insist(read_head))[:-4].split(b"\r\n")
-            found = _STATUS.fullmatch(first)
-            if found is None:
-                raise ValueError(repr(first[:60]))
-            status = int(found[1])
-            if status >= 200:
-                break
-        else:
-            raise ValueError("no end of interim answers")
-        answered = {
-            match[1].lower(): match[2].strip().lower() for line in lines if (match := _FIELD.fullmatch(line))
-        }
-        length = answered.get(b"content-length", b"")
-        size, is_whole, body = 0, status == 204, b""
-        if not is_whole and b"transfer-encoding" not in answered and length.isdigit():
-            size = int(length[:12])
-            # The rest of a long one is not waited for.
-            is_whole, size = size <= _BODY_LIMIT, min(size, _BODY_LIMIT)
-            deadline = min(deadline, asyncio.get_running_loop().time() + _BODY_SECONDS)
+            event = await self._event(deadline)
+            if isinstance(event, h11.Response):
+                return event
+        raise NetworkError("no end of interim answers")
+
+    async def _body(self, answer: h11.Response, deadline: float) -> bytes:
+        """The beginning of what it says; who closes or dawdles here has said what counts."""
+        if not any(name in (b"content-length", b"transfer-encoding") for name, _ in answer.headers):
+            deadline = 0.0  # it ends with the connection, for which we don't wait
+        body = b""
+        try:
+            while len(body) <= _BODY_LIMIT and isinstance(event := await self._event(deadline), h11.Data):
+                body += event.data
+        except (TimeoutError, StreamError, h11.RemoteProtocolError):
+            pass
+        return body
+
+    async def _event(self, deadline: float) -> h11.Event:
+        """The next part of the answer. Raises TimeoutError, NetworkError and RemoteProtocolError."""
+        while not isinstance(event := self._http.next_event(), h11.Event):
             try:
-                body = await self._insist(read_body)
-            except (asyncio.IncompleteReadError, TimeoutError, ConnectionError):
-                is_whole = False  # the status has said it all
-        is_kept = is_whole and first.startswith(b"HTTP/1.1") and answered.get(b"connection") != b"close"
-        return status, _printable(found[2] or b""), _printable(body), is_kept
+                data = await self._insist(deadline)
+            except TimeoutError:
+                raise
+            except OSError:
+                data = b""
+            if not data:
+                raise StreamError("the connection broke before the end of the answer")
+            self._http.receive_data(data)
+        return event
+
+    async def _insist(self, deadline: float) -> bytes:
+        """What comes next, also when the task is cancelled once: the endpoint has the message, and who does
+        not wait for its word sends it twice."""
+        assert self._reader is not None
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._reader.read(_PIECE)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or self._was_cancelled:
+                    raise
+                self._was_cancelled = True
+                task.uncancel()
 
 
 class Poster:
@@ -269,7 +284,7 @@ class Poster:
         """`contexts` are kept by the caller, since making one is slow."""
         self._policy = policy
         self._contexts = contexts
-        self._extra: tuple[bytes, ...] = ()
+        self._extra: tuple[Header, ...] = ()
         self._line: HttpLine | None = None
 
     async def post(self, envelope: Envelope, index: int, content: bytes) -> tuple[Reply, Facts]:
@@ -280,11 +295,12 @@ class Poster:
             line = self._line or await self._open(endpoint)
         except ConfigError as error:
             return internal_reply(421, "4.3.5", str(error)), facts
-        lines = [b'Idempotency-Key: "%b-%d"\r\n' % (envelope.queue_id.encode("ascii"), index), *self._extra]
-        if not any(line.lower().startswith(b"content-type:") for line in self._extra):
-            lines.append(b"Content-Type: application/json\r\n")
+        key = b'"%b-%d"' % (envelope.queue_id.encode("ascii"), index)
+        headers = [(b"Idempotency-Key", key), *self._extra]
+        if not any(name.lower() == b"content-type" for name, _ in self._extra):
+            headers.append((b"Content-Type", b"application/json"))
         body = request_body(envelope.originator, envelope.recipients[index].address, content)
-        reply = await line.post(lines, body)
+        reply = await line.post(headers, body)
         return reply, facts._replace(
             mta_name=f"{endpoint.host} ({line.ip})" if line.ip else endpoint.host,
             destination_ip=line.ip,
@@ -319,8 +335,8 @@ class Poster:
         return context
 
 
-def read_extra_headers(path: str) -> tuple[bytes, ...]:
-    """The header lines of `http-delivery-extra-headers`, one a line; blocking. Raises ConfigError."""
+def read_extra_headers(path: str) -> tuple[Header, ...]:
+    """The headers in the file of `http-delivery-extra-headers`, one a line; blocking. Raises ConfigError."""
     if not path:
         return ()
     try:
@@ -328,13 +344,14 @@ def read_extra_headers(path: str) -> tuple[bytes, ...]:
             text = file.read(_EXTRA_LIMIT + 1)
     except OSError as error:
         raise ConfigError(f"http-delivery-extra-headers {path}: {error.strerror}") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for number, line in enumerate(lines, 1):
+    headers = []
+    for number, line in enumerate(filter(None, map(bytes.strip, text.splitlines())), 1):
         found = _FIELD.fullmatch(line)
         if found is None or found[1].lower() in _OURS or len(text) > _EXTRA_LIMIT:
             # Not its text: it may hold a secret.
             raise ConfigError(f"http-delivery-extra-headers {path}: header {number} can't be sent")
-    return tuple(line + b"\r\n" for line in lines)
+        headers.append((found[1], found[2]))
+    return tuple(headers)
 
 
 def request_body(originator: str, address: str, content: bytes) -> bytes:
