@@ -56,6 +56,12 @@ class SpfGate:
             del self._known[next(iter(self._known))]
         self._known[question] = (found, self._clock.now() + lasting)
 
+    async def find(self, question: Question) -> SpfVerdict:
+        """The verdict, asked for where it is not known."""
+        while (known := self.verdict(question)) is None:
+            await self.ask(question)
+        return known
+
     @staticmethod
     def turn_away(transaction: Transaction, verdict: SpfVerdict) -> None:
         """End a transaction that has not begun, as the verdict wants it (RFC 7372 3.2)."""

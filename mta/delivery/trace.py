@@ -21,11 +21,13 @@ from mta.delivery.opener import Permits, Routes
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.delivery.settlement import Settlement
+from mta.delivery.spfgate import SpfGate
 from mta.delivery.supply import MessageSigner, Store, Stored, make_attempt
 from mta.delivery.watched import WatchedSession
 from mta.errors import Contradiction, MtaError, RouteError, SpoolError
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.seizure import Seized
+from mta.routing.spf import SpfResult, SpfVerdict
 from mta.smtp.transaction import Fate, Outcome, internal_reply
 
 __all__ = ["Trace", "TraceRefused", "Tracer"]
@@ -73,8 +75,11 @@ class Tracer:
         host_name: Callable[[], str],
         fatal: Callable[[Contradiction], None],
         clock: Clock,
+        spf: SpfGate | None = None,
     ) -> None:
-        """`fatal` is told when our own state makes no sense."""
+        """`fatal` is told when our own state makes no sense; `spf` is asked for queues with
+        check-spf-outbound."""
+        self._spf = spf
         self._scheduler = scheduler
         self._store = store
         self._routes = routes
@@ -169,6 +174,10 @@ class Tracer:
             policy=policy,
         )
         self._scheduler.opened(slot, self._clock.now())
+        if policy.check_spf_outbound and self._spf is not None:
+            sender, ip = envelope.originator, connection.source_ip
+            visit.verdict = await self._spf.find((sender, ip))
+            dialogue.note(f"SPF of <{sender}> from {ip}: {visit.verdict.result.value}: {visit.verdict.text}")
         outcomes = await visit.run(replace(connection, dialogue=dialogue), stored, policy)
         return Trace(dialogue.lines, *_verdict(outcomes))
 
@@ -213,6 +222,8 @@ class _Visit:
     def __init__(self, tracer: Tracer, seized: Seized, dialogue: Dialogue) -> None:
         self.seized = seized
         self.dialogue = dialogue
+        #: What SPF says, where the queue asks.
+        self.verdict: SpfVerdict | None = None
         self._tracer = tracer
         self._stored: Stored | None = None
         self._session: Session | None = None
@@ -246,7 +257,12 @@ class _Visit:
         if stored is None:
             return None
         session.drain()  # after this one
-        return self._tracer.attempt(self, session, stored)
+        attempt = self._tracer.attempt(self, session, stored)
+        if self.verdict is None or self.verdict.result is SpfResult.PASS:
+            return attempt
+        SpfGate.turn_away(attempt.transaction, self.verdict)
+        self.conclude(session, attempt)
+        return None
 
     def conclude(self, session: Session, attempt: Attempt) -> None:
         self._outcomes = [outcome for outcome in attempt.transaction.outcomes if outcome is not None]

@@ -92,11 +92,12 @@ class Outbound:
             scheduler=scheduler,
             store=store,
             opener=opener,
+        spf = SpfGate(self.resolver, host_name=in_force.host_name, clock=clock)
             settlement=self.settlement,
             signer=self.signer,
             policies=in_force.delivery,
             clock=clock,
-            spf=SpfGate(self.resolver, host_name=in_force.host_name, clock=clock),
+            spf=spf,
         )
         self.tracer = Tracer(
             scheduler=scheduler,
@@ -113,6 +114,7 @@ class Outbound:
 
     def __repr__(self) -> str:
         return f"<Outbound {self.dispatcher!r}>"
+            spf=spf,
 
     def follow(self) -> None:
         """Another configuration is in force: forget what came of the old one."""

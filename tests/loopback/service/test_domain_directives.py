@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mta.queue.key import QueueKey
 from mta.service.queuepages import queue_rows
 from tests.support.inbound import Inbound
 from tests.support.scripted_server import CLOSE, HANG, Drip, Late, Raw, Script, ScriptedServer
@@ -212,6 +213,26 @@ async def test_mail_that_spf_does_not_allow_stays_here(tmp_path: Path) -> None:
         "a@broken.example",
     ]
     assert (bad.dsn_status, broken.dsn_status) == ("5.7.23", "4.7.24")
+
+
+@pytest.mark.parametrize(
+    ("sender", "kind", "result"), [("a@good.example", "d", "pass: "), ("a@bad.example", "b", "fail: ")]
+)
+async def test_a_trace_asks_spf_as_every_delivery_does(
+    tmp_path: Path, sender: str, kind: str, result: str
+) -> None:
+    shop = Workshop(tmp_path, within="check-spf-outbound yes\ndeliver-local-dsn no")
+    shop.zone.add("good.example", 'TXT "v=spf1 ip4:127.0.0.1 -all"')
+    shop.zone.add("bad.example", 'TXT "v=spf1 -all"')
+    async with shop:
+        shop.worker.scheduler.pause("*/*", shop.clock.now())
+        await shop.hand_in("Subject: x\n\nhello", sender=sender)
+        trace = await shop.worker.outbound.tracer.trace(QueueKey("example.com", "{default}"))
+        (event,) = await shop.until_events(1, "b", "d")
+
+    assert event.type == kind
+    assert any(line.text.startswith(f"SPF of <{sender}> from 127.0.0.1: {result}") for line in trace.lines)
+    assert any(line.text.startswith(">>> MAIL") for line in trace.lines) is (kind == "d")
 
 
 @pytest.mark.directive("domain ignore-chunking")
