@@ -22,7 +22,8 @@ Commands, their arguments (optional in brackets) and their data:
                          "alarms": [one sentence each: what is broken and needs the operator],
                          "settled": {"delivered", "deferred", "failed", "expired", "uncertain"},  recipients
                          "spool": {"dirs": [{"path", "free", "totalRcp", "segments", "broken": ""}],
-                                   "totalRcp", "initPct": 100}}
+                                   "totalRcp", "parkedRcp": those that wait on disk alone,
+                                   "initPct": 100}}
     show.queues         [domain] [vmta] (globs), [paused: bool], [mode: "normal" | "backoff"],
     show.topqueues      [connected: bool], [errors: bool], [maxitems: 20], [sort: "name" | "rcpt" | "size"]
                         {"queue": [{"name": "example.com/v1", "rcp", "kb", "conn", "paused": bool,
@@ -50,7 +51,9 @@ Commands, their arguments (optional in brackets) and their data:
     show.version        {"name", "version", "python", "revision"}
     list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [olderThan: "4h"], [maxitems: 100]
                         {"rcpt": [{"queueId", "orig", "rcpt", "queue", "jobId", "envId", "timeQueued",
-                                   "attempts", "nextTry": epoch or 0, "size"}], "total": matches in all}
+                                   "attempts", "nextTry": epoch or 0, "size", "priority": 0 to 100,
+                                   "paused": bool, "schedule": [[from, until: epochs]]}],
+                         "total": matches in all}
     why                 queue                   {"queue", "text": one sentence, "directive": "" or what sets
                                                  the limit, "place": "FILE:LINE" or "its default"}
     queue.pause         pattern, [dryRun]       {"queues": number that changed}
@@ -67,6 +70,8 @@ Commands, their arguments (optional in brackets) and their data:
     delete              [queue] [jobId] [orig] [rcpt] [envId] [olderThan], [dryRun: bool], [dsn: bool],
                         [noAccounting: bool], [grace: "5m"] (at least one of queue, jobId, orig, rcpt)
                                                 {"rcp": number, "msg": number}
+    set.priority        priority: 0 to 100, [queue] [jobId] [orig] [rcpt] [envId] [olderThan] (at least one),
+                        [dryRun: bool]          {"rcp": that had another one, "total": that match}
     undo.delete                                 {"rcp": brought back, while their grace lasts}
     trace               queue, [retryRecipients: bool], [logData: bool], [logResolution: bool], [sourceIp]
                                                 {"lines": [{"time", "text"}], "result", "delivered": bool}

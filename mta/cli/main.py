@@ -45,7 +45,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "schedule": Entry("mta.cli.queues", "schedule", "Try queues now instead of at their retry time."),
         "delete": Entry("mta.cli.queues", "delete", "Delete queued recipients."),
         "undo": Entry("mta.cli.queues", "undo", "Bring back what was deleted."),
-        "set": Entry("mta.cli.queues", "set_group", "Set the mode of queues."),
+        "set": Entry("mta.cli.queues", "set_group", "Set the mode of queues, or priorities."),
         "trace": Entry("mta.cli.queues", "trace", "Deliver one message and print the dialogue."),
         "resolve": Entry("mta.cli.ways", "resolve", "Show where a domain's mail goes."),
         "disable": Entry("mta.cli.ways", "disable", "Take a source address out of use."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -59,8 +59,19 @@ def _filters(function: Command) -> Command:
 @click.option(
     "--maxitems", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
 )
+@click.option("--pause", "with_pause", is_flag=True, help="Show which are kept back by a pause.")
+@click.option("--priority", "with_priority", is_flag=True, help="Show their priorities.")
+@click.option("--schedule", "with_schedule", is_flag=True, help="Show when scheduled ones may be sent.")
 @click.pass_context
-def list_recipients(context: click.Context, /, maxitems: int, **filters: str | None) -> None:
+def list_recipients(
+    context: click.Context,
+    /,
+    maxitems: int,
+    with_pause: bool,
+    with_priority: bool,
+    with_schedule: bool,
+    **filters: str | None,
+) -> None:
     """List queued recipients, all of them or those that every given filter fits."""
     call = invocation(context)
     data = call.ask("list", **_asked(filters), maxitems=maxitems)
@@ -68,6 +79,11 @@ def list_recipients(context: click.Context, /, maxitems: int, **filters: str | N
         call.output.json(data)
         return
     now = SystemClock().wall()
+    more: dict[Column, tuple[bool, Callable[[dict[str, Any]], object]]] = {
+        Column("priority", is_number=True): (with_priority, lambda row: row.get("priority", 50)),
+        Column("paused"): (with_pause, lambda row: "yes" if row.get("paused") else "no"),
+        Column("schedule"): (with_schedule, lambda row: _windows(row.get("schedule", ()))),
+    }
     rows = [
         (
             found.get("queueId", ""),
@@ -78,6 +94,7 @@ def list_recipients(context: click.Context, /, maxitems: int, **filters: str | N
             in_future(found.get("nextTry", 0), now),
             moment(found.get("timeQueued", 0)),
             found.get("jobId", ""),
+            *(show(found) for is_wanted, show in more.values() if is_wanted),
         )
         for found in data["rcpt"]
     ]
@@ -90,6 +107,7 @@ def list_recipients(context: click.Context, /, maxitems: int, **filters: str | N
         Column("next try"),
         Column("received"),
         Column("job"),
+        *(column for column, (is_wanted, _) in more.items() if is_wanted),
     )
     call.output.table(
         columns, rows, footer=f"{len(rows)} of {data.get('total', len(rows))} recipients shown."
@@ -166,7 +184,7 @@ def resume_job(context: click.Context, job: str) -> None:
 
 @click.group("set", cls=ShortenedGroup)
 def set_group() -> None:
-    """Set the mode of queues."""
+    """Set the mode of queues, or the priority of what waits in them."""
 
 
 @set_group.command("queue")
@@ -178,6 +196,27 @@ def set_group() -> None:
 def set_queue(context: click.Context, pattern: str, mode: str, dry_run: bool) -> None:
     """Set the mode of the queues that match PATTERN."""
     _change(context, "queue.mode", f"set to {mode}", dry_run, pattern=pattern, mode=mode)
+
+
+@set_group.command("priority")
+@common_options
+@_filters
+@_DRY_RUN
+@click.argument("priority", type=click.IntRange(0, 100))
+@click.pass_context
+def set_priority(context: click.Context, /, priority: int, dry_run: bool, **filters: str | None) -> None:
+    """Let waiting recipients that every given filter fits go with PRIORITY, 0 to 100, within their queues.
+
+    Higher ones go first; others have 50. At least one filter is needed; --queue='*/*' means everybody.
+    """
+    call = invocation(context)
+    chosen = _asked(filters)
+    if not any(chosen.values()):
+        raise click.UsageError("say which recipients, for example by --jobId or --queue", context)
+    data = call.ask("set.priority", **chosen, priority=priority, dryRun=dry_run or None)
+    done = "would be set" if dry_run else "set"
+    text = f"{data['rcp']} of {data['total']} matching recipients {done} to priority {priority}."
+    call.answer(data, text)
 
 
 @click.command()
@@ -305,6 +344,11 @@ def _change(context: click.Context, command: str, done: str, dry_run: bool, **ar
     call = invocation(context)
     data = call.ask(command, **arguments, dryRun=dry_run or None)
     call.answer(data, f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}.")
+
+
+def _windows(windows: Iterable[Sequence[float]]) -> str:
+    """The times between which a message may be sent, as `x-schedule` writes them."""
+    return ", ".join(f"{moment(start)} / {moment(end)}" for start, end in windows)
 
 
 def _recipients(data: dict[str, Any]) -> str:

@@ -182,6 +182,8 @@ def read_address_pattern(
             vmta = argument
         elif name == "recipient-priority" and argument:
             priority = parse_integer(argument)
+            if not 0 <= priority <= 100:
+                raise ValueError("a priority is a number from 0 to 100")
         elif word.startswith("call-to:") and len(word) > 8:
             call_to = word[8:]
         else:

@@ -40,7 +40,7 @@ from mta.ingress.stamp import Stamp
 from mta.ingress.submission import Submission
 from mta.ingress.treatment import ColdShare, Portion, Treatment
 from mta.message import headers
-from mta.message.envelope import Envelope, Recipient, encode_envelope
+from mta.message.envelope import NORMAL_PRIORITY, Envelope, Recipient, encode_envelope
 from mta.message.event import Event, encode_event
 from mta.queue.key import RECIPIENT_MASK
 from mta.smtp.data import TOO_BIG
@@ -140,8 +140,11 @@ class Acceptance:
         if isinstance(choice, Reply):
             done(AcceptResult("", choice))
             return
+        priority = NORMAL_PRIORITY
+        if submission.source.pattern_list:
+            priority = _priority(rules.selection, submission, content)
         if rules.is_treated or submission.source.is_treated:
-            self._accept_treated(rules, submission, content, choice, done)
+            self._accept_treated(rules, submission, content, choice, priority, done)
             return
         queue_id = self._queue_ids.next()
         now = self._clock.now()
@@ -154,7 +157,7 @@ class Acceptance:
             ]
         )
         envelope = _envelope(
-            rules, submission, content, choice, submission.originator, recipients, "", queue_id, now
+            rules, submission, content, choice, submission.originator, recipients, "", queue_id, now, priority
         )
         body = stamped(rules.stamp, submission, content, queue_id, now)
         self._store(rules, envelope, body, submission.size, done)
@@ -165,6 +168,7 @@ class Acceptance:
         submission: Submission,
         content: Content,
         choice: Choice,
+        priority: int,
         done: Callable[[AcceptResult], None],
     ) -> None:
         """Take a message that becomes several, or another than it was."""
@@ -192,6 +196,7 @@ class Acceptance:
                 portion.job_id,
                 queue_id,
                 now,
+                priority,
             )
             if portion.schedule:
                 envelope = msgspec.structs.replace(envelope, schedule=portion.schedule)
@@ -318,6 +323,7 @@ def _envelope(
     job_id: str,
     queue_id: str,
     now: float,
+    priority: int,
 ) -> Envelope:
     policy = submission.source
     job_id = job_id or submission.job_id or content.job_id
@@ -351,8 +357,18 @@ def _envelope(
         captured=captured,
         schedule=content.schedule,
         lacks_date=policy.dates_at_delivery and _lacks_date(policy, content),
+        priority=priority,
         dkim_options=content.dkim_options,
         dkim_key=content.dkim_key,
+    )
+
+
+def _priority(selection: Selection, submission: Submission, content: Content) -> int:
+    return selection.priority(
+        submission.source,
+        block=content.block,
+        originator=submission.originator,
+        recipients=[address for address, _, _ in submission.recipients],
     )
 
 

@@ -63,8 +63,8 @@ def wish_of(definitions: dict[bytes, bytes]) -> Wish:
         originator = originator.removeprefix("<").removesuffix(">")
         if originator and not is_valid_mailbox(originator):
             raise RemoteProtocolError("5.1.7 Bad sender address syntax in *from", 501)
-    priority = text.get(b"*priority", "50")
-    if not (priority.isascii() and priority.isdigit() and 1 <= int(priority) <= 100):
+    priority = text.get(b"*priority")
+    if priority is not None and not (re.fullmatch("[0-9]{1,3}", priority) and 1 <= int(priority) <= 100):
         raise RemoteProtocolError("5.5.4 *priority is a number from 1 to 100", 501)
     parts = parse_parts(text[b"*parts"]) if b"*parts" in text else ()
     try:
@@ -79,7 +79,9 @@ def wish_of(definitions: dict[bytes, bytes]) -> Wish:
     return Wish(
         text.get(b"*vmta", ""),
         text.get(b"*jobid", ""),
-        Personal(originator, text.get(b"*envid", ""), parts, variables),
+        Personal(
+            originator, text.get(b"*envid", ""), parts, variables, None if priority is None else int(priority)
+        ),
         schedule,
     )
 

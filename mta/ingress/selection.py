@@ -4,17 +4,20 @@ Highest first: the x-virtual-mta header (where it is obeyed), the source's patte
 default-virtual-mta (the named source of the listener or login lies over the one of the client's address),
 else `{default}`. A pool may stand wherever a virtual MTA may; its members take turns. A name that is
 neither goes to invalid-virtual-mta-fallback, or the message is refused with 5.3.5.
+
+The pattern list also gives the message its priority within its queues, whoever chose the virtual MTA.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mta.config.patterns import AddressPattern
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot
 from mta.ingress.relaying import SourcePolicy
 from mta.message import headers
+from mta.message.envelope import NORMAL_PRIORITY
 from mta.smtp.address import split_domain
 from mta.smtp.reply import Reply
 
@@ -48,6 +51,7 @@ class Selection:
             source.ip: vmta.name for vmta in snapshot.vmtas.values() for source in vmta.sources if source.ip
         }
         self._queue_domains: dict[tuple[str, str], str] = {}
+        self._prioritizing: dict[str, bool] = {}  # pattern lists, by name
         self._default = Choice(DEFAULT_VMTA)
 
     def choose(
@@ -72,15 +76,28 @@ class Selection:
             return self.named(name, policy)
         if policy.pattern_list:
             patterns = self._snapshot.address_patterns(policy.pattern_list)
-            name = self._matching(patterns, block, originator, recipients, _DEPTH)
-            if name:
-                return self.named(name, policy)
+            for pattern in self._matching(patterns, block, originator, recipients, _DEPTH):
+                if pattern.vmta:
+                    return self.named(pattern.vmta, policy)
         name = policy.default_vmta
         if not name:
             return self._default
         if name == BY_SOURCE_IP:
             return Choice(self._by_ip.get(received_on, DEFAULT_VMTA))
         return self.named(name, policy)
+
+    def priority(
+        self, policy: SourcePolicy, *, block: bytes, originator: str, recipients: Sequence[str]
+    ) -> int:
+        """The priority of a message within its queues, from the first entry that matches and gives one."""
+        name = policy.pattern_list
+        if not name or not self._gives_priority(name):
+            return NORMAL_PRIORITY
+        patterns = self._snapshot.address_patterns(name)
+        for pattern in self._matching(patterns, block, originator, recipients, _DEPTH):
+            if pattern.priority is not None:
+                return pattern.priority
+        return NORMAL_PRIORITY
 
     def named(self, name: str, policy: SourcePolicy) -> Choice | Reply:
         """The virtual MTA of this name, or the next member of the pool of this name."""
@@ -130,21 +147,33 @@ class Selection:
         originator: str,
         recipients: Sequence[str],
         depth: int,
-    ) -> str:
-        """The virtual MTA of the first entry that matches and names one."""
+    ) -> Iterator[AddressPattern]:
+        """The entries that match, in order, those of lists that are called among them."""
         for pattern in patterns:
             if not _matches(pattern, block, originator, recipients):
                 continue
-            if pattern.vmta:
-                return pattern.vmta
-            inner = pattern.nested
-            if pattern.call_to:
-                inner = self._snapshot.address_patterns(pattern.call_to)
+            yield pattern
+            inner = self._inner(pattern)
             if inner and depth > 0:
-                found = self._matching(inner, block, originator, recipients, depth - 1)
-                if found:
-                    return found
-        return ""
+                yield from self._matching(inner, block, originator, recipients, depth - 1)
+
+    def _inner(self, pattern: AddressPattern) -> Sequence[AddressPattern]:
+        """The entries that come when this one has matched."""
+        return self._snapshot.address_patterns(pattern.call_to) if pattern.call_to else pattern.nested
+
+    def _gives_priority(self, name: str) -> bool:
+        """Whether a pattern list, or one that it calls, has any priority in it."""
+        found = self._prioritizing.get(name)
+        if found is None:
+            entries, seen = list(self._snapshot.address_patterns(name)), dict[int, AddressPattern]()
+            while entries:
+                entry = entries.pop()
+                if id(entry) not in seen:
+                    seen[id(entry)] = entry
+                    entries += self._inner(entry)
+            found = any(entry.priority is not None for entry in seen.values())
+            self._prioritizing[name] = found
+        return found
 
 
 def _matches(pattern: AddressPattern, block: bytes, originator: str, recipients: Sequence[str]) -> bool:

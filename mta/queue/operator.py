@@ -126,6 +126,11 @@ class OperatorVerbs:
         """One row per queue."""
         return (status_of(queue, self._permits, now) for queue in self._registry.matching(pattern))
 
+    def is_paused(self, key: QueueKey) -> bool:
+        """Whether the operator has stopped a queue."""
+        queue = self._registry.by_key.get(key)
+        return queue is not None and queue.is_paused
+
     def waiting_queues(self) -> int:
         """How many queues have recipients, in flight or not; cheaper than a row for each."""
         return sum(1 for queue in self._registry if queue.in_flight or queue.waiting())

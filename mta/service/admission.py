@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 
 from mta.clock import Clock
 from mta.errors import SpoolError
-from mta.message.envelope import Envelope, Notify
+from mta.message.envelope import NORMAL_PRIORITY, Envelope, Notify
 from mta.queue.entries import Entry
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.scheduler import Scheduler
 from mta.service.delays import Delays
 from mta.service.jobs import JobBook
+from mta.service.priorities import Priorities
 from mta.service.rollup import Rollups
 from mta.service.schedules import Schedules
 from mta.service.traffic import Traffic
@@ -36,6 +37,7 @@ class Admission:
         partition: Partition,
         scheduler: Scheduler,
         jobs: JobBook,
+        priorities: Priorities,
         schedules: Schedules,
         delays: Delays,
         traffic: Traffic,
@@ -46,6 +48,7 @@ class Admission:
         self._partition = partition
         self._scheduler = scheduler
         self._jobs = jobs
+        self._priorities = priorities
         self._schedules = schedules
         self._delays = delays
         self._traffic = traffic
@@ -71,9 +74,9 @@ class Admission:
             if self._jobs.is_paused(envelope.job_id):
                 self._hold(envelope, message, [Waiting(i, 0, 0.0) for i in range(len(envelope.recipients))])
                 return
-        if envelope.schedule:
+        if envelope.schedule or envelope.is_personal or envelope.priority != NORMAL_PRIORITY:
             everybody = [Waiting(index, 0, 0.0) for index in range(len(envelope.recipients))]
-            self._await_window(envelope, message, everybody)
+            self._admit(envelope, message, everybody, now)
             return
         admit, vmta, received = self._scheduler.admit, envelope.vmta, envelope.received
         key_of = QueueKey if self.rollups is None else self.key
@@ -94,29 +97,13 @@ class Admission:
 
     def enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
         """These recipients of a stored message, and no others, enter their queues."""
-        now = self._clock.now()
-        reference = message << RECIPIENT_BITS
         if envelope.job_id:
             waiting = list(waiting)
             self._jobs.enter(envelope.job_id, len(waiting), self._partition.size(message))
             if self._jobs.is_paused(envelope.job_id):
                 self._hold(envelope, message, waiting)
                 return
-        if envelope.schedule:
-            self._await_window(envelope, message, waiting)
-            return
-        for recipient, attempts, due in waiting:
-            self._scheduler.admit(
-                self.key(envelope.recipients[recipient].queue_domain, envelope.vmta),
-                reference | recipient,
-                now,
-                received=envelope.received,
-                attempts=attempts,
-                due=due or None,
-            )
-            if envelope.recipients[recipient].notify & _DELAY:
-                self._delays.watch(envelope, reference | recipient)
-        self._wake()
+        self._admit(envelope, message, waiting, self._clock.now())
 
     def again(self, key: QueueKey, entry: Entry) -> None:
         """This recipient was taken out of its queue and goes back."""
@@ -134,14 +121,29 @@ class Admission:
             received=entry.received,
             attempts=entry.attempts,
             due=float(entry.due) or None,
+            priority=entry.priority,
         )
 
-    def _await_window(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
-        """Let recipients of a scheduled message wait in their queues until they may go."""
+    def _admit(self, envelope: Envelope, message: int, waiting: Iterable[Waiting], now: float) -> None:
+        """Let these wait in their queues, those of a scheduled message until they may go."""
         for recipient, attempts, due in waiting:
             key = self.key(envelope.recipients[recipient].queue_domain, envelope.vmta)
             ref = message << RECIPIENT_BITS | recipient
-            self._schedules.admit(envelope, key, ref, attempts=attempts, due=due)
+            priority = self._priorities.of(key, envelope, recipient)
+            if envelope.schedule:
+                self._schedules.admit(envelope, key, ref, attempts=attempts, due=due, priority=priority)
+                continue
+            self._scheduler.admit(
+                key,
+                ref,
+                now,
+                received=envelope.received,
+                attempts=attempts,
+                due=due or None,
+                priority=priority,
+            )
+            if envelope.recipients[recipient].notify & _DELAY:
+                self._delays.watch(envelope, ref)
         self._wake()
 
     def _hold(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
@@ -149,6 +151,8 @@ class Admission:
         for recipient, attempts, due in waiting:
             key = QueueKey(envelope.recipients[recipient].queue_domain, envelope.vmta)
             ref = message << RECIPIENT_BITS | recipient
-            self._jobs.hold(envelope.job_id, key, [Entry(ref, int(envelope.received), attempts, int(due))])
+            priority = self._priorities.of(key, envelope, recipient)
+            entry = Entry(ref, int(envelope.received), attempts, int(due), priority)
+            self._jobs.hold(envelope.job_id, key, [entry])
             if envelope.recipients[recipient].notify & _DELAY:
                 self._delays.watch(envelope, ref)

@@ -63,6 +63,7 @@ ORDERS = frozenset(
         "job.resume",
         "source.disable",
         "source.enable",
+        "set.priority",
         "delete",
         "undo.delete",
         "clear.dnscache",

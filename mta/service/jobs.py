@@ -53,9 +53,9 @@ class HeldQueue:
 
     def add(self, entry: Entry) -> None:
         if entry.due:
-            self._deferred.add(entry.ref, entry.due, entry.received, entry.attempts)
+            self._deferred.add(entry.ref, entry.due, entry.received, entry.attempts, entry.priority)
         else:
-            self._ready.append(entry.ref, entry.received, entry.attempts)
+            self._ready.append(entry.ref, entry.received, entry.attempts, entry.priority)
 
 
 class JobBook:
@@ -140,6 +140,22 @@ class JobBook:
             if rest:
                 self.hold(*place, rest)
         return removed
+
+    def prioritize(self, key: QueueKey, refs: Set[int], priority: int) -> int:
+        """Give these another priority, if they are here; returns how many had another one."""
+        changed = 0
+        for place in [place for place in self._held if place[1] == key]:
+            entries = list(self._held.pop(place))
+            meant = [entry.ref in refs and entry.priority != priority for entry in entries]
+            changed += sum(meant)
+            self.hold(
+                *place,
+                (
+                    entry._replace(priority=priority) if is_meant else entry
+                    for entry, is_meant in zip(entries, meant, strict=True)
+                ),
+            )
+        return changed
 
     # -- restarts ---------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ FLAGS: Final = frozenset(
         "retryRecipients",
     }
 )
-NUMBERS: Final = frozenset({"maxitems"})
+NUMBERS: Final = frozenset({"maxitems", "priority"})
 
 #: Nobody lists more rows, and no name that we know is longer.
 _MAX_NUMBER: Final = 1_000_000_000
@@ -37,7 +37,7 @@ _MAX_TEXT: Final = 1000
 def checked(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments as they may be passed on: null ones left out; raises CommandFailed for others.
 
-    Flags are booleans, `maxitems` is a number, everything else is a text on one line.
+    Flags are booleans, `maxitems` and `priority` are numbers, everything else is a text on one line.
     """
     found: dict[str, Any] = {}
     for name, value in arguments.items():

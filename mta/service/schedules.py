@@ -11,7 +11,7 @@ from functools import partial
 
 from mta.clock import Clock
 from mta.delivery.supply import Stored, Withheld
-from mta.message.envelope import Envelope
+from mta.message.envelope import NORMAL_PRIORITY, Envelope
 from mta.message.schedule import Windows, closes_at, next_open
 from mta.queue.entries import Entry
 from mta.queue.key import QueueKey
@@ -31,10 +31,17 @@ class Schedules:
         return f"<Schedules of {self._scheduler!r}>"
 
     def admit(
-        self, envelope: Envelope, key: QueueKey, ref: int, *, attempts: int = 0, due: float = 0.0
+        self,
+        envelope: Envelope,
+        key: QueueKey,
+        ref: int,
+        *,
+        attempts: int = 0,
+        due: float = 0.0,
+        priority: int = NORMAL_PRIORITY,
     ) -> None:
         """One recipient of a scheduled message enters its queue; `due` as it is on disk, 0 = at once."""
-        self._enter(envelope.schedule, key, Entry(ref, 0, attempts), due)
+        self._enter(envelope.schedule, key, Entry(ref, 0, attempts, priority=priority), due)
 
     def check(self, stored: Stored) -> None:
         """Raise Withheld when a message, drawn just now, may not be sent now."""
@@ -61,4 +68,5 @@ class Schedules:
             attempts=entry.attempts,
             due=now if opens is None or opens <= wall else opens + ahead,
             expires=expires,
+            priority=entry.priority,
         )

@@ -36,6 +36,7 @@ from mta.service.leasedscheduler import LeasedScheduler
 from mta.service.operatorstate import OperatorState
 from mta.service.outbound import Outbound
 from mta.service.premises import spool_directory
+from mta.service.priorities import Priorities
 from mta.service.schedules import Schedules
 from mta.service.statekeeper import StateKeeper
 from mta.service.traffic import Traffic
@@ -102,6 +103,8 @@ class Worker:
         self.keeper = StateKeeper(changes=lambda: self.scheduler.changes, save=self._save_queues, clock=clock)
         self.jobs = JobBook()
         self.jobs.restore_state(self.state.load("jobs"))
+        self.priorities = Priorities()
+        self.priorities.restore_state(self.state.load("priorities"))
         self.trash = Trash(self._delete, loop=loop)
         schedules = Schedules(self.scheduler, clock)
         self.delays = Delays(
@@ -111,6 +114,7 @@ class Worker:
             partition=self.partition,
             scheduler=self.scheduler,
             jobs=self.jobs,
+            priorities=self.priorities,
             schedules=schedules,
             delays=self.delays,
             traffic=self.traffic,
@@ -280,6 +284,7 @@ class Worker:
         """Keep what the operator did, for the next start."""
         self._save_queues()
         self.state.save("jobs", self.jobs.snapshot_state())
+        self.state.save("priorities", self.priorities.snapshot_state())
 
     def _save_queues(self, *, with_rates: bool = False) -> None:
         self.state.save("scheduler", self.scheduler.snapshot_state(with_rates=with_rates))

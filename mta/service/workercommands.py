@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Set
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from typing import Any
 
 from mta.clock import Clock
 from mta.config.units import parse_interval
 from mta.errors import MtaError, SpoolError
-from mta.message.envelope import Envelope, Recipient
+from mta.message.envelope import Envelope
 from mta.queue.entries import Entry
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.pattern import QueuePattern
@@ -23,6 +22,7 @@ from mta.queue.queue import QueueMode
 from mta.queue.status import QueueStatus
 from mta.service.channel import CommandFailed
 from mta.service.deliverycommands import DeliveryCommands
+from mta.service.filters import is_match, youngest
 from mta.service.jobcommands import JobCommands
 from mta.service.queuepages import domain_rows, queue_rows, vmta_rows
 from mta.service.worker import Worker
@@ -51,6 +51,7 @@ class WorkerCommands:
             "queue.resume": self._resume,
             "queue.schedule": self._schedule,
             "queue.mode": self._mode,
+            "set.priority": self._prioritize,
             "delete": self._delete,
             "undo.delete": self._undo_delete,
             "reset.counters": self._reset,
@@ -119,6 +120,7 @@ class WorkerCommands:
                     }
                 ],
                 "totalRcp": spool.recipients,
+                "parkedRcp": worker.scheduler.parked,
                 "initPct": 0 if worker.is_recovering else 100,
             },
         }
@@ -203,6 +205,7 @@ class WorkerCommands:
     ) -> dict[str, Any]:
         rows: list[dict[str, Any]] = []
         total = 0
+        is_paused = self._worker.scheduler.is_paused
         async for key, entry, envelope in self._matching(queue, filters):
             total += 1
             if len(rows) < maxitems:
@@ -219,9 +222,39 @@ class WorkerCommands:
                         "attempts": entry.attempts,
                         "nextTry": entry.due,
                         "size": self._worker.partition.size(entry.ref >> RECIPIENT_BITS),
+                        "priority": entry.priority,
+                        "paused": is_paused(key) or self._worker.jobs.is_paused(envelope.job_id),
+                        "schedule": [list(window) for window in envelope.schedule],
                     }
                 )
         return {"rcpt": rows, "total": total}
+
+    async def _prioritize(
+        self, priority: int, queue: str = "", dryRun: bool = False, **filters: str
+    ) -> dict[str, Any]:
+        if not 0 <= priority <= 100:
+            raise CommandFailed("a priority is a number from 0 to 100")
+        if not queue and not filters:
+            raise CommandFailed("say which recipients: by queue, rcpt, orig, jobId, envId or olderThan")
+        worker, queue = self._worker, queue or "*/*"
+        began = self._clock.now()
+        found: dict[QueueKey, set[int]] = {}
+        total = 0
+        async for key, entry, _envelope in self._matching(queue, filters):
+            total += 1
+            if entry.priority != priority:
+                found.setdefault(key, set()).add(entry.ref)
+        if dryRun:
+            return {"rcp": sum(map(len, found.values())), "total": total}
+        changed = 0
+        for key, refs in found.items():
+            changed += worker.scheduler.prioritize(key, refs, priority, self._clock.now())
+            changed += worker.jobs.prioritize(key, refs, priority)
+            await asyncio.sleep(0)
+        worker.dispatcher.wake()
+        worker.priorities.note(priority, queue, filters, began)
+        worker.save_state()
+        return {"rcp": changed, "total": total}
 
     async def _delete(
         self,
@@ -265,18 +298,15 @@ class WorkerCommands:
         self, queue: str, filters: dict[str, str]
     ) -> AsyncIterator[tuple[QueueKey, Entry, Envelope]]:
         """Waiting recipients that match; those whose message can't be read are left out."""
-        unknown = set(filters) - {"rcpt", "orig", "jobId", "envId", "olderThan"}
-        if unknown:
-            raise CommandFailed(f"unknown filter {', '.join(sorted(unknown))}")
         worker = self._worker
-        youngest = self._clock.now() - (parse_interval(filters.get("olderThan", "0")) or 0.0)
+        latest = youngest(filters, self._clock.now())
         seen = 0
         for key, entries in self._waiting(queue):
             for entry in entries:
                 seen += 1
                 if seen % SLICE == 0:
                     await asyncio.sleep(0)
-                if entry.received > youngest:
+                if entry.received > latest:
                     continue
                 try:
                     envelope = worker.partition.envelope(entry.ref >> RECIPIENT_BITS)
@@ -294,13 +324,3 @@ class WorkerCommands:
         for key, entries in self._worker.jobs.held():
             if pattern.matches(key):
                 yield key, entries
-
-
-def is_match(envelope: Envelope, recipient: Recipient, filters: dict[str, str]) -> bool:
-    """Whether all filters hold; addresses are globs without regard to case, ids are exact."""
-    return (
-        fnmatchcase(recipient.address.lower(), filters.get("rcpt", "*").lower())
-        and fnmatchcase(envelope.originator.lower(), filters.get("orig", "*").lower())
-        and envelope.job_id == filters.get("jobId", envelope.job_id)
-        and envelope.envelope_id == filters.get("envId", envelope.envelope_id)
-    )

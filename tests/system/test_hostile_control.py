@@ -25,6 +25,7 @@ ARGUMENTS = {
     "queue.resume": "pattern",
     "queue.schedule": "pattern",
     "queue.mode": "mode",
+    "set.priority": "priority",
     "delete": "queue",
     "clear.dnscache": "domain",
     "reset.counters": "x",

@@ -40,8 +40,7 @@ _PATTERN_LIST = (
         _PATTERNS,
         Kind.ENTRY,
         None,
-        "Result: the order inside the queue, 0 to 100.",
-        NO,
+        "Result: the order inside the queue, 0 to 100; higher ones go first, others have 50.",
     ),
     Directive("call-to:", _PATTERNS, Kind.ENTRY, None, "Result: go on in another list."),
 )

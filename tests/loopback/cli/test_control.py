@@ -13,6 +13,7 @@ import pytest
 
 from mta.cli.control import ControlFailure, Unreachable, ask
 from mta.cli.main import main
+from mta.cli.output import moment
 from mta.cli.trees import Machine
 from tests.support.control_server import ControlServer
 from tests.support.golden import assert_golden
@@ -116,6 +117,7 @@ ANSWERS: dict[str, Any] = {
     "queue.resume": {"queues": 1},
     "queue.mode": {"queues": 1},
     "queue.schedule": {"queues": 154, "total": 3888},
+    "set.priority": {"rcp": 5, "total": 7},
     "delete": {"rcp": 5, "msg": 4},
     "undo.delete": {"rcp": 3},
     "trace": {"lines": [{"time": 1700000000, "text": "> EHLO x"}], "result": "250 ok", "delivered": True},
@@ -225,6 +227,16 @@ def run(
             "1 queue set to normal.",
         ),
         (
+            ["set", "priority", "--jobId=j", "--rcpt=*@a", "80"],
+            {"command": "set.priority", "jobId": "j", "rcpt": "*@a", "priority": 80},
+            "5 of 7 matching recipients set to priority 80.",
+        ),
+        (
+            ["set", "priority", "--queue=a/b", "--older-than=4h", "--dry-run", "0"],
+            {"command": "set.priority", "queue": "a/b", "olderThan": "4h", "priority": 0, "dryRun": True},
+            "5 of 7 matching recipients would be set to priority 0.",
+        ),
+        (
             ["schedule", "--retry-recipients", "a/b"],
             {"command": "queue.schedule", "pattern": "a/b", "retryRecipients": True},
             "154 of 3888 matching queues scheduled.",
@@ -293,6 +305,30 @@ def test_a_verb_asks_the_server_and_says_what_came_of_it(
     assert code == 0, printed
     assert requests == [request_]
     assert text in printed
+
+
+@pytest.mark.parametrize("wanted", [(), ("--priority",), ("--pause", "--priority", "--schedule")])
+def test_list_shows_pauses_priorities_and_schedules_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: tuple[str, ...]
+) -> None:
+    row = ANSWERS["list"]["rcpt"][0] | {"priority": 80, "paused": True, "schedule": [[1.7e9, 1.7e9 + 60]]}
+    _, printed, _ = run(tmp_path, capsys, "list", *wanted, answers={"list": {"rcpt": [row], "total": 1}})
+
+    headings, _, shown, *_ = printed.splitlines()
+    assert ("priority" in headings, " 80" in shown) == ("--priority" in wanted,) * 2
+    assert ("paused" in headings, " yes " in shown) == ("--pause" in wanted,) * 2
+    windows = f"{moment(1.7e9)} / {moment(1.7e9 + 60)}"
+    assert ("schedule" in headings, shown.endswith(windows)) == ("--schedule" in wanted,) * 2
+
+
+@pytest.mark.parametrize("arguments", [["80"], ["--jobId=j", "101"], ["--jobId=j", "high"], ["--jobId=j"]])
+def test_a_priority_needs_recipients_and_a_number_up_to_100(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    code, _, requests = run(tmp_path, capsys, "set", "priority", *arguments)
+
+    assert code == 64
+    assert requests == []
 
 
 def test_status_shows_traffic_connections_spool_and_uptime(

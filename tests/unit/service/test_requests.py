@@ -13,7 +13,7 @@ from mta.service.requests import checked
 
 
 def test_what_commands_take_is_passed_on() -> None:
-    arguments = {"pattern": "*/v1", "maxitems": 0, "dryRun": True, "jobId": "spring"}
+    arguments = {"pattern": "*/v1", "maxitems": 0, "priority": 80, "dryRun": True, "jobId": "spring"}
 
     assert checked(arguments) == arguments
 
