@@ -7,6 +7,7 @@ DSNs about that come back to the same receiver.
 from __future__ import annotations
 
 import asyncio
+import csv
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ __all__ = ["DOMAINS", "Arena", "WatchedReceiver"]
 
 DOMAINS = ("example.com", "example.com", "example.com", "later.example", "never.example")
 _SENDER = "app@example.org"
+#: Types of records that the accounting is held against.
+_JUDGED = frozenset({"d", "b", "r"})
 _RETURNED = re.compile(rb"^Final-Recipient: *rfc822; *([^\r\n]+)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -162,10 +165,19 @@ class Arena(World):
         await self.until(lambda: wanted <= self.received.keys(), seconds)
 
     def take_records(self) -> None:
-        """Read the accounting files into the evidence; call it after the service has ended."""
-        self.evidence.records = [
-            (row["type"], row["rcpt"], row["recordId"]) for row in self.records("d", "b", "r")
-        ]
+        """Read the accounting files into the evidence; call it after the service has ended.
+
+        Three cells of a line and no more: there may be millions of lines, of thirty cells each.
+        """
+        found = self.evidence.records = []
+        for path in sorted(self.directory.glob("acct*.csv")):
+            with path.open(newline="") as file:
+                rows = csv.reader(file)
+                columns = next(rows, [])
+                if not columns:
+                    continue  # killed between the file and its first line
+                kind, recipient, number = map(columns.index, ("type", "rcpt", "recordId"))
+                found += [(row[kind], row[recipient], row[number]) for row in rows if row[kind] in _JUDGED]
 
 
 class Load(Injector):
