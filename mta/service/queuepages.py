@@ -66,7 +66,7 @@ def queue_rows(
         and (paused is None or (status.state == "paused") == paused)
         and (mode is None or status.mode == mode)
         and (connected is None or bool(status.connections) == connected)
-        and not (errors and not status.last_error and not limit_of(status))
+        and not (errors and not limit_of(status) and not last_error(worker, status))
     ]
     wanted.sort(key=SORTS.get(sort, SORTS["rcpt"]))
     return {
@@ -102,6 +102,14 @@ def queue_row(worker: Worker, status: QueueStatus, now: float) -> dict[str, Any]
     }
 
 
+def last_error(worker: Worker, status: QueueStatus) -> str:
+    """What went wrong last: for the whole queue, or else for one of its recipients; "" when nothing did."""
+    if status.last_error:
+        return status.last_error
+    recent = worker.scheduler.recent(status.key)
+    return next((text for _, kind, text in recent if kind in ("error", "reply")), "")
+
+
 def limit_of(status: QueueStatus) -> list[str]:
     """The limit that stops a queue now, in words that monitors know; empty without one."""
     said = status.explanation
@@ -130,7 +138,7 @@ def domain_rows(
             "rcp": sum(status.waiting for status in queues),
             "kb": 0,
             "conn": sum(status.connections for status in queues),
-            "lastError": next((status.last_error for status in queues if status.last_error), ""),
+            "lastError": next(filter(None, (last_error(worker, status) for status in queues)), ""),
         }
         for name, queues in found.items()
     ]

@@ -52,6 +52,20 @@ async def test_all_sources_disabled_is_said_in_the_words_that_monitors_know(tmp_
         assert row["event"][0]["text"].startswith("All SMTP sources disabled")
 
 
+async def test_a_refused_recipient_is_an_error_of_its_queue_and_its_domain(tmp_path: Path) -> None:
+    async with Workshop(tmp_path, rules="RCPT 450 4.2.1 later") as shop:
+        await shop.submit()
+        await shop.until_events(1, "t")
+
+        (row,) = (await ask(shop, "show.topqueues", errors=True, maxitems=100000))["queue"]
+        (domain,) = (await ask(shop, "show.domains", errors=True))["domain"]
+        assert (row["rcp"], row["event"][0]["text"], domain["lastError"]) == (
+            1,
+            "450 4.2.1 later",
+            "450 4.2.1 later",
+        )
+
+
 async def test_sizes_are_those_of_what_waits(tmp_path: Path) -> None:
     async with Workshop(tmp_path) as shop:
         await ask(shop, "queue.pause", pattern="*/*")
