@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,32 @@ class Workshop:
         self._cursor = Cursor()
 
     async def __aenter__(self) -> Workshop:
-        await self.receiver.start()
-        if self.refusing is not None:
-            await self.refusing.start()
+        async with AsyncExitStack() as stack:
+            await self._open_houses(stack)
+            await self._start_worker(stack)
+            self._opened = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._opened.aclose()
+
+    async def _open_houses(self, stack: AsyncExitStack) -> None:
+        """The receivers and the name server; whatever fails later, they are closed."""
+        for receiver in filter(None, (self.receiver, self.refusing)):
+            await receiver.start()
+            stack.callback(receiver.close)
         self.nameserver = Nameserver(self.zone)
         await self.nameserver.start()
-        sock = socket.create_server(("127.0.0.1", 0))
+        stack.callback(self.nameserver.close)
+
+    async def _start_worker(self, stack: AsyncExitStack) -> None:
+        sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         sock.setblocking(False)
         self.port: int = sock.getsockname()[1]
         self.clock = MovedClock() if self.start is None else MovedClock(self.start)
         loaded = load_text(self._text())
         assert loaded.snapshot is not None, loaded.problems
-        spool = self.directory / "spool"
-        spool.mkdir(mode=0o700, exist_ok=True)
+        (self.directory / "spool").mkdir(mode=0o700, exist_ok=True)
         self.worker = Worker(
             loaded.snapshot,
             name="0",
@@ -90,22 +104,22 @@ class Workshop:
             loop=asyncio.get_running_loop(),
             files=self._files,
         )
+        stack.callback(self.worker.partition.close)
         self._log = EventReader(self.worker.partition.directory)
+        stack.callback(self._log.close)
         # A dummy-smtp-port is a listener too.
-        more = [socket.create_server((other.host, other.port)) for other in loaded.snapshot.listeners[1:]]
+        more = [
+            stack.enter_context(socket.create_server((other.host, other.port)))
+            for other in loaded.snapshot.listeners[1:]
+        ]
         await self.worker.start([sock, *more])
         self._life = asyncio.create_task(self.worker.run())
-        return self
+        stack.push_async_callback(self._end_worker)
 
-    async def __aexit__(self, *failure: object) -> None:
+    async def _end_worker(self) -> None:
         async with asyncio.timeout(SECONDS):
             await self.worker.stop()
             await self._life
-        self._log.close()
-        self.receiver.close()
-        if self.refusing is not None:
-            self.refusing.close()
-        self.nameserver.close()
 
     def _text(self) -> str:
         host, port = self.nameserver.address
