@@ -154,12 +154,13 @@ async def test_operators_are_told_by_mail_of_backoff_and_its_end(tmp_path: Path)
         assert row(shop).mode == "backoff"
         await shop.at(shop.clock.now() + 1801)
         await shop.at(shop.clock.now() + 1)
+        await shop.until(lambda: len(mails_to(shop, "ops@example.org")) == 2)
 
         first, second = (delivery.data for delivery in mails_to(shop, "ops@example.org"))
         assert b"Subject: example.com/{default} is in backoff mode" in first
         assert b"reason: 421 4.7.28 slow down" in first
         assert b"Subject: example.com/{default} is back in normal mode" in second
-        assert len(mails_to(shop, "night@example.org")) == 2
+        await shop.until(lambda: len(mails_to(shop, "night@example.org")) == 2)
 
 
 @pytest.mark.directive("domain disabled-source-ip-notify")
@@ -174,6 +175,7 @@ async def test_operators_are_told_by_mail_of_disabled_addresses(tmp_path: Path) 
         await shop.until_events(1, "b")
         await shop.at(shop.clock.now() + 1801)
         await shop.at(shop.clock.now() + 1)
+        await shop.until(lambda: len(mails_to(shop, "ops@example.org")) == 2)
 
         first, second = (delivery.data for delivery in mails_to(shop, "ops@example.org"))
         assert b"example.com/v1 does not use 127.0.0.2 any more" in first
