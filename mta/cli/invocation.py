@@ -10,14 +10,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mta.cli.control import ask
 from mta.cli.output import Output
-from mta.config.load import Loaded, load
 from mta.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mta.config.load import Loaded
 
 __all__ = ["DEFAULT_CONFIG", "DEFAULT_SOCKET", "Exit", "Invocation", "common_options", "invocation"]
 
@@ -70,6 +72,9 @@ class Invocation:
 
     def load(self, given: Path | None = None) -> Loaded:
         """The configuration, with whatever is wrong with it."""
+        # The language is large; who only asks a server needs none of it.
+        from mta.config.load import load
+
         return load(self.config_file(given))
 
     def socket_path(self) -> Path:
@@ -82,7 +87,7 @@ class Invocation:
             return DEFAULT_SOCKET
         if not file.exists():
             raise ConfigError(f"cannot read {file}: no such file")
-        name = load(file).readable.top.text("control-socket")
+        name = self.load(file).readable.top.text("control-socket")
         if not name:
             raise ConfigError(
                 f"{file} opens no control socket",

@@ -10,7 +10,6 @@ import click
 from mta.cli.invocation import common_options, invocation
 from mta.cli.main import ShortenedGroup
 from mta.cli.output import Column, ago, bytes_in_words, counted, in_future, moment
-from mta.cli.settings import show_settings
 from mta.cli.status import print_status, this_machine
 from mta.cli.trees import ABOUT_RECIPIENTS, domains_tree, jobs_tree, queues_tree, status_tree, vmtas_tree
 from mta.clock import SystemClock
@@ -32,12 +31,25 @@ _MODE_EVENTS = click.option("--mode-events", is_flag=True, help="Accepted; chang
 _VMTA = click.option("--vmta", help="Only what this virtual MTA sends; * stands for anything.")
 
 
-@click.group(cls=ShortenedGroup)
+class _ShowGroup(ShortenedGroup):
+    """What reads the configuration is loaded when it is wanted: that takes longer than to ask a server."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), "settings"])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return settings_command() if name == "settings" else super().get_command(context, name)
+
+
+def settings_command() -> click.Command:
+    from mta.cli.settings import show_settings
+
+    return show_settings
+
+
+@click.group(cls=_ShowGroup)
 def show() -> None:
     """Show status, queues, virtual MTAs, settings, ..."""
-
-
-show.add_command(show_settings)
 
 
 @show.command("vmta-settings")
@@ -46,7 +58,7 @@ show.add_command(show_settings)
 @click.pass_context
 def show_vmta_settings(context: click.Context, vmta: str) -> int:
     """Settings of a virtual MTA or pool itself, with its addresses and DKIM keys."""
-    code: int = context.invoke(show_settings, queue=None, vmta=vmta, source=None, with_all=False)
+    code: int = context.invoke(settings_command(), queue=None, vmta=vmta, source=None, with_all=False)
     return code
 
 

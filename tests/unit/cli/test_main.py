@@ -26,6 +26,18 @@ def test_the_list_of_commands_is_printed_without_loading_them() -> None:
     assert done.stdout.rstrip().endswith("[]")
 
 
+def test_a_question_to_the_server_loads_neither_the_language_nor_a_network_library() -> None:
+    script = (
+        "import sys; from mta.cli.main import main; main(['--socket=/dev/null', 'show', 'topqueues']);"
+        "heavy = ('mta.config', 'mta.queue', 'mta.service', 'mta.routing', 'rich', 'asyncio', 'urllib.re');"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.rstrip() == "[]"
+    assert "no server" in done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_loads_and_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if importlib.util.find_spec(COMMANDS[name].module) is None:
