@@ -7,6 +7,7 @@ DSNs about that come back to the same receiver.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import re
 import time
@@ -21,7 +22,7 @@ from tests.reliability.ledger import Arrival, Evidence, Kill
 from tests.support.injector import Injector
 from tests.support.service import World
 
-__all__ = ["DOMAINS", "Arena", "WatchedReceiver"]
+__all__ = ["DOMAINS", "Arena", "Load", "WaitingTime", "WatchedReceiver"]
 
 DOMAINS = ("example.com", "example.com", "example.com", "later.example", "never.example")
 _SENDER = "app@example.org"
@@ -154,9 +155,12 @@ class Arena(World):
         ]
         return min((moment for moment in map(read_safe_until, places) if moment), default=0.0)
 
-    def note_kill(self, role: str, victims: Sequence[str] = ()) -> None:
-        """Workers have just died (all, or `victims`), and nobody has started other ones yet."""
-        self.evidence.kills.append(Kill(time.time(), role, self.safe_until(victims)))
+    def note_kill(
+        self, role: str, victims: Sequence[str] = (), waits: Sequence[tuple[float, float]] = ()
+    ) -> None:
+        """Workers have just died (all, or `victims`), and nobody has started other ones yet; `waits` are of
+        `WaitingTime`."""
+        self.evidence.kills.append(Kill(time.time(), role, self.safe_until(victims), tuple(waits)))
 
     async def until_settled(self, seconds: float) -> None:
         """Wait until every acknowledged recipient has arrived or is known as bounced, and nothing waits."""
@@ -178,6 +182,40 @@ class Arena(World):
                     continue  # killed between the file and its first line
                 kind, recipient, number = map(columns.index, ("type", "rcpt", "recordId"))
                 found += [(row[kind], row[recipient], row[number]) for row in rows if row[kind] in _JUDGED]
+
+
+class WaitingTime:
+    """How long a process has stood in the queue for a processor, look by look.
+
+    `async with WaitingTime(pid) as waiting:` looks every 10 ms; `waiting.looks` are (moment, seconds).
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.looks: list[tuple[float, float]] = []
+        self._path = Path(f"/proc/{pid}/schedstat")
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> WaitingTime:
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def look(self) -> None:
+        """Now; nothing where the process is gone or the kernel doesn't count."""
+        with contextlib.suppress(OSError, IndexError):
+            waited = int(self._path.read_text().split()[1]) / 1e9
+            self.looks.append((time.time(), waited))
+
+    async def _watch(self) -> None:
+        while True:
+            self.look()
+            del self.looks[:-1000]
+            await asyncio.sleep(0.01)
 
 
 class Load(Injector):

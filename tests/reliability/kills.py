@@ -9,15 +9,17 @@ others end by themselves. With several workers `worker` is one of them and `work
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.reliability.arena import Arena, Load
+from tests.reliability.arena import Arena, Load, WaitingTime
 from tests.reliability.ledger import judge
 from tests.reliability.plan import Findings, Plan
 from tests.support.service import START_SECONDS, has_ended
@@ -99,10 +101,20 @@ class KillLoop:
         window = 0.0
         async with asyncio.TaskGroup() as company:
             company.create_task(load.run())
-            await self._go_on(load, dice.randint(_FEWEST, most), _PATIENCE_SHORT)
-            window = float((await arena.ask("show.status"))["duplicateWindowP99"])
-            await asyncio.sleep(dice.random() * 0.1)
-            await self._kill(arena, role, dice)
+            await self._go_on(load, _FEWEST, _PATIENCE_SHORT)
+            children = await arena.children()
+            async with contextlib.AsyncExitStack() as stack:
+                waiting = {
+                    name: await stack.enter_async_context(WaitingTime(pid))
+                    for name, pid in children.items()
+                    if name.startswith("worker")
+                }
+                await self._go_on(load, dice.randint(1, most - _FEWEST), _PATIENCE_SHORT)
+                window = float((await arena.ask("show.status"))["duplicateWindowP99"])
+                await asyncio.sleep(dice.random() * 0.1)
+                for watch in waiting.values():
+                    watch.look()
+                await self._kill(arena, role, dice, waiting)
             if role in _RESTARTED:
                 await self._go_on(load, dice.randint(10, 200))
                 load.stop()
@@ -119,17 +131,19 @@ class KillLoop:
             words = f"{len(load.acknowledged)} taken, refusals={dict(load.refusals)} broken={load.broken}"
             raise AssertionError(f"mail was not taken for {seconds:.0f} s: {words}") from None
 
-    async def _kill(self, arena: Arena, role: str, dice: random.Random) -> None:
+    async def _kill(
+        self, arena: Arena, role: str, dice: random.Random, waiting: Mapping[str, WaitingTime]
+    ) -> None:
         if role == "group":
             arena.kill()
-            arena.note_kill(role)
+            arena.note_kill(role, waits=_longest(waiting, waiting))
             await arena.wait()
             return
         children = await arena.children()
         if role == "supervisor":
             os.kill(arena.pid, signal.SIGKILL)
             await _until_ended(list(children.values()))
-            arena.note_kill(role)
+            arena.note_kill(role, waits=_longest(waiting, waiting))
             await arena.wait()
             return
         victims = [
@@ -139,7 +153,13 @@ class KillLoop:
             victims = [dice.choice(victims)]
         killed = [name for name in victims if _strike(children[name])]
         if role != "events" and killed:
-            arena.note_kill(role, killed)
+            arena.note_kill(role, killed, _longest(waiting, killed))
+
+
+def _longest(waiting: Mapping[str, WaitingTime], names: Iterable[str]) -> list[tuple[float, float]]:
+    """The looks at the process among `names` that has waited most for a processor."""
+    found = [waiting[name].looks for name in names if name in waiting and waiting[name].looks]
+    return max(found, key=lambda looks: looks[-1][1] - looks[0][1], default=[])
 
 
 def _strike(pid: int) -> bool:

@@ -10,6 +10,8 @@ exactly these cases, each of them about the kill that ended the first copy's con
     window      the receiver said 250 at most WINDOW seconds before the kill
     stall       the receiver said 250 longer before, but no earlier than the moment until which, by the
                 service's own published word, outcomes were on disk: the disk was slower than the window
+    starved     the receiver said 250 longer before, but for so much of that time the kernel gave the worker
+                no processor that it had no more than the window to itself: others kept the machine busy
 
     handover    with several workers: the owner of a share stored and delivered it, and was killed before the
                 worker that accepts the message knew: it was acknowledged only after that kill
@@ -20,6 +22,7 @@ In any other case a second copy is a breach, and so is one whose first delivery 
 
 from __future__ import annotations
 
+import bisect
 import enum
 import itertools
 import math
@@ -47,11 +50,21 @@ class Arrival(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """`at` is when the worker was gone; `safe_until` the moment until which its outcomes were on disk."""
+    """`at` is when the worker was gone; `safe_until` the moment until which its outcomes were on disk.
+
+    `waits` are (moment, seconds) in order: how long the worker had stood in the queue for a processor by
+    then, since it began.
+    """
 
     at: float
     role: str
     safe_until: float
+    waits: tuple[tuple[float, float], ...] = ()
+
+    def waited_since(self, moment: float) -> float:
+        """Seconds since `moment` for which the worker wanted a processor and got none; 0 when not known."""
+        place = bisect.bisect_right(self.waits, (moment, math.inf)) - 1
+        return self.waits[-1][1] - self.waits[place][1] if place >= 0 else 0.0
 
 
 class Cause(enum.Enum):
@@ -60,6 +73,7 @@ class Cause(enum.Enum):
     IN_FLIGHT = "in flight"
     WINDOW = "window"
     STALL = "stall"
+    STARVED = "starved"
     HANDOVER = "handover"
     NO_KILL = "no kill between the copies"
     RECORDED = "the first delivery was on record"
@@ -67,7 +81,7 @@ class Cause(enum.Enum):
 
     @property
     def is_rightful(self) -> bool:
-        return self in (Cause.IN_FLIGHT, Cause.WINDOW, Cause.STALL, Cause.HANDOVER)
+        return self in (Cause.IN_FLIGHT, Cause.WINDOW, Cause.STALL, Cause.STARVED, Cause.HANDOVER)
 
 
 class Duplicate(NamedTuple):
@@ -174,7 +188,8 @@ class Verdict:
             "duplicates by what was killed": dict(Counter(one.role for one in self.duplicates)),
             "duplicates outside": len(outside),
             "outside, explained by a stalled disk": causes[Cause.STALL],
-            "outside, unexplained": len(outside) - causes[Cause.STALL],
+            "outside, explained by a busy machine": causes[Cause.STARVED],
+            "outside, unexplained": len(outside) - causes[Cause.STALL] - causes[Cause.STARVED],
             "longest before the kill, ms": round(leads[-1] * 1000, 1) if leads else 0.0,
             "behind at the kill p50, ms": round(percentile(self.windows, 0.50) * 1000, 1),
             "behind at the kill p99, ms": round(percentile(self.windows, 0.99) * 1000, 1),
@@ -248,6 +263,8 @@ def _explain(
             cause = Cause.WINDOW
         elif kill.safe_until and copy.at >= kill.safe_until - _BLUR:
             cause = Cause.STALL
+        elif lead - kill.waited_since(copy.at) <= WINDOW:
+            cause = Cause.STARVED
         else:
             cause = Cause.UNEXPLAINED
         yield Duplicate(recipient, cause, lead, kill.role)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reliability.ledger import WINDOW, Arrival, Cause, Evidence, Kill, judge, percentile
+from tests.reliability.ledger import WINDOW, Arrival, Cause, Evidence, Kill, Verdict, judge, percentile
 
 
 def evidence(*names: str, **fields: object) -> Evidence:
@@ -28,6 +28,17 @@ def twice(lead: float, **fields: object) -> Evidence:
     for field, value in fields.items():
         setattr(found, field, value)
     return found
+
+
+def test_time_in_which_the_machine_gave_the_worker_no_processor_is_not_held_against_it() -> None:
+    def found(waited: float) -> Verdict:
+        kill = Kill(10.3, "worker", 10.2, ((9.9, 4.0), (10.1, 4.0), (10.3, 4.0 + waited)))
+        return judge(twice(0.3, kills=[kill]))
+
+    assert [one.cause for one in found(0.26).duplicates] == [Cause.STARVED]
+    assert found(0.26).figures()["outside, explained by a busy machine"] == 1
+    assert [one.cause for one in found(0.24).duplicates] == [Cause.UNEXPLAINED]
+    assert Kill(10.3, "worker", 0.0).waited_since(10.0) == 0.0
 
 
 def test_everything_delivered_and_recorded_breaks_no_promise() -> None:
