@@ -88,11 +88,11 @@ class Outbound:
             host_name=in_force.host_name,
             clock=clock,
         )
+        spf = SpfGate(self.resolver, host_name=in_force.host_name, clock=clock)
         self.dispatcher = Dispatcher(
             scheduler=scheduler,
             store=store,
             opener=opener,
-        spf = SpfGate(self.resolver, host_name=in_force.host_name, clock=clock)
             settlement=self.settlement,
             signer=self.signer,
             policies=in_force.delivery,
@@ -110,11 +110,11 @@ class Outbound:
             host_name=in_force.host_name,
             fatal=self.dispatcher.contradiction,
             clock=clock,
+            spf=spf,
         )
 
     def __repr__(self) -> str:
         return f"<Outbound {self.dispatcher!r}>"
-            spf=spf,
 
     def follow(self) -> None:
         """Another configuration is in force: forget what came of the old one."""
