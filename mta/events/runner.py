@@ -2,7 +2,8 @@
 
 A round asks each partition for a batch of events behind the cursor of each output that can write. Outputs
 that stand at the same place (all of them, normally) share the reading and decoding; one that was stuck
-catches up by itself. Between rounds it sleeps for `POLL` seconds, less than a reader of the file notices.
+catches up by itself. Between rounds it sleeps for `POLL` seconds, less than a reader of the file notices, and
+for `LONGEST_POLL` when nothing has happened for a while: looking must not be what keeps a machine awake.
 
 Nothing here is on the way of the mail: falling behind, or being killed, costs time and no record.
 """
@@ -26,12 +27,15 @@ from mta.events.targets import Target, targets_of
 from mta.message.event import Event, decode_event
 from mta.spool.settlelog import Cursor, EventReader, read_cursor, write_cursor
 
-__all__ = ["EventRunner"]
+__all__ = ["IDLE_AFTER", "LONGEST_POLL", "POLL", "EventRunner"]
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the logs; with the spool's own 50 ms records are 100 ms old at most.
 POLL = 0.05
+#: The same when the last IDLE_AFTER seconds had nothing.
+LONGEST_POLL = 0.25
+IDLE_AFTER = 3.0
 #: Events of one batch: some milliseconds of work, so that commands are answered meanwhile.
 BATCH = 500
 #: Seconds between two looks for new partitions.
@@ -64,6 +68,7 @@ class EventRunner:
         self._outputs: list[Output] = []
         self._nobody: dict[Path, Cursor] = {}
         self._stop = asyncio.Event()
+        self._busy_at = 0.0  # there was something new
         self._look_at = 0.0
         self._spool_problem = ""
         self._undecodable = 0
@@ -76,6 +81,7 @@ class EventRunner:
     async def run(self) -> None:
         """Write records until `stop`; then catch up, commit and close."""
         self._open()
+        self._busy_at = self._clock.now()
         try:
             while not self._stop.is_set():
                 has_more = self._round()
@@ -83,7 +89,8 @@ class EventRunner:
                 if has_more:
                     await asyncio.sleep(0)
                 else:
-                    await self._pause(POLL)
+                    is_idle = self._clock.now() - self._busy_at > IDLE_AFTER
+                    await self._pause(LONGEST_POLL if is_idle else POLL)
             await self.catch_up()
         finally:
             self._close()
@@ -248,6 +255,7 @@ class EventRunner:
         encoded, cursor = self._read(partition, reader, place)
         if cursor == place:
             return False
+        self._busy_at = now
         wanted = frozenset().union(*(output.types for output in outputs))
         events = self._decode(encoded, wanted)
         for output in outputs:

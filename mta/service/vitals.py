@@ -1,7 +1,8 @@
 """What a process of ours says of itself in each heartbeat: processor time, memory, how late its loop is.
 
 The lag of the loop is what everybody in the process waits for besides their own work. It is measured by a
-timer of its own, twenty times a second; a minute of it is kept, so that one bad second can still be seen.
+timer of its own, twenty times a second while there is work, less often while the process sleeps: looking must
+not be what keeps it awake. A minute of it is kept, so that one bad second can still be seen.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ __all__ = ["LoopLag", "ResidentMemory", "Vitals", "percentile"]
 SAMPLE_SECONDS = 0.05
 #: Samples of one minute.
 SAMPLES_KEPT = 1200
+#: The longest time between two looks at a sleeping process, in samples; each look counts for all of them.
+LONGEST_SLEEP = 16
+#: A process that uses less of its time than this, with timers that come within CALM seconds, sleeps.
+ASLEEP, CALM = 0.02, 0.005
 
 
 class LoopLag:
@@ -29,6 +34,8 @@ class LoopLag:
         self._loop = loop
         self._samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
         self._due = 0.0
+        self._span = 1  # samples that the next look stands for
+        self._used = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -36,8 +43,9 @@ class LoopLag:
 
     def start(self) -> None:
         """Take the first sample soon."""
-        self._due = self._clock.now() + SAMPLE_SECONDS
-        self._timer = self._loop.call_later(SAMPLE_SECONDS, self._sample)
+        wait = SAMPLE_SECONDS * self._span
+        self._due = self._clock.now() + wait
+        self._timer = self._loop.call_later(wait, self._sample)
 
     def close(self) -> None:
         """Take no more."""
@@ -54,7 +62,12 @@ class LoopLag:
         }
 
     def _sample(self) -> None:
-        self._samples.append(max(0.0, self._clock.now() - self._due))
+        lag = max(0.0, self._clock.now() - self._due)
+        self._samples.extend([lag] * self._span)
+        used = processor_seconds()
+        is_asleep = lag < CALM and used - self._used < ASLEEP * SAMPLE_SECONDS * self._span
+        self._used = used
+        self._span = min(self._span * 2, LONGEST_SLEEP) if is_asleep else 1
         self.start()
 
 
@@ -84,9 +97,8 @@ class Vitals:
 
     def figures(self) -> dict[str, float]:
         """`cpu` in seconds since the process began, `rss` in bytes, lags in seconds."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
-            "cpu": usage.ru_utime + usage.ru_stime,
+            "cpu": processor_seconds(),
             "rss": self._memory.octets(),
             **self._lag.figures(),
         }
@@ -94,6 +106,12 @@ class Vitals:
     def close(self) -> None:
         self._lag.close()
         self._memory.close()
+
+
+def processor_seconds() -> float:
+    """What this process has used of the processors so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def percentile(ordered: Iterable[float], share: float) -> float:

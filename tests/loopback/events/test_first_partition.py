@@ -6,7 +6,7 @@ import asyncio
 import csv
 from pathlib import Path
 
-from mta.events.runner import EventRunner
+from mta.events.runner import IDLE_AFTER, LONGEST_POLL, POLL, EventRunner
 from tests.support.event_log import EventLog, HandClock, snapshot_of
 
 
@@ -53,3 +53,22 @@ async def test_the_first_spool_is_found_without_waiting_for_the_regular_look(tmp
     runner.stop()
     await life
     log.close()
+
+
+async def test_a_log_that_has_nothing_new_for_a_while_is_looked_at_less_often(tmp_path: Path) -> None:
+    clock, looks = HandClock(), list[float]()
+
+    def partitions() -> list[Path]:
+        looks.append(clock.now())
+        return []
+
+    runner = EventRunner(snapshot=lambda: snapshot_of(""), partitions=partitions, clock=clock)
+    life = asyncio.create_task(runner.run())
+    await asyncio.sleep(0)
+    clock.time += IDLE_AFTER + 1
+    looks.clear()
+    await asyncio.sleep(LONGEST_POLL + 2 * POLL)
+
+    assert len(looks) <= 3
+    runner.stop()
+    await life

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from mta.clock import SystemClock
-from mta.service.vitals import Vitals, percentile
+from mta.service.vitals import LoopLag, Vitals, percentile
+from tests.support.steploop import StepLoop
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,35 @@ async def test_a_loop_that_was_held_up_says_for_how_long() -> None:
     assert figures["lag"] <= figures["lagP99"] <= figures["lagMax"]
     assert figures["cpu"] > 0.0
     assert figures["rss"] > 1 << 20
+
+
+def test_a_process_that_sleeps_is_looked_at_rarely_and_a_late_timer_wakes_the_watch() -> None:
+    loop = StepLoop()
+    looks: list[float] = []
+
+    class Watched:
+        """The loop's time; late by `late` from the next look on."""
+
+        late = 0.0
+
+        def now(self) -> float:
+            looks.append(loop.now())
+            return loop.now() + self.late
+
+        wall = now
+
+    clock = Watched()
+    lag = LoopLag(clock, loop)  # type: ignore[arg-type]
+    lag.start()
+    loop.advance(60.0)
+    assert len(looks) < 60 / 0.05 / 4
+
+    looks.clear()
+    clock.late = 0.2
+    loop.advance(1.0)
+    clock.late = 0.0
+    lag.close()
+
+    # What was late stands for the time since the look before, so percentiles are those of time.
+    assert 0.0 < lag.figures()["lagP99"] <= lag.figures()["lagMax"] < 0.3
+    assert lag.figures()["lag"] == 0.0
