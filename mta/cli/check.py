@@ -19,7 +19,6 @@ from mta.config.load import Loaded
 from mta.config.problems import Problem, Severity
 from mta.delivery.keyring import KeyRing
 from mta.errors import ConfigError
-from mta.routing.resolver import Resolver, system_nameservers
 from mta.routing.spf import SpfResult, check_spf
 from mta.service.routes import make_resolver
 
@@ -46,26 +45,34 @@ def check() -> None:
 
 @check.command("spf")
 @common_options
+@click.option("--tcp", is_flag=True, help="Ask over TCP.")
+@click.option("--dumppackets", is_flag=True, help="Show every question and answer.")
 @click.argument("ip")
 @click.argument("helo")
 @click.argument("mail_from", required=False, default="")
 @click.pass_context
-def check_spf_record(context: click.Context, ip: str, helo: str, mail_from: str) -> int:
+def check_spf_record(
+    context: click.Context, ip: str, helo: str, mail_from: str, tcp: bool, dumppackets: bool
+) -> int:
     """Say whether SPF lets IP send mail of MAIL_FROM (default: of HELO), as a receiver would find out."""
     call = invocation(context)
     try:
         snapshot = call.load().snapshot
     except ConfigError:
         snapshot = None  # without a configuration the machine's own name servers are asked
-    clock = SystemClock()
-    resolver = make_resolver(snapshot, clock) if snapshot else Resolver(system_nameservers(), clock=clock)
+    packets: list[str] = []
+    heard = packets.append if dumppackets else None
+    resolver = make_resolver(snapshot, SystemClock(), over_tcp=tcp, heard=heard)
     try:
         found = asyncio.run(check_spf(resolver, ip, helo, mail_from))
     except ValueError as error:
         raise click.UsageError(str(error), context) from None
     if call.as_json:
-        call.output.json({"spf": {"result": found.result.value, "text": found.text}})
+        spf: dict[str, object] = {"result": found.result.value, "text": found.text}
+        call.output.json({"spf": spf | ({"packet": packets} if dumppackets else {})})
     else:
+        for packet in packets:
+            click.echo(f"{packet}\n")
         click.echo(f"{found.result.value}: {found.text}")
     return 0 if found.result is SpfResult.PASS else Exit.DATA
 

@@ -62,24 +62,29 @@ Commands, their arguments (optional in brackets) and their data:
                                                 {"queues": number that changed}
     queue.schedule      pattern, [retryRecipients: bool], [dryRun: bool]
                                                 {"queues": scheduled, "total": that matched}
-    job.pause           job                     {"jobs": 1 when it is new, "rcp": recipients kept back}
-    job.resume          job                     {"jobs": 1 when it was paused, "rcp": let go}
-    source.disable      ip, [pattern: "*/*"], [reenableAfter: "1h30m"]
+    job.pause           job, [dryRun]           {"jobs": 1 when it is new, "rcp": recipients kept back}
+    job.resume          job, [dryRun]           {"jobs": 1 when it was paused, "rcp": let go}
+    source.disable      ip, [pattern: "*/*"], [reenableAfter: "1h30m"], [dryRun]
                                                 {"queues": that there are; those to come follow as well}
-    source.enable       ip, [pattern: "*/*"]    {"queues": that may use it again}
+    source.enable       ip, [pattern: "*/*"], [dryRun]
+                                                {"queues": that may use it again}
     delete              [queue] [jobId] [orig] [rcpt] [envId] [olderThan], [dryRun: bool], [dsn: bool],
                         [noAccounting: bool], [grace: "5m"] (at least one of queue, jobId, orig, rcpt)
                                                 {"rcp": number, "msg": number}
     set.priority        priority: 0 to 100, [queue] [jobId] [orig] [rcpt] [envId] [olderThan] (at least one),
                         [dryRun: bool]          {"rcp": that had another one, "total": that match}
-    undo.delete                                 {"rcp": brought back, while their grace lasts}
-    trace               queue, [retryRecipients: bool], [logData: bool], [logResolution: bool], [sourceIp]
+    undo.delete         [dryRun]                {"rcp": brought back, while their grace lasts}
+    trace               queue, [retryRecipients: bool], [logData: bool], [logResolution: bool], [sourceIp],
+                        [toLog: bool]: the server's log has the lines as well
                                                 {"lines": [{"time", "text"}], "result", "delivered": bool}
-    resolve             domain, [connect: bool], [vmta: "{default}"], [sourceIp]
+    resolve             domain, [connect: bool], [vmta: "{default}"], [sourceIp], [hostName]: for EHLO,
+                        [server: "IP[:PORT]"]: a name server to ask instead, [tcp: bool], [dumpPackets: bool];
+                        with one of these three nothing comes from the server's cache
                         {"status": of the MX question, "host": [{"pref", "name", "ip": [...]}],
                          "route": [{"host", "ip", "port", "pref"}], where mail really goes,
                          "routeError": "" or why it goes nowhere,
-                         "connect": [{"host", "ip", "port", "result", "lines": [{"time", "text"}]}]}
+                         "connect": [{"host", "ip", "port", "result", "lines": [{"time", "text"}]}],
+                         "packet": [one text for each question and answer]}
     clear.dnscache      domain ("*" = all)      {"names": number}
     reload              {"epoch", "problems": [{"file", "line", "severity", "text", "hint"}]}; with errors the
                         old configuration stays, ok is false, and the reply carries "problems" beside "error"

@@ -21,10 +21,21 @@ from mta.errors import ConfigError
 if TYPE_CHECKING:
     from mta.config.load import Loaded
 
-__all__ = ["DEFAULT_CONFIG", "DEFAULT_SOCKET", "Exit", "Invocation", "common_options", "invocation"]
+__all__ = [
+    "DEFAULT_CONFIG",
+    "DEFAULT_SOCKET",
+    "DRY_RUN",
+    "Exit",
+    "Invocation",
+    "common_options",
+    "invocation",
+]
 
 DEFAULT_CONFIG = Path("/etc/mta/mta.conf")
 DEFAULT_SOCKET = Path("/run/mta/control.sock")
+
+#: Of every command that changes queues.
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mta.cli.invocation import Exit, common_options, invocation
+from mta.cli.invocation import DRY_RUN, Exit, common_options, invocation
 from mta.cli.main import ShortenedGroup
 from mta.cli.output import Column, counted, in_future, moment, print_dialogue
 from mta.clock import SystemClock
@@ -17,9 +17,6 @@ from mta.clock import SystemClock
 __all__ = ["delete", "list_recipients", "pause", "resume", "schedule", "set_group", "trace", "undo", "why"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many there are.")
-
 
 #: The filters as the server calls them, by the names of our options.
 _FILTERS: Mapping[str, str] = MappingProxyType(
@@ -132,7 +129,7 @@ def pause() -> None:
 
 @pause.command("queue")
 @common_options
-@_DRY_RUN
+@DRY_RUN
 @click.argument("pattern")
 @click.pass_context
 def pause_queue(context: click.Context, pattern: str, dry_run: bool) -> None:
@@ -142,13 +139,15 @@ def pause_queue(context: click.Context, pattern: str, dry_run: bool) -> None:
 
 @pause.command("job")
 @common_options
+@DRY_RUN
 @click.argument("job")
 @click.pass_context
-def pause_job(context: click.Context, job: str) -> None:
+def pause_job(context: click.Context, job: str, dry_run: bool) -> None:
     """Keep back everything that bears the job id JOB, also what is yet to come."""
     call = invocation(context)
-    data = call.ask("job.pause", job=job)
-    call.answer(data, f"Job paused: {counted(data['rcp'], 'recipient')} kept back.")
+    data = call.ask("job.pause", job=job, dryRun=dry_run or None)
+    count = counted(data["rcp"], "recipient")
+    call.answer(data, f"{count} would be kept back." if dry_run else f"Job paused: {count} kept back.")
 
 
 @click.group(cls=ShortenedGroup)
@@ -158,7 +157,7 @@ def resume() -> None:
 
 @resume.command("queue")
 @common_options
-@_DRY_RUN
+@DRY_RUN
 @click.argument("pattern")
 @click.pass_context
 def resume_queue(context: click.Context, pattern: str, dry_run: bool) -> None:
@@ -168,18 +167,18 @@ def resume_queue(context: click.Context, pattern: str, dry_run: bool) -> None:
 
 @resume.command("job")
 @common_options
+@DRY_RUN
 @click.argument("job")
 @click.pass_context
-def resume_job(context: click.Context, job: str) -> None:
+def resume_job(context: click.Context, job: str, dry_run: bool) -> None:
     """Send what bears the job id JOB again."""
     call = invocation(context)
-    data = call.ask("job.resume", job=job)
-    if call.as_json:
-        call.output.json(data)
-    elif data["jobs"]:
-        click.echo(f"Job resumed: {counted(data['rcp'], 'recipient')} may go.")
-    else:
-        click.echo("This job was not paused.")
+    data = call.ask("job.resume", job=job, dryRun=dry_run or None)
+    count = counted(data["rcp"], "recipient")
+    text = f"{count} would go." if dry_run else f"Job resumed: {count} may go."
+    call.answer(
+        data, text if data["jobs"] else "This job is not paused." if dry_run else "This job was not paused."
+    )
 
 
 @click.group("set", cls=ShortenedGroup)
@@ -190,7 +189,7 @@ def set_group() -> None:
 @set_group.command("queue")
 @common_options
 @click.option("--mode", type=click.Choice(["normal", "backoff"]), required=True, help="The mode to set.")
-@_DRY_RUN
+@DRY_RUN
 @click.argument("pattern")
 @click.pass_context
 def set_queue(context: click.Context, pattern: str, mode: str, dry_run: bool) -> None:
@@ -201,7 +200,7 @@ def set_queue(context: click.Context, pattern: str, mode: str, dry_run: bool) ->
 @set_group.command("priority")
 @common_options
 @_filters
-@_DRY_RUN
+@DRY_RUN
 @click.argument("priority", type=click.IntRange(0, 100))
 @click.pass_context
 def set_priority(context: click.Context, /, priority: int, dry_run: bool, **filters: str | None) -> None:
@@ -222,7 +221,7 @@ def set_priority(context: click.Context, /, priority: int, dry_run: bool, **filt
 @click.command()
 @common_options
 @click.option("--retry-recipients", is_flag=True, help="Also recipients that wait for a retry of their own.")
-@_DRY_RUN
+@DRY_RUN
 @click.argument("pattern")
 @click.pass_context
 def schedule(context: click.Context, pattern: str, retry_recipients: bool, dry_run: bool) -> None:
@@ -240,7 +239,7 @@ def schedule(context: click.Context, pattern: str, retry_recipients: bool, dry_r
 @click.command()
 @common_options
 @_filters
-@_DRY_RUN
+@DRY_RUN
 @click.option(
     "--grace", default="0s", show_default=True, help="How long `mta undo delete` can bring them back, as 5m."
 )
@@ -298,12 +297,13 @@ def undo() -> None:
 
 @undo.command("delete")
 @common_options
+@DRY_RUN
 @click.pass_context
-def undo_delete(context: click.Context) -> None:
+def undo_delete(context: click.Context, dry_run: bool) -> None:
     """Bring back everything that was deleted with a grace that is not over."""
     call = invocation(context)
-    data = call.ask("undo.delete")
-    call.answer(data, f"{counted(data['rcp'], 'recipient')} brought back.")
+    data = call.ask("undo.delete", dryRun=dry_run or None)
+    call.answer(data, f"{counted(data['rcp'], 'recipient')} {'would be ' if dry_run else ''}brought back.")
 
 
 @click.command()
@@ -311,6 +311,7 @@ def undo_delete(context: click.Context) -> None:
 @click.option("--retry-recipients", is_flag=True, help="Take a recipient that waits for its retry time.")
 @click.option("--log-data", is_flag=True, help="Show the message itself as well.")
 @click.option("--log-resolution", is_flag=True, help="Show the hosts that mail may go to.")
+@click.option("--to-log", is_flag=True, help="Write it into the server's log as well.")
 @click.option("--source-ip", help="Connect from this address.")
 @click.argument("queue")
 @click.pass_context
@@ -320,6 +321,7 @@ def trace(
     retry_recipients: bool,
     log_data: bool,
     log_resolution: bool,
+    to_log: bool,
     source_ip: str | None,
 ) -> int:
     """Deliver one message of QUEUE (domain/vmta) now, past every limit, and print the dialogue."""
@@ -330,6 +332,7 @@ def trace(
         retryRecipients=retry_recipients or None,
         logData=log_data or None,
         logResolution=log_resolution or None,
+        toLog=to_log or None,
         sourceIp=source_ip,
     )
     if call.as_json:

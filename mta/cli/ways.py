@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mta.cli.invocation import Exit, common_options, invocation
+from mta.cli.invocation import DRY_RUN, Exit, common_options, invocation
 from mta.cli.main import ShortenedGroup
 from mta.cli.output import counted, print_dialogue
 
@@ -15,19 +15,44 @@ __all__ = ["disable", "enable", "resolve"]
 @common_options
 @click.option("--connect", is_flag=True, help="Greet every host and show what was said.")
 @click.option("--vmta", help="The virtual MTA whose settings hold.")
-@click.option("--source", "source_ip", help="Connect from this address.")
+@click.option("--source", metavar="[NAME,]IP", default="", help="Connect from this address, by this name.")
+@click.option("--server", metavar="IP[:PORT]", help="Ask this name server, not the configured ones.")
+@click.option("--tcp", is_flag=True, help="Ask over TCP.")
+@click.option("--edns", is_flag=True, help="Accepted; questions are always asked with EDNS first.")
+@click.option("--dumppackets", is_flag=True, help="Show every question and answer.")
 @click.argument("domain")
 @click.pass_context
 def resolve(
-    context: click.Context, domain: str, connect: bool, vmta: str | None, source_ip: str | None
+    context: click.Context,
+    domain: str,
+    connect: bool,
+    vmta: str | None,
+    source: str,
+    server: str | None,
+    tcp: bool,
+    edns: bool,
+    dumppackets: bool,
 ) -> int:
     """Show where mail for DOMAIN goes, as the server's own resolver sees it."""
     call = invocation(context)
-    data = call.ask("resolve", domain=domain, connect=connect or None, vmta=vmta, sourceIp=source_ip)
+    host_name, _, source_ip = source.rpartition(",")
+    data = call.ask(
+        "resolve",
+        domain=domain,
+        connect=connect or None,
+        vmta=vmta,
+        sourceIp=source_ip or None,
+        hostName=host_name or None,
+        server=server,
+        tcp=tcp or None,
+        dumpPackets=dumppackets or None,
+    )
     found = bool(data["host"]) and all(row["result"] == "ready for mail" for row in data.get("connect", ()))
     if call.as_json:
         call.output.json(data)
         return 0 if found else Exit.UNAVAILABLE
+    for packet in data.get("packet", ()):
+        click.echo(f"{packet}\n")
     click.echo(f"MX of {domain}: {data['status']}")
     for host in data["host"]:
         click.echo(f"  {host['pref']:>5}  {host['name']}  {', '.join(host['ip']) or '(no address)'}")
@@ -50,15 +75,25 @@ def disable() -> None:
 
 @disable.command("source")
 @common_options
+@DRY_RUN
 @click.option("--reenable-after", help="Use it again after this time, as 1h30m (default: by hand).")
 @click.argument("ip")
 @click.argument("queue", default="*/*")
 @click.pass_context
-def disable_source(context: click.Context, ip: str, queue: str, reenable_after: str | None) -> None:
+def disable_source(
+    context: click.Context, ip: str, queue: str, reenable_after: str | None, dry_run: bool
+) -> None:
     """Don't send from the local address IP, in the queues that match QUEUE (domain/vmta; default: all)."""
     call = invocation(context)
-    data = call.ask("source.disable", ip=ip, pattern=_pattern(queue), reenableAfter=reenable_after)
-    call.answer(data, f"Source {ip} disabled for {counted(data['queues'], 'queue')} and those to come.")
+    data = call.ask(
+        "source.disable",
+        ip=ip,
+        pattern=_pattern(queue),
+        reenableAfter=reenable_after,
+        dryRun=dry_run or None,
+    )
+    done = "would be disabled" if dry_run else "disabled"
+    call.answer(data, f"Source {ip} {done} for {counted(data['queues'], 'queue')} and those to come.")
 
 
 @click.group(cls=ShortenedGroup)
@@ -68,14 +103,16 @@ def enable() -> None:
 
 @enable.command("source")
 @common_options
+@DRY_RUN
 @click.argument("ip")
 @click.argument("queue", default="*/*")
 @click.pass_context
-def enable_source(context: click.Context, ip: str, queue: str) -> None:
+def enable_source(context: click.Context, ip: str, queue: str, dry_run: bool) -> None:
     """Send from the local address IP again, whoever disabled it."""
     call = invocation(context)
-    data = call.ask("source.enable", ip=ip, pattern=_pattern(queue))
-    call.answer(data, f"Source {ip} enabled for {counted(data['queues'], 'queue')}.")
+    data = call.ask("source.enable", ip=ip, pattern=_pattern(queue), dryRun=dry_run or None)
+    done = "would be enabled" if dry_run else "enabled"
+    call.answer(data, f"Source {ip} {done} for {counted(data['queues'], 'queue')}.")
 
 
 def _pattern(queue: str) -> str:

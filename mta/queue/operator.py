@@ -55,6 +55,10 @@ class OperatorVerbs:
         """Let them use it again, also where a rule had disabled it; returns how many could not until now."""
         return self._look_at(self._registry.enable_source(pattern, ip), now)
 
+    def without_source(self, pattern: str, ip: str) -> int:
+        """How many of the matching queues may not use a source address."""
+        return sum(ip in queue.disabled_sources for queue in self._registry.matching(pattern))
+
     def disabled_sources(self, now: float) -> list[tuple[str, str, float]]:
         """Queue or pattern, source address, and until when (infinity: until it is enabled)."""
         return self._registry.disabled_sources(now)

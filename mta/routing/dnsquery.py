@@ -52,16 +52,16 @@ def make_question(name: str, rdtype: dns.rdatatype.RdataType, edns_size: int) ->
 
 
 async def exchange(
-    question: dns.message.QueryMessage, server: tuple[str, int], timeout: float
+    question: dns.message.QueryMessage, server: tuple[str, int], timeout: float, *, over_tcp: bool = False
 ) -> dns.message.QueryMessage:
-    """Ask one server and return its answer, whatever its code.
+    """Ask one server and return its answer, whatever its code; `over_tcp` doesn't try UDP first.
 
     Raises DeadlineExceeded when none comes in `timeout` seconds, ConnectError and StreamError when the server
     can't be reached, NoDescriptors when we can't even ask.
     """
     try:
         async with asyncio.timeout(timeout):
-            answer = await ask_datagram(question, server)
+            answer = None if over_tcp else await ask_datagram(question, server)
             if answer is None or answer.flags & dns.flags.TC:
                 answer = await ask_stream(question, server)
             return answer

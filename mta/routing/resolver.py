@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -107,7 +107,10 @@ class Resolver:
         try_timeout: float = 2.0,
         edns_size: int = EDNS_SIZE,
         cache_limit: int = CACHE_LIMIT,
+        over_tcp: bool = False,
+        heard: Callable[[str], None] | None = None,
     ) -> None:
+        """`over_tcp` asks over TCP at once; `heard` gets the text of every question and answer."""
         if not nameservers:
             raise ValueError("a resolver needs a name server")
         self._servers = tuple(nameservers)
@@ -116,6 +119,8 @@ class Resolver:
         self._try_timeout = try_timeout
         self._edns_size = edns_size
         self._cache_limit = cache_limit
+        self._over_tcp = over_tcp
+        self._heard = heard
         self._cache: OrderedDict[Key, Answer] = OrderedDict()
         self._in_flight: dict[Key, asyncio.Future[Answer | None]] = {}
         self._resting: dict[tuple[str, int], float] = {}
@@ -260,7 +265,11 @@ class Resolver:
         for edns_size in edns_sizes:
             self.stats.questions += 1
             question = make_question(name, rdtype, edns_size)
-            response = await exchange(question, server, self._try_timeout)
+            if self._heard is not None:
+                self._heard(f"to {server[0]} port {server[1]}\n{question}")
+            response = await exchange(question, server, self._try_timeout, over_tcp=self._over_tcp)
+            if self._heard is not None:
+                self._heard(f"from {server[0]} port {server[1]}\n{response}")
             code = response.rcode()
             if code in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
                 self._resting.pop(server, None)

@@ -117,6 +117,16 @@ class Router:
         answer = self._resolver.cached((key.domain, dns.rdatatype.MX))
         return policy.no_mx_age if answer is not None and answer.status is Status.NO_DATA else None
 
+    def asking(self, resolver: Resolver) -> Router:
+        """Another one that knows nothing yet and asks this resolver."""
+        return Router(
+            resolver,
+            clock=self._clock,
+            own_names=self._own_names,
+            own_addresses=self._own_addresses,
+            random=self._random,
+        )
+
     def flush(self) -> None:
         """Forget all routes."""
         self._routes.clear()

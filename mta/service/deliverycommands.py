@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
 from math import isinf
@@ -11,20 +12,28 @@ from typing import TYPE_CHECKING, Any
 from mta.clock import Clock
 from mta.config.problems import Origin
 from mta.config.units import parse_interval
+from mta.config.values import parse_host_port
 from mta.delivery.connection import DialFailure
 from mta.delivery.dialogue import Dialogue
 from mta.errors import RouteError
 from mta.queue.explain import TOP, VMTA, Reason
 from mta.queue.key import QueueKey
-from mta.routing.resolver import Answer, Status
+from mta.routing.resolver import Answer, Resolver, Status
 from mta.routing.router import Target
 from mta.service.channel import CommandFailed
+from mta.service.routes import DNS_PORT, make_resolver
 
 if TYPE_CHECKING:
     from mta.service.worker import Worker
 
 __all__ = ["DeliveryCommands", "queue_key"]
 
+log = logging.getLogger(__name__)
+
+#: What holds in backoff is what holds else, until it is written.
+FOLLOWING = frozenset({"backoff-max-msg-rate", "backoff-max-connect-rate", "backoff-max-data-volume-rate"})
+#: What `initial-pts` stands in for.
+LADDERS = frozenset({"retry-after", "retry-recipients-after"})
 #: Hosts whose addresses are looked up, and tried with `--connect`.
 HOSTS_LIMIT = 20
 
@@ -61,6 +70,7 @@ class DeliveryCommands:
         logData: bool = False,
         logResolution: bool = False,
         sourceIp: str = "",
+        toLog: bool = False,
     ) -> dict[str, Any]:
         worker = self._worker
         if worker.alarms:
@@ -75,6 +85,8 @@ class DeliveryCommands:
             )
         finally:
             worker.dispatcher.wake()
+        for line in trace.lines if toLog else ():
+            log.info("queue=%s event=trace wire=%r", queue, line.text)
         return {
             "lines": [{"time": line.time, "text": line.text} for line in trace.lines],
             "result": trace.result,
@@ -84,9 +96,18 @@ class DeliveryCommands:
     # -- ways --------------------------------------------------------------------------------------------
 
     async def _resolve(
-        self, domain: str, connect: bool = False, vmta: str = "{default}", sourceIp: str = ""
+        self,
+        domain: str,
+        connect: bool = False,
+        vmta: str = "{default}",
+        sourceIp: str = "",
+        hostName: str = "",
+        **asking: Any,
     ) -> dict[str, Any]:
         worker, resolver = self._worker, self._worker.outbound.resolver
+        packets: list[str] = []
+        if asking:
+            resolver = self._own_resolver(packets, **asking)
         domain = domain.strip().lower().rstrip(".")
         answer = await resolver.mx(domain)
         named = sorted((record.preference, record.host) for record in answer.mx if record.host)[:HOSTS_LIMIT]
@@ -100,7 +121,11 @@ class DeliveryCommands:
         ]
         key = QueueKey(domain, vmta)
         try:
-            targets = await worker.outbound.routes.route(key)
+            if asking:
+                router = worker.outbound.router.asking(resolver)
+                targets = await router.route(key, worker.in_force.route(key))
+            else:
+                targets = await worker.outbound.routes.route(key)
             no_route = ""
         except RouteError as error:
             targets, no_route = (), str(error)
@@ -111,10 +136,30 @@ class DeliveryCommands:
             "routeError": no_route,
         }
         if connect:
-            data["connect"] = [await self._knock(key, target, sourceIp) for target in targets[:HOSTS_LIMIT]]
+            data["connect"] = [
+                await self._knock(key, target, sourceIp, hostName) for target in targets[:HOSTS_LIMIT]
+            ]
+        if asking.get("dumpPackets"):
+            data["packet"] = packets
         return data
 
-    async def _knock(self, key: QueueKey, target: Target, source_ip: str) -> dict[str, Any]:
+    def _own_resolver(
+        self, packets: list[str], *, server: str = "", tcp: bool = False, dumpPackets: bool = False
+    ) -> Resolver:
+        """One that knows nothing yet and asks as it is told. Raises CommandFailed."""
+        try:
+            address = parse_host_port(server) if server else None
+        except ValueError as error:
+            raise CommandFailed(str(error)) from None
+        return make_resolver(
+            self._worker.snapshot,
+            self._clock,
+            server=None if address is None else (normal_ip(address.host), address.port or DNS_PORT),
+            over_tcp=tcp,
+            heard=packets.append if dumpPackets else None,
+        )
+
+    async def _knock(self, key: QueueKey, target: Target, source_ip: str, host_name: str) -> dict[str, Any]:
         """Greet one host and leave."""
         worker = self._worker
         dialogue = Dialogue(clock=self._clock)
@@ -124,7 +169,7 @@ class DeliveryCommands:
             connection = await worker.outbound.dialer.watched(dialogue).dial(
                 [target],
                 source_ip=normal_ip(source_ip) if source_ip else source.ip,
-                host_name=source.host_name or worker.in_force.host_name(),
+                host_name=host_name or source.host_name or worker.in_force.host_name(),
                 policy=worker.in_force.delivery(key),
             )
         except DialFailure as failure:
@@ -159,9 +204,12 @@ class DeliveryCommands:
             member = snapshot.vmtas.get(key.vmta)
             return name, None if member is None else member.settings.origin(name)
         settings = snapshot.effective(key.domain, key.vmta)
-        plain = name.removeprefix("backoff-")
-        if name != plain and not settings.is_set(name) and settings.is_set(plain):
-            return plain, settings.origin(plain)  # backoff-* follows the normal one until it is given
+        if name in FOLLOWING and not settings.is_set(name):
+            plain = name.removeprefix("backoff-")
+            if settings.is_set(plain):
+                return plain, settings.origin(plain)
+        if name in LADDERS and settings.integer("initial-pts"):
+            name = "initial-pts"
         return name, settings.origin(name)
 
     # -- source addresses --------------------------------------------------------------------------------
@@ -177,14 +225,20 @@ class DeliveryCommands:
             ]
         }
 
-    async def _disable_source(self, ip: str, pattern: str = "*/*", reenableAfter: str = "") -> dict[str, Any]:
+    async def _disable_source(
+        self, ip: str, pattern: str = "*/*", reenableAfter: str = "", dryRun: bool = False
+    ) -> dict[str, Any]:
         lasting = parse_interval(reenableAfter) if reenableAfter else None
         address = normal_ip(ip)
+        if dryRun:
+            return {"queues": sum(1 for _ in self._worker.scheduler.queues(self._clock.now(), pattern))}
         changed = self._worker.scheduler.disable_source(pattern, address, self._clock.now(), lasting)
         self._worker.save_state()
         return {"queues": changed}
 
-    async def _enable_source(self, ip: str, pattern: str = "*/*") -> dict[str, Any]:
+    async def _enable_source(self, ip: str, pattern: str = "*/*", dryRun: bool = False) -> dict[str, Any]:
+        if dryRun:
+            return {"queues": self._worker.scheduler.without_source(pattern, normal_ip(ip))}
         changed = self._worker.scheduler.enable_source(pattern, normal_ip(ip), self._clock.now())
         self._worker.dispatcher.wake()
         self._worker.save_state()

@@ -48,9 +48,15 @@ class JobCommands:
         ]
         return {"job": rows, "totalRcp": sum(job.waiting for job in book.jobs().values())}
 
-    async def _pause(self, job: str) -> dict[str, Any]:
+    async def _pause(self, job: str, dryRun: bool = False) -> dict[str, Any]:
         """Keep back what waits; what is drawn in the meantime is kept back as well (`JobStore`)."""
         worker = self._worker
+        if dryRun:
+            known = worker.jobs.jobs().get(job)
+            return {
+                "jobs": int(not worker.jobs.is_paused(job)),
+                "rcp": 0 if known is None else known.waiting,
+            }
         is_new = worker.jobs.pause(job)
         worker.save_state()
         seen = 0
@@ -66,8 +72,10 @@ class JobCommands:
             worker.jobs.hold(job, status.key, [entries[ref] for ref in removed])
         return {"jobs": int(is_new), "rcp": worker.jobs.held_back(job)}
 
-    async def _resume(self, job: str) -> dict[str, Any]:
+    async def _resume(self, job: str, dryRun: bool = False) -> dict[str, Any]:
         worker = self._worker
+        if dryRun:
+            return {"jobs": int(worker.jobs.is_paused(job)), "rcp": worker.jobs.held_back(job)}
         kept = worker.jobs.resume(job)
         if kept is None:
             return {"jobs": 0, "rcp": 0}

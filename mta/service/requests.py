@@ -18,6 +18,7 @@ FLAGS: Final = frozenset(
         "connect",
         "connected",
         "dryRun",
+        "dumpPackets",
         "dsn",
         "errors",
         "logData",
@@ -25,6 +26,8 @@ FLAGS: Final = frozenset(
         "noAccounting",
         "paused",
         "retryRecipients",
+        "tcp",
+        "toLog",
     }
 )
 NUMBERS: Final = frozenset({"maxitems", "priority"})

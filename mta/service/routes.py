@@ -16,7 +16,7 @@ from mta.routing.resolver import Resolver, system_nameservers
 from mta.routing.router import Router, Target
 from mta.service.rollup import Rollups
 
-__all__ = ["QueueRoutes", "make_resolver"]
+__all__ = ["DNS_PORT", "QueueRoutes", "make_resolver"]
 
 DNS_PORT = 53
 
@@ -70,8 +70,17 @@ class QueueRoutes:
         return self._router.no_mx_age(key, self._policies(key))
 
 
-def make_resolver(snapshot: Snapshot, clock: Clock) -> Resolver:
-    """Asks the `name-server`s of the configuration, or those of the machine."""
-    written = [parse_host_port(text) for text in snapshot.top.texts("name-server")]
-    servers = tuple((server.host, server.port or DNS_PORT) for server in written)
-    return Resolver(servers or system_nameservers(), clock=clock)
+def make_resolver(
+    snapshot: Snapshot | None,
+    clock: Clock,
+    *,
+    server: tuple[str, int] | None = None,
+    over_tcp: bool = False,
+    heard: Callable[[str], None] | None = None,
+) -> Resolver:
+    """Asks this server, else the `name-server`s of the configuration, else those of the machine; `over_tcp`
+    and `heard` are the resolver's."""
+    texts = () if snapshot is None else snapshot.top.texts("name-server")
+    written = [parse_host_port(text) for text in texts]
+    servers = [(found.host, found.port or DNS_PORT) for found in written] if server is None else [server]
+    return Resolver(servers or system_nameservers(), clock=clock, over_tcp=over_tcp, heard=heard)

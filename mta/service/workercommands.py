@@ -284,8 +284,10 @@ class WorkerCommands:
         messages = {entry.ref >> RECIPIENT_BITS for entries in gone.values() for entry in entries}
         return {"rcp": sum(map(len, gone.values())), "msg": len(messages)}
 
-    async def _undo_delete(self) -> dict[str, Any]:
+    async def _undo_delete(self, dryRun: bool = False) -> dict[str, Any]:
         """Bring back what was deleted with a grace that is not over."""
+        if dryRun:
+            return {"rcp": len(self._worker.trash)}
         found = self._worker.trash.bring_back()
         for number, (key, entry) in enumerate(found, 1):
             self._worker.admission.again(key, entry)

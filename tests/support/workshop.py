@@ -94,7 +94,8 @@ class Workshop:
         sock.setblocking(False)
         self.port: int = sock.getsockname()[1]
         self.clock = MovedClock() if self.start is None else MovedClock(self.start)
-        loaded = load_text(self._text())
+        self.text = self._text()
+        loaded = load_text(self.text)
         assert loaded.snapshot is not None, loaded.problems
         (self.directory / "spool").mkdir(mode=0o700, exist_ok=True)
         self.worker = Worker(

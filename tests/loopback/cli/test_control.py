@@ -201,6 +201,45 @@ def run(
             "Job resumed: 12 recipients may go.",
         ),
         (
+            ["pause", "job", "--dry-run", "j1"],
+            {"command": "job.pause", "job": "j1", "dryRun": True},
+            "12 recipients would be kept back.",
+        ),
+        (
+            ["resume", "job", "--dry-run", "j1"],
+            {"command": "job.resume", "job": "j1", "dryRun": True},
+            "12 recipients would go.",
+        ),
+        (
+            ["disable", "source", "--dry-run", "192.0.2.1"],
+            {"command": "source.disable", "ip": "192.0.2.1", "pattern": "*/*", "dryRun": True},
+            "Source 192.0.2.1 would be disabled for 2 queues",
+        ),
+        (
+            ["enable", "source", "--dry-run", "192.0.2.1"],
+            {"command": "source.enable", "ip": "192.0.2.1", "pattern": "*/*", "dryRun": True},
+            "Source 192.0.2.1 would be enabled for 1 queue.",
+        ),
+        (
+            ["undo", "delete", "--dry-run"],
+            {"command": "undo.delete", "dryRun": True},
+            "3 recipients would be brought back.",
+        ),
+        (
+            ["resolve", "--server=192.0.2.53", "--tcp", "--dumppackets", "--source=a.b,192.0.2.1", "x.y"],
+            {
+                "command": "resolve",
+                "domain": "x.y",
+                "server": "192.0.2.53",
+                "tcp": True,
+                "dumpPackets": True,
+                "sourceIp": "192.0.2.1",
+                "hostName": "a.b",
+            },
+            "10  mx.example.com  192.0.2.9, 2001:db8::9",
+        ),
+        (["trace", "--to-log", "a/b"], {"command": "trace", "queue": "a/b", "toLog": True}, "250 ok"),
+        (
             ["resolve", "--connect", "example.com"],
             {"command": "resolve", "domain": "example.com", "connect": True},
             "10  mx.example.com  192.0.2.9, 2001:db8::9",
