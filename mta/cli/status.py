@@ -91,6 +91,8 @@ def _queues(output: Output, data: Mapping[str, Any]) -> None:
     pairs.append(("DNS names", f"{cached} cached, {pending} pending"))
     for directory in spool.get("dirs", ()):
         pairs.append((f"Spool {directory.get('path', '')}", _spool(directory)))
+    if spool.get("parkedRcp"):
+        pairs.append(("Parked", f"{counted(spool['parkedRcp'], 'recipient')} on disk alone"))
     output.pairs(pairs)
     click.echo()
 

@@ -51,7 +51,7 @@ class Shelf(Protocol):
         """Put down; returns the place, None when there is no room now."""
 
     def look(self, place: int, size: int) -> bytes:
-        """What lies at a place; SpoolError when the disk can't say."""
+        """What lies at a place; Contradiction when the disk can't say."""
 
     def drop(self, place: int, size: int) -> None:
         """It is not needed any more."""
@@ -109,15 +109,15 @@ class ParkedReady:
 
     # -- parking ----------------------------------------------------------------------------------------
 
-    def shed(self, keep: int, least: int, most: int) -> int:
+    def put_away(self, keep: int, least: int, most: int) -> int:
         """Put what lies behind the first `keep` in memory on the shelf, in pieces of `least` to `most`;
         returns how many went."""
         went = 0
         if not self.parked and not len(self._tail):
-            went += self._shed(self._head, max(1, keep), least, most)
-        return went + self._shed(self._tail, 0, least, most)
+            went += self._put_away(self._head, max(1, keep), least, most)
+        return went + self._put_away(self._tail, 0, least, most)
 
-    def _shed(self, source: ReadyEntries, keep: int, least: int, most: int) -> int:
+    def _put_away(self, source: ReadyEntries, keep: int, least: int, most: int) -> int:
         went = 0
         while (left := len(source) - keep - went) >= least:
             refs, words = source.peek_back(keep + went, min(left, most))
@@ -288,7 +288,7 @@ class ParkedDeferred:
         """The same in plain form; None while there are parked ones."""
         return None if self.parked else self._memory
 
-    def shed(self, now: float, least: int, most: int) -> int:
+    def put_away(self, now: float, least: int, most: int) -> int:
         """Put what is due last on the shelf, at most `most` entries, if there are `least` that aren't due
         soon; returns how many went."""
         taken: list[Entry] = []

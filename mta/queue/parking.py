@@ -46,12 +46,13 @@ class Park(NamedTuple):
 class Parking:
     """Keeps the entries of all queues within the limit."""
 
-    __slots__ = ("_park", "_parked", "_registry", "_round")
+    __slots__ = ("_park", "_parked", "_registry", "_round", "is_behind")
 
     def __init__(self, registry: Registry, park: Park) -> None:
         self._registry = registry
         self._park = park
         self._round: Iterator[DeliveryQueue] = iter(())
+        self.is_behind = False  # the last look put something away, and there was more
         self._parked: dict[DeliveryQueue, None] = {}  # those whose entries are not in their plain form
 
     @property
@@ -63,19 +64,21 @@ class Parking:
         """Put away what is too much. Cheap when nothing is."""
         if self._parked:
             self._restore_one()
-        limit = self._park.limit()
+        limit, least = self._park.limit(), self._park.least
         surplus = self._park.waiting() - self.parked - limit
+        self.is_behind = False
         if not limit or surplus <= 0:
             return
-        share = max(self._park.least, limit // max(1, len(self._registry)))
+        # Less than a piece may stay behind a share.
+        share = max(least, limit // max(1, len(self._registry)) - least)
         most = min(ENTRIES_AT_ONCE, surplus + limit // 16)
+        went = 0
         for _ in range(QUEUES_AT_ONCE):
             queue = self._next()
-            if queue is None:
-                return
-            most -= self._shed(queue, now, share)
-            if most <= 0:
-                return
+            if queue is None or went >= most:
+                break
+            went += self._put_away(queue, now, share)
+        self.is_behind = 0 < went < surplus
 
     def _next(self) -> DeliveryQueue | None:
         """The queue whose turn it is; those that were forgotten since the round began are passed by."""
@@ -86,19 +89,19 @@ class Parking:
             self._round = iter(list(self._registry))
         return None
 
-    def _shed(self, queue: DeliveryQueue, now: float, share: int) -> int:
+    def _put_away(self, queue: DeliveryQueue, now: float, share: int) -> int:
         """Put on the shelf what a queue has beyond its share; returns how many went."""
         went, least = 0, self._park.least
         for ready in levels(queue):
             if isinstance(ready, ReadyEntries) and len(ready) >= share + least:
                 ready = ParkedReady(ready, self._park.shelf)
             if isinstance(ready, ParkedReady):
-                went += ready.shed(share, least, min(LARGEST, share))
+                went += ready.put_away(share, least, min(LARGEST, share))
                 put_level(queue, ready)
         if isinstance(queue.deferred, DeferredEntries) and len(queue.deferred) >= least:
             queue.deferred = ParkedDeferred(queue.deferred, self._park.shelf)
         if isinstance(queue.deferred, ParkedDeferred):
-            went += queue.deferred.shed(now, least, LARGEST)
+            went += queue.deferred.put_away(now, least, LARGEST)
         self._note(queue)
         return went
 

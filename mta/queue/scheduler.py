@@ -67,7 +67,7 @@ from mta.queue.retry import after_restart
 from mta.queue.seizure import Seized, seize
 from mta.queue.slot import BUSY, CLOSED, IDLE, OPENING, Slot
 from mta.queue.timers import NEVER
-from mta.queue.turns import Turns
+from mta.queue.turns import MOMENT, Turns
 
 __all__ = ["Scheduler", "Settled"]
 
@@ -352,7 +352,12 @@ class Scheduler(OperatorVerbs):
 
     def next_deadline(self, now: float) -> float | None:
         """When `take`, `recall` or `expired` may have something new without an event; `now` = right away."""
-        return now if self._turns.has_work() else self._turns.next_deadline()
+        if self._turns.has_work():
+            return now
+        when = self._turns.next_deadline()
+        if self._parking is not None and self._parking.is_behind:
+            return now + MOMENT if when is None else min(when, now + MOMENT)
+        return when
 
     # -- what rules and operators do --------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from mta.queue.slot import IDLE, OPENING, Slot
 from mta.queue.timers import NEVER, Deadlines
 from mta.queue.vmta import Place, VmtaState
 
-__all__ = ["Turns"]
+__all__ = ["MOMENT", "Turns"]
 
 #: A queue that nobody used for so long is forgotten (its counters with it).
 FORGET_AFTER = 600.0

@@ -22,6 +22,7 @@ from mta.config.snapshot import Snapshot
 from mta.errors import SpoolError
 from mta.message.envelope import Envelope
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
+from mta.queue.parking import Park
 from mta.queue.policy import UNLIMITED
 from mta.queue.scheduler import Scheduler
 from mta.service.admission import Admission
@@ -45,6 +46,7 @@ from mta.service.turns import take_turns
 from mta.spool.files import Files
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
+from mta.spool.shelf import DiskShelf
 from mta.spool.stored import Recovered
 
 __all__ = ["Worker"]
@@ -98,6 +100,8 @@ class Worker:
             directory / STATE_FILE,
             (directory.with_name(str(other)) / STATE_FILE for other in range(workers) if str(other) != name),
         )
+        self.shelf = DiskShelf(directory, options.files)
+        self.most_in_memory = self._most_in_memory(workers)
         self.scheduler = self._make_scheduler(layout, is_leased=lender is not None)
         self.scheduler.restore_state(self.state.load("scheduler"), clock.now())
         self.keeper = StateKeeper(changes=lambda: self.scheduler.changes, save=self._save_queues, clock=clock)
@@ -160,6 +164,7 @@ class Worker:
 
     def _make_scheduler(self, layout: Layout, *, is_leased: bool) -> Scheduler:
         """With the limits as they are written, or as parts of them are lent to us."""
+        park = Park(self.shelf, lambda: self.most_in_memory, lambda: self.partition.recipients)
         if is_leased:
             return LeasedScheduler(
                 policies=self.in_force.queue,
@@ -170,6 +175,7 @@ class Worker:
                 sizes=self.partition.size,
                 noticed=lambda notice: self.inbound.notices(notice),
                 hosts=self.in_force.hosts,
+                park=park,
             )
         return Scheduler(
             policies=self.in_force.queue,
@@ -178,7 +184,12 @@ class Worker:
             sizes=self.partition.size,
             noticed=lambda notice: self.inbound.notices(notice),
             hosts=self.in_force.hosts,
+            park=park,
         )
+
+    def _most_in_memory(self, workers: int) -> int:
+        """How many recipients our queues may keep in mind, 0 for all: an equal part of the whole."""
+        return -(-self.snapshot.top.integer("max-recipients-in-memory") // workers)
 
     def _make_borrower(self, lender: Lender | None) -> Borrower | None:
         if lender is None or not isinstance(self.scheduler, LeasedScheduler):
@@ -234,6 +245,7 @@ class Worker:
         finally:
             self.outbound.signer.close()
             self.partition.close()
+            self.shelf.close()
             try:
                 self._save_queues(with_rates=True)
             except OSError as failure:
@@ -274,6 +286,7 @@ class Worker:
         self.crew.follow(layout)
         self.outbound.follow()
         self.admission.rollups = self.outbound.rollups
+        self.most_in_memory = self._most_in_memory(len(self.crew.layout))
         self.scheduler.reconfigure(self.clock.now(), most_connections(snapshot))
         if self.borrower is not None:
             self.borrower.doors.apply()

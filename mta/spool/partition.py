@@ -157,6 +157,11 @@ class Partition:
         """Whether outcomes wait in memory for room on the disk: better to start no further deliveries."""
         return self._committer.is_stalled
 
+    @property
+    def recipients(self) -> int:
+        """How many recipients nothing has become of yet."""
+        return self._index.recipients
+
     @classmethod
     def open(cls, directory: Path, *, options: SpoolOptions, loop: asyncio.AbstractEventLoop) -> Partition:
         """Lock, read and make ready a partition, creating it if need be.

@@ -191,6 +191,16 @@ _SPOOL = (
         minimum=0,
     ),
     Directive(
+        "max-recipients-in-memory",
+        GLOBAL,
+        Kind.INTEGER,
+        "2000000",
+        "How many queued recipients are kept in mind, at 16 bytes each, by all workers together; what is "
+        "beyond waits on disk alone until its queue gets there. 0 means all.",
+        OURS,
+        minimum=0,
+    ),
+    Directive(
         "spool-delete-corrupted",
         GLOBAL,
         Kind.BOOLEAN,

@@ -73,7 +73,7 @@ steps = st.lists(
         st.tuples(st.just("append"), st.integers(1, 40), st.integers(1, 3)),
         st.tuples(st.just("push_front"), st.integers(0, 5), st.integers(0, 3)),
         st.tuples(st.just("take"), st.integers(1, 3), st.integers(1, 30)),
-        st.tuples(st.just("shed"), st.integers(1, 8), st.integers(1, 16)),
+        st.tuples(st.just("park"), st.integers(1, 8), st.integers(1, 16)),
         st.tuples(st.just("fail"), st.just(0), st.just(0)),
         st.tuples(st.just("older"), st.integers(0, 60), st.just(0)),
         st.tuples(st.just("tired"), st.integers(1, 6), st.just(0)),
@@ -121,8 +121,8 @@ def test_parked_ready_entries_do_what_plain_ones_do(steps: list[tuple[str, int, 
                     words: dict[int, int] = {}
                     assert plain.take_message(1, words) == [one]
                     assert words[one] == into[one]
-        elif step == "shed":
-            parked.shed(first, 1, second)
+        elif step == "park":
+            parked.put_away(first, 1, second)
         elif step == "fail":
             plain.count_failure()
             parked.count_failure()
@@ -147,7 +147,7 @@ def test_parked_ready_entries_do_what_plain_ones_do(steps: list[tuple[str, int, 
     st.lists(
         st.one_of(
             st.tuples(st.just("add"), st.integers(0, 5000), st.integers(1, 30)),
-            st.tuples(st.just("shed"), st.integers(1, 4), st.integers(4, 40)),
+            st.tuples(st.just("park"), st.integers(1, 4), st.integers(4, 40)),
             st.tuples(st.just("wait"), st.integers(1, 2000), st.integers(1, 30)),
             st.tuples(st.just("remove"), st.integers(1, 7), st.just(0)),
         ),
@@ -167,8 +167,8 @@ def test_parked_deferred_entries_come_when_plain_ones_do(
                 due = now + first + number * first // 7
                 for entries in (plain, parked):
                     entries.add(ref(message), due, RECEIVED, number, 50 + number)
-        elif step == "shed":
-            parked.shed(now, first, second)
+        elif step == "park":
+            parked.put_away(now, first, second)
         elif step == "wait":
             now += first
             assert sorted(parked.take_due(now)) == sorted(plain.take_due(now))
