@@ -5,9 +5,12 @@ The keys and rules are those of one snapshot; `reload` brings the next one. For 
 DKIM-Signature field. An identity that is covered by an RSA and by an Ed25519 key for the same domain gets
 both signatures.
 
-Cheap keys (Ed25519, RSA below 1,536 bits) sign inline: handing them to a thread costs as much as it saves.
-RSA-2048 takes 0.3 ms with the GIL released, so those go to threads, several per hand-off (one costs 25 us):
-while the threads are busy, messages gather, and the next hand-off takes its share of them all.
+Cheap keys (Ed25519, RSA below 1,536 bits) sign at once: anything else costs as much as it saves. RSA-2048
+takes 0.3 ms with the GIL released. Where a processor is free for it (`threads`), those signatures are made in
+threads, several per hand-off (one costs 25 us): while the threads are busy, messages gather, and the next
+hand-off takes its share of them all. Where other workers keep every processor busy there is nothing to gain
+from a thread, only turns with the loop to lose (docs/decisions/0009): the loop makes them itself, and puts
+off to its next turn what would hold up everybody else for too long.
 
 Mail is never lost here: a message that can't be signed (no From, no fitting key, an error of ours) goes out
 as it is; an error of ours is logged.
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -30,6 +33,7 @@ from mta.delivery.keyring import KeyRing
 from mta.delivery.signingrule import Identity, SigningRule
 from mta.errors import ConfigError
 from mta.message import headers
+from mta.message.author import author_lines
 from mta.message.dkim import DkimSigner, Draft, Signable, SignPolicy
 from mta.message.domainkey import DkimKey
 from mta.message.envelope import Envelope
@@ -45,7 +49,9 @@ KEPT_SIGNATURES = 4096
 KEPT_IDENTITIES = 16384
 #: Most signatures in one hand-off: about 5 ms of work, so that the first is not long in coming.
 BATCH = 16
-#: A larger message (octets) is hashed in the thread too: the loop would stand still for it.
+#: How long (seconds) slow keys may hold up one turn of the loop; the signature that is under way then ends.
+LONGEST_IN_TURN = 0.01
+#: A larger message (octets) is hashed in a thread in any case: the loop would stand still for it.
 DRAFTED_AT_ONCE = 256 << 10
 #: More threads than this only fight over the GIL between the RSA operations.
 MOST_THREADS = 4
@@ -62,7 +68,7 @@ class SignerStats(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One message on its way through a thread, with everybody who waits for it.
+    """One message that is being signed, with everybody who waits for it.
 
     `drafts` is None for a message that is too large to be hashed on the loop.
     """
@@ -81,13 +87,17 @@ class Signer:
     def __init__(
         self, snapshot: Snapshot, clock: Clock, loop: asyncio.AbstractEventLoop, *, threads: int = 0
     ) -> None:
-        """Read all keys; raises ConfigError when one can't be used. `threads` 0 = one for each CPU."""
+        """Read all keys; raises ConfigError when one can't be used. `threads`: the attribute of that name."""
         self._clock = clock
         self._loop = loop
-        self._threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        #: For how many of them there are processors with nothing else to do; 0 = sign on the loop.
+        self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._busy = 0
-        self._pending: list[_Job] = []
+        self._pending: list[_Job] = []  # for the threads
+        self._put_off: deque[_Job] = deque()  # for the next turns of the loop itself
+        self._spent = 0.0  # seconds of this turn
+        self._is_turn_counted = False
         self._jobs: dict[tuple[int, int], _Job] = {}
         self._last: tuple[bytes, Envelope, str | None, _Job] | None = None  # just got None
         self._signatures = 0
@@ -104,7 +114,7 @@ class Signer:
     def headers(
         self, envelope: Envelope, body: bytes, message: int, domain: str | None = None
     ) -> bytes | None:
-        """The fields to put in front of a message, b"" for none; None = call `prepare`, it takes a thread.
+        """The fields to put in front of a message, b"" for none; None = call `prepare`, it takes a while.
 
         `body` is the whole message in wire form, `message` its number in the spool, `domain` the queue's
         (without it that of the first recipient).
@@ -120,7 +130,7 @@ class Signer:
     ) -> None:
         """Sign, in a thread where that pays, and call `done` with what `headers` would have returned.
 
-        `done` runs on the loop, at once when there is nothing to wait for.
+        `done` runs on the loop, at once when there is nothing to wait for, else in another turn of it.
         """
         last = self._last
         self._last = None
@@ -137,7 +147,11 @@ class Signer:
             return
         found.waiters.append(done)
         self._jobs[found.place] = found
-        if not self._pending and self._busy < self._threads:
+        if found.drafts is not None and not self.threads:
+            self._put_off.append(found)
+            self._count_turn()
+            return
+        if not self._pending and self._busy < self._most_busy:
             self._loop.call_soon(self._hand_off)
         self._pending.append(found)
 
@@ -147,6 +161,7 @@ class Signer:
     def close(self) -> None:
         """Stop the threads; messages still waiting get no answer any more."""
         self._pending.clear()
+        self._put_off.clear()
         self._jobs.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -158,7 +173,9 @@ class Signer:
         self._rules: dict[Settings, tuple[int, SigningRule] | None] = {}
         self._numbers: dict[SigningRule, int] = {}
         self._identities: dict[tuple[int, str, str], tuple[DkimSigner, ...]] = {}
+        self._by_author: dict[tuple[int, str, bytes], tuple[DkimSigner, ...]] = {}
         self._kept: dict[tuple[int, int], bytes] = {}
+        self._kept_before: dict[tuple[int, int], bytes] = {}
         self._last = None
 
     def _look(self, envelope: Envelope, body: bytes, message: int, domain: str | None) -> bytes | _Job:
@@ -167,18 +184,22 @@ class Signer:
         if rule is None:
             return b""
         place = (message, rule[0])
-        kept = self._kept.get(place)
+        kept = self._kept.get(place) or self._kept_before.get(place)
         if kept is not None:
             self._from_memory += 1
             return kept
         signable = Signable(body)
         signers = self._signers(rule[1], envelope, signable.block)
         now = self._clock.wall()
-        if any(signer.key.is_slow for signer in signers):
-            # In the thread, Python would take turns with the loop; it is left with the keys' own work.
-            drafts = self._draft(signable, signers, now) if len(body) <= DRAFTED_AT_ONCE else None
+        if len(body) > DRAFTED_AT_ONCE:
+            return _Job(place, signable, signers, now, [], None) if signers else b""
+        # In a thread, Python would take turns with the loop; it is left with the keys' own work.
+        drafts = self._draft(signable, signers, now)
+        if not any(draft.key.is_slow for draft in drafts):
+            return self._keep(place, self._seal(drafts))
+        if self.threads or self._put_off or self._spent >= LONGEST_IN_TURN:
             return _Job(place, signable, signers, now, [], drafts)
-        return self._keep(place, self._seal(self._draft(signable, signers, now)))
+        return self._keep(place, self._seal_in_turn(drafts))
 
     def _rule(self, envelope: Envelope, domain: str | None) -> tuple[int, SigningRule] | None:
         """The rule of a queue with its number (equal rules have one number); None = not to be signed."""
@@ -234,10 +255,19 @@ class Signer:
 
     def _signers_of(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
         """The signers of the identity, or of the fallback when no key fits the identity."""
+        place = (id(rule), vmta, author_lines(block))
+        signers = self._by_author.get(place)
+        if signers is None:
+            if len(self._by_author) >= KEPT_IDENTITIES:
+                self._by_author.clear()
+            signers = self._by_author[place] = self._look_up_signers(rule, vmta, place[2])
+        return signers
+
+    def _look_up_signers(self, rule: SigningRule, vmta: str, author: bytes) -> tuple[DkimSigner, ...]:
         for identity in (rule.identity, rule.fallback):
             if identity is None:
                 continue
-            domain = identity.domain(block)
+            domain = identity.domain(author)
             # A key for any domain signs as whatever the message claims, so the claim has to be a domain.
             if not domain or not is_valid_domain(domain):
                 continue
@@ -253,22 +283,46 @@ class Signer:
                 return signers
         return ()
 
+    def _seal_in_turn(self, drafts: list[Draft]) -> bytes:
+        """Sign on the loop, on account of this turn of it."""
+        self._count_turn()
+        begun = self._clock.now()
+        fields = self._seal(drafts)
+        self._spent += self._clock.now() - begun
+        return fields
+
+    def _count_turn(self) -> None:
+        if not self._is_turn_counted:
+            self._is_turn_counted = True
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        """Go on with what the turn before had no time for."""
+        self._is_turn_counted = False
+        self._spent = 0.0
+        while self._put_off and self._spent < LONGEST_IN_TURN:
+            job = self._put_off.popleft()
+            self._answer(job, self._seal_in_turn(job.drafts or []))
+
+    @property
+    def _most_busy(self) -> int:
+        """Threads at work at a time; one for what is too large for the loop, whatever else goes on."""
+        return min(self.threads or 1, MOST_THREADS)
+
     def _hand_off(self) -> None:
         """Give each idle thread its share of what waits."""
+        most = self._most_busy
         if self._pool is None and self._pending:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dkim")
-        while self._pending and self._pool is not None and self._busy < self._threads:
-            share = min(BATCH, -(-len(self._pending) // (self._threads - self._busy)))
+            self._pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="dkim")
+        while self._pending and self._pool is not None and self._busy < most:
+            share = min(BATCH, -(-len(self._pending) // (most - self._busy)))
             batch, self._pending = self._pending[:share], self._pending[share:]
             self._busy += 1
             self._pool.submit(self._work, batch)
 
     def _work(self, batch: list[_Job]) -> None:
         """In a thread: touches nothing of this object but what the jobs carry."""
-        results = [
-            self._seal(self._draft(job.signable, job.signers, job.now) if job.drafts is None else job.drafts)
-            for job in batch
-        ]
+        results = [self._signed(job) for job in batch]
         try:
             self._loop.call_soon_threadsafe(self._finish, batch, results)
         except RuntimeError:
@@ -278,11 +332,19 @@ class Signer:
         self._busy -= 1
         self._hand_off()
         for job, result in zip(batch, results, strict=True):
-            if self._jobs.get(job.place) is job:
-                del self._jobs[job.place]
-                self._keep(job.place, result)
-                for done in job.waiters:
-                    done(result)
+            self._answer(job, result)
+
+    def _answer(self, job: _Job, fields: bytes) -> None:
+        if self._jobs.get(job.place) is job:
+            del self._jobs[job.place]
+            self._keep(job.place, fields)
+            for done in job.waiters:
+                done(fields)
+
+    def _signed(self, job: _Job) -> bytes:
+        """The work itself, also in a thread."""
+        drafts = job.drafts
+        return self._seal(self._draft(job.signable, job.signers, job.now) if drafts is None else drafts)
 
     def _draft(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> list[Draft]:
         try:
@@ -302,8 +364,9 @@ class Signer:
     def _keep(self, place: tuple[int, int], fields: bytes) -> bytes:
         if fields:
             self._signatures += 1
-            if len(self._kept) >= KEPT_SIGNATURES:
-                del self._kept[next(iter(self._kept))]
+            # Two halves instead of a queue: what was taken out of a dictionary's front is searched again.
+            if len(self._kept) >= KEPT_SIGNATURES // 2:
+                self._kept_before, self._kept = self._kept, {}
             self._kept[place] = fields
         return fields
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mta.message import headers
 from mta.smtp.address import to_ace
 
-__all__ = ["author_domain", "first_domain"]
+__all__ = ["author_domain", "author_lines", "first_domain"]
 
 
 def author_domain(block: bytes) -> str:
@@ -22,6 +22,13 @@ def author_domain(block: bytes) -> str:
             if domain:
                 return domain
     return ""
+
+
+def author_lines(block: bytes) -> bytes:
+    """The first Sender and the first From of a header block: all of it that `author_domain` looks at."""
+    lowered = block.lower()
+    places = headers.find(lowered, b"sender"), headers.find(lowered, b"from")
+    return b"".join([block[at : headers.field_end(block, at)] for at in places if at >= 0])
 
 
 def first_domain(value: bytes) -> str:

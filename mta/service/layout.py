@@ -98,6 +98,15 @@ class Layout:
             self._owners[domain] = found
         return found
 
+    def spare_processors(self, number: int, available: int) -> int:
+        """Processors that worker `number` may use beside its own when all workers are busy.
+
+        `available` is how many the service has. A part of one, shared with other workers, counts as none.
+        """
+        own = self.posts[number].cpus
+        sharing = sum(not own or not post.cpus or not own.isdisjoint(post.cpus) for post in self.posts)
+        return max(0, min(available, len(own) or available) - sharing) // sharing
+
     def __len__(self) -> int:
         return len(self.posts)
 

@@ -43,10 +43,14 @@ class Outbound:
         schedules: Schedules,
         inbound: Inbound,
         sent: Callable[[int, int], None],
+        signing_threads: int,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Reads the keys of DKIM: raises ConfigError. `sent(recipients, size)` counts transactions."""
+        """Reads the keys of DKIM: raises ConfigError. `sent(recipients, size)` counts transactions.
+
+        `signing_threads` are the processors that this worker may use beside its own.
+        """
         self._in_force = in_force
         self._clock = clock
         snapshot = in_force.snapshot
@@ -72,7 +76,7 @@ class Outbound:
                 (listener.host, listener.port) for listener in snapshot.listeners if not listener.is_dummy
             ],
         )
-        self.signer = Signer(snapshot, clock, loop)
+        self.signer = Signer(snapshot, clock, loop, threads=signing_threads)
         self.rollups = self._make_rollups()
         self.routes = QueueRoutes(self.router, in_force.route, lambda: self.rollups)
         self.dialer = Dialer(clock=clock)

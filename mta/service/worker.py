@@ -38,6 +38,7 @@ from mta.service.operatorstate import OperatorState
 from mta.service.outbound import Outbound
 from mta.service.premises import spool_directory
 from mta.service.priorities import Priorities
+from mta.service.processors import processors_available
 from mta.service.schedules import Schedules
 from mta.service.statekeeper import StateKeeper
 from mta.service.traffic import Traffic
@@ -86,6 +87,7 @@ class Worker:
         self.traffic = Traffic()
         self.name = name
         self.is_recovering = True
+        self._processors = processors_available()  # before this process is kept to a part of them
         self.alarms: list[str] = []
         self._stopped = asyncio.Event()
         self._found: Iterator[Recovered] = iter(())
@@ -155,6 +157,7 @@ class Worker:
             schedules=schedules,
             inbound=self.inbound,
             sent=self._count_sent,
+            signing_threads=layout.spare_processors(int(name), self._processors),
             clock=clock,
             loop=loop,
         )
@@ -282,6 +285,7 @@ class Worker:
         layout = Layout.of(snapshot, count=len(self.crew.layout))
         self.listener.reload(snapshot)
         self.outbound.signer.reload(snapshot)
+        self.outbound.signer.threads = layout.spare_processors(int(self.name), self._processors)
         self.in_force.follow(snapshot, classifier)
         self.crew.follow(layout)
         self.outbound.follow()

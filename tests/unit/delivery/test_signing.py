@@ -136,6 +136,64 @@ async def test_two_who_want_the_same_signature_wait_for_one(keys: Path, signers:
     assert signer.stats().signatures == 1
 
 
+class TickingClock(StandingClock):
+    """Four milliseconds pass between any two looks at it."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        self.at += 0.004
+        return self.at
+
+
+async def test_without_a_free_processor_the_loop_signs_a_part_in_each_of_its_turns(
+    keys: Path, signers: list[Signer]
+) -> None:
+    text = SIGN + "domain-key s1,example.com,KEYS/slow.pem"
+    loop = asyncio.get_running_loop()
+    signer = Signer(snapshot_of(text, keys), TickingClock(), loop, threads=0)
+    signers.append(signer)
+    turns: list[int] = []  # in which each signature was ready
+    turn = 0
+    complete = asyncio.Event()
+
+    def done(fields: bytes) -> None:
+        assert values(fields, "s") == ["s1"]
+        turns.append(turn)
+        if len(turns) == 10:
+            complete.set()
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        if not complete.is_set():
+            loop.call_soon(count_turns)
+
+    for number in range(10):
+        signer.prepare(envelope(), MESSAGE, number, done)
+    count_turns()
+    async with asyncio.timeout(5.0):
+        await complete.wait()
+
+    # Ten milliseconds of each turn, at four for a signature: the third is the last that is begun.
+    assert turns == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert signer.stats().waiting == 0
+
+
+async def test_a_message_too_large_to_be_hashed_on_the_loop_takes_a_thread_whatever_the_key(
+    keys: Path, signers: list[Signer]
+) -> None:
+    signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/ed.pem", keys, signers, threads=0)
+    large = MESSAGE + b"line\r\n" * 50_000
+
+    assert signer.headers(envelope(), large, 1) is None
+    async with asyncio.timeout(5.0):
+        fields = await prepared(signer, body=large)
+
+    assert dkim.verify(fields + large, dnsfunc=lambda name, timeout=5: "".join(txt_record(EDWARDS)).encode())
+
+
 async def test_a_queue_that_does_not_sign_gets_nothing(keys: Path, signers: list[Signer]) -> None:
     text = "domain-key s1,*,KEYS/slow.pem\n<domain example.org>\ndkim-sign yes\n</domain>"
     signer = signer_of(text, keys, signers)

@@ -166,3 +166,26 @@ def test_processors_are_written_as_taskset_has_them(text: str, cpus: set[int]) -
 def test_processors_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="cpus"):
         parse_cpus(text)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "available", "spare"),
+    [
+        ([""], 4, [3]),
+        (["", ""], 2, [0, 0]),
+        (["", ""], 8, [3, 3]),
+        (["", "", ""], 4, [0, 0, 0]),  # a third of a processor each
+        (["0", "1"], 2, [0, 0]),
+        (["0-3", "4-7"], 8, [3, 3]),
+        (["0", ""], 4, [0, 1]),
+        (["0-1", "0-1"], 4, [0, 0]),
+        (["0-63"], 2, [1]),  # more than this machine has
+        (["", "", ""], 2, [0, 0, 0]),
+    ],
+)
+def test_processors_beside_the_workers_own_are_counted(
+    cpus: list[str], available: int, spare: list[int]
+) -> None:
+    layout = Layout([Post(number, cpus=parse_cpus(text)) for number, text in enumerate(cpus)])
+
+    assert [layout.spare_processors(number, available) for number in range(len(cpus))] == spare
