@@ -68,6 +68,21 @@ class DomainPattern:
             return cls(word, Reach.LITERALS, networks=parse_network(word))
         return cls(word, Reach.EXACT, _checked(word, text))
 
+    def covers(self, other: DomainPattern) -> bool:
+        """Whether this one matches all that `other` does; patterns of literals cover only themselves."""
+        if self == other or self.reach == Reach.EVERYTHING:
+            return True
+        if other.reach == Reach.EXACT:
+            return self.matches(other.name)
+        if Reach.LITERALS in (self.reach, other.reach) or other.reach == Reach.EVERYTHING:
+            return False
+        if self.reach == Reach.EXACT:
+            return False
+        below = other.name.endswith("." + self.name)
+        return below or (
+            other.name == self.name and (other.reach == Reach.BELOW or self.reach == other.reach)
+        )
+
     def matches(self, domain: str) -> bool:
         """Whether the pattern covers `domain` (already in `normal_domain` form)."""
         if self.reach == Reach.EXACT:

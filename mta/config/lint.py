@@ -24,7 +24,7 @@ from mta.config.kinds import Kind, Scope, Status
 from mta.config.networks import parse_address, parse_network
 from mta.config.problems import Origin, Problem, Severity
 from mta.config.secrets import open_secrets
-from mta.config.shadows import hidden_patterns, rollups_without_way
+from mta.config.shadows import unreachable
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
 from mta.config.units import FALSE_WORDS, TRUE_WORDS, parse_interval, parse_intervals
 
@@ -349,9 +349,8 @@ def open_dummy(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
 
 
 def unreachable_patterns(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
-    """Lines of lists that an earlier line hides, and roll-ups that lead nowhere."""
-    yield from hidden_patterns(snapshot)
-    yield from rollups_without_way(snapshot)
+    """Lines of lists that an earlier line hides, roll-ups and queues that nothing leads to or from."""
+    return unreachable(snapshot)
 
 
 CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
