@@ -1,8 +1,8 @@
 """Lines that are never reached: an earlier one takes all that they would match, or nothing leads there.
 
-These are entries of pattern lists, roll-ups behind others, and settings of queues that no mail enters. Whether
-one regex covers another can't be decided in general at a reasonable price. What is found here is what happens:
-the same regex twice, a catch-all with lines behind it, and a plain text that is part of a later one.
+These are entries of pattern lists, roll-ups behind others, and settings of queues that no mail enters.
+Whether one regex covers another can't be decided in general at a reasonable price. What is found here is what
+happens: the same regex twice, a catch-all with lines behind it, and a plain text that is part of a later one.
 """
 
 from __future__ import annotations
