@@ -61,7 +61,7 @@ Commands, their arguments (optional in brackets) and their data:
     queue.mode          pattern, mode: "normal" | "backoff", [dryRun]
                                                 {"queues": number that changed}
     queue.schedule      pattern, [retryRecipients: bool], [dryRun: bool]
-                                                {"queues": scheduled, "total": that matched}
+                                                {"queues": that had to wait and go now, "total": that matched}
     job.pause           job, [dryRun]           {"jobs": 1 when it is new, "rcp": recipients kept back}
     job.resume          job, [dryRun]           {"jobs": 1 when it was paused, "rcp": let go}
     source.disable      ip, [pattern: "*/*"], [reenableAfter: "1h30m"], [dryRun]

@@ -63,12 +63,13 @@ class OperatorVerbs:
         """Queue or pattern, source address, and until when (infinity: until it is enabled)."""
         return self._registry.disabled_sources(now)
 
-    def schedule_now(self, pattern: str, now: float) -> int:
-        """Try everything that waits in the matching queues at once; returns how many queues."""
+    def schedule_now(self, pattern: str, now: float, *, with_deferred: bool = True) -> int:
+        """Try the matching queues at once, with recipients that wait for a retry of their own or without;
+        returns how many queues had to wait."""
         queues = self._registry.matching(pattern)
-        for queue in queues:
-            queue.hurry(now)
-        return self._look_at(queues, now)
+        return self._look_at(
+            [queue for queue in queues if queue.hurry(now, with_deferred=with_deferred)], now
+        )
 
     def set_mode(self, pattern: str, mode: QueueMode, now: float) -> int:
         """Put queues into backoff (until the operator says otherwise) or back to normal; returns how many."""

@@ -356,11 +356,16 @@ class DeliveryQueue:
                 self.add_ready(entry.ref, entry.received, entry.attempts, entry.priority)
         return expired
 
-    def hurry(self, now: float) -> None:
-        """Let everything be tried now: the operator says so."""
+    def hurry(self, now: float, *, with_deferred: bool = True) -> bool:
+        """End the queue's wait, and those of its recipients: the operator says so. Returns whether somebody
+        had to wait."""
+        has_waited = now < max(self.retry_at, self.open_after) and self.waiting() > 0
         self.retry_at = self.open_after = now
-        for entry in self.deferred.drain():
-            self.add_ready(entry.ref, entry.received, entry.attempts, entry.priority)
+        if with_deferred and len(self.deferred):
+            has_waited = True
+            for entry in self.deferred.drain():
+                self.add_ready(entry.ref, entry.received, entry.attempts, entry.priority)
+        return has_waited
 
     def expire(self, now: float) -> list[int]:
         """Take out ready entries that are past `bounce-after`."""

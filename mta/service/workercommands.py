@@ -170,13 +170,16 @@ class WorkerCommands:
         return {"queues": changed}
 
     async def _schedule(
-        self, pattern: str, retryRecipients: bool = True, dryRun: bool = False
+        self, pattern: str, retryRecipients: bool = False, dryRun: bool = False
     ) -> dict[str, Any]:
         if dryRun:
-            return self._count(pattern, lambda row: True)
+            return self._count(
+                pattern,
+                lambda row: (row.waiting > 0 < row.retry_at) or (retryRecipients and row.deferred > 0),
+            )
         scheduler, now = self._worker.scheduler, self._clock.now()
         total = sum(1 for _ in scheduler.queues(now, pattern))
-        scheduled = scheduler.schedule_now(pattern, now)
+        scheduled = scheduler.schedule_now(pattern, now, with_deferred=retryRecipients)
         self._worker.dispatcher.wake()
         return {"queues": scheduled, "total": total}
 

@@ -116,3 +116,21 @@ async def test_only_what_is_old_enough_is_deleted_and_without_records_where_want
             await shop.turn()
         assert shop.events("b") == []
         assert len(shop.waiting()) == 1
+
+
+async def test_schedule_counts_who_had_to_wait_and_leaves_recipients_to_their_own_waits(
+    tmp_path: Path,
+) -> None:
+    within = "retry-recipients-after 1h"
+    async with Workshop(tmp_path, rules="RCPT x1 450 4.2.1 later", within=within) as shop:
+        await shop.submit(count=1)
+        await shop.until_events(1, "t")
+        await shop.until_idle()
+        nobody, everybody = {"queues": 0, "total": 1}, {"queues": 1, "total": 1}
+
+        assert await ask(shop, "queue.schedule", pattern="*/*", dryRun=True) == nobody
+        assert await ask(shop, "queue.schedule", pattern="*/*") == nobody
+        retry = {"pattern": "*/*", "retryRecipients": True}
+        assert await ask(shop, "queue.schedule", **retry, dryRun=True) == everybody
+        assert await ask(shop, "queue.schedule", **retry) == everybody
+        await shop.until_events(1, "d")

@@ -366,6 +366,22 @@ def test_schedule_now_ends_every_wait() -> None:
     assert {*desk.scheduler.draw(slot, 1.0), *desk.scheduler.draw(slot, 1.0)} == {ref(1), ref(2)}
 
 
+def test_schedule_now_leaves_recipients_to_their_own_waits_unless_they_are_meant() -> None:
+    desk = Desk()
+    desk.admit(A, 1, 2)
+    slot = desk.connect()
+    desk.attempt(slot, 0.0, RETRY_RECIPIENT)
+    desk.attempt(slot, 0.0, RETRY_QUEUE)
+    desk.scheduler.release(slot, 0.0)
+
+    assert desk.scheduler.schedule_now("a.example/v1", 1.0, with_deferred=False) == 1
+    assert desk.scheduler.schedule_now("a.example/v1", 1.0, with_deferred=False) == 0
+
+    slot = desk.connect(1.0)
+    assert desk.scheduler.draw(slot, 1.0) == [ref(2)]
+    assert desk.scheduler.draw(slot, 1.0) == []
+
+
 def test_delete_hands_out_what_waits_and_leaves_what_is_in_flight() -> None:
     desk = Desk()
     desk.admit(A, 1, 2)
