@@ -6,8 +6,10 @@ import re
 import textwrap
 from pathlib import Path
 
+import click
 import pytest
 
+from mta.cli.main import cli
 from mta.config.blocks import BLOCKS
 from mta.config.directives import TABLE, Directive, Status
 from mta.config.lint import Machine, lint
@@ -144,3 +146,25 @@ def test_accounting_page_has_the_columns_of_every_record_type_in_their_order() -
     for columns in (*ACCOUNTING_COLUMNS.values(), *REJECT_COLUMNS.values()):
         assert f"| {', '.join(columns)} |" in text
     assert [name for name in OPTIONAL_COLUMNS if name not in text] == []
+
+
+def commands(group: click.Group, path: str = "") -> list[str]:
+    """Every command below `group` with the names that lead to it."""
+    found = []
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            found += commands(command, f"{path}{name} ")
+        else:
+            found.append(f"{path}{name}")
+    return found
+
+
+def test_manual_has_every_command() -> None:
+    manual = (ROOT / "docs" / "man" / "mta.1").read_text(encoding="utf-8").replace("\\-", "-")
+    # `check FILE` is a command of its own only to the program.
+    names = [name for name in commands(cli) if name != "check configuration-file"]
+
+    assert len(names) > 40
+    assert [name for name in names if name not in manual] == []
