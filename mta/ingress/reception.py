@@ -124,6 +124,8 @@ class Reception:
         self.loop = loop
         self.receive_memory = receive_memory
         self.receiving = 0
+        #: connections that have more commands waiting than they may have answered in one turn of the loop
+        self.busy = 0
         self.lockout = Lockout()
         self.is_draining = False
         self.empty = asyncio.Event()

@@ -43,8 +43,9 @@ LOGIN_LINE_LIMIT = 12_288
 ENDLESS_LINE = 16_384
 #: Octets of pipelined commands that wait while we don't listen.
 BACKLOG = 65_536
-#: Replies that are gathered before they are written and others have their turn.
-REPLIES_AT_ONCE = 256
+#: Replies that are gathered before they are written and others have their turn: so many among all who have
+#: more commands than that waiting, but no fewer than these for one of them.
+REPLIES_AT_ONCE, FEWEST_AT_ONCE = 256, 16
 #: Octets a second.
 SLOWEST = 500
 CROWDED_PATIENCE = 30.0
@@ -277,7 +278,8 @@ class Wire(SMTP):
         self._is_processing = True
         try:
             while self.is_listening and self._step():
-                if len(self._out) >= REPLIES_AT_ONCE:
+                count = len(self._out)
+                if count >= FEWEST_AT_ONCE and count * (1 + self.reception.busy) >= REPLIES_AT_ONCE:
                     self._yield()
                     return
         except Exception:
@@ -295,12 +297,17 @@ class Wire(SMTP):
                 self.transport.close()
 
     def _yield(self) -> None:
-        """Let others have their turn: who pipelines thousands of commands must not hold them up."""
+        """Let others have their turn: who pipelines thousands of commands must not hold them up.
+
+        A crowd of such clients holds them up no longer than one would: they share the replies of a turn.
+        """
         self._flush()
         self._pause()
+        self.reception.busy += 1
         self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        self.reception.busy -= 1
         if self.transport is not None and self.mode is not _CLOSING:
             self.process()
 

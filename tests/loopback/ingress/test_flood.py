@@ -125,6 +125,28 @@ async def test_slow_crowd_does_not_slow_the_quick() -> None:
             assert asyncio.get_running_loop().time() - began < 5.0
 
 
+async def test_the_more_clients_pipeline_thousands_of_commands_the_fewer_each_has_answered_in_a_turn() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with Inbound() as inbound, AsyncExitStack() as stack:
+        callers = [await stack.enter_async_context(inbound.caller()) for _ in range(20)]
+        for caller in callers:
+            caller.send(b"EHLO x\r\nMAIL FROM:<a@b.example>\r\n" + b"RCPT TO:<c@d.example>\r\n" * 600)
+        counting = asyncio.create_task(count())
+        for caller in callers:
+            assert (await caller.replies(602))[-1].startswith("250")
+        counting.cancel()
+
+    # 12,000 commands, some 300 in a turn: whoever says one beside them waits milliseconds.
+    assert turns > 30
+
+
 async def test_pipelined_bodies_of_any_size_arrive_whole_and_in_order() -> None:
     bodies = [
         b"N: %d\r\n\r\n" % number + b"y" * 70 * (number % 7) + b"\r\n" * (number * 37 % 5000)
