@@ -7,7 +7,7 @@ somebody sets the machine's clock. `wall()` follows the machine's clock and is f
 
 from __future__ import annotations
 
-import time
+from time import monotonic, time
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock"]
@@ -29,10 +29,10 @@ class SystemClock:
     """The machine's clocks."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._offset = time() - monotonic()
 
     def now(self) -> float:
-        return self._offset + time.monotonic()
+        return self._offset + monotonic()
 
     def wall(self) -> float:
-        return time.time()
+        return time()

@@ -68,6 +68,8 @@ class Committer:
         self.batches = 0
         self.sync_seconds = 0.0
         self.dropped = 0
+        #: bytes of outcomes that are not on disk yet: they grow only while the disk has no room
+        self.backlog = 0
         self.window = WindowGauge()
         self.accept_segment = accept_segment
         self.settle_segment = settle_segment
@@ -82,7 +84,6 @@ class Committer:
         self._chores: list[Chore] = []
         self._flushes: list[Callable[[SpoolError | None], None]] = []
         self._new_names = False
-        self._outcome_bytes = 0
         self._is_busy = self._is_kicked = self._is_full = self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
@@ -106,11 +107,6 @@ class Committer:
         """Whether outcomes wait for room on the disk."""
         return self._is_full
 
-    @property
-    def backlog(self) -> int:
-        """Bytes of outcomes that are not on disk yet: they grow only while the disk has no room."""
-        return self._outcome_bytes
-
     def accept(self, accepted: Accepted) -> None:
         """Write a message with the next batch; its `done` is called after the sync, in order."""
         if self._is_closed:
@@ -124,11 +120,11 @@ class Committer:
         """Write an outcome with the next batch, or soon."""
         if self.broken:
             return  # nothing can be written any more; the restart repeats what is not settled
-        if self._outcome_bytes > self._max_backlog and self._is_full and kind != _SETTLE:
+        if self.backlog > self._max_backlog and self._is_full and kind != _SETTLE:
             self.dropped += 1
             return  # each recipient is settled once, but tries could go on for as long as the disk is full
         self._outcomes.append((kind, recipient, message, head, self._clock.now()))
-        self._outcome_bytes += len(head) + 64
+        self.backlog += len(head) + 64
         if self._timer is None:
             self._set_timer()
         if (
@@ -476,7 +472,7 @@ class Committer:
         now, note = self._clock.now(), self.window.note
         for outcome in synced:
             note(now - outcome[4])
-            self._outcome_bytes -= len(outcome[3]) + 64
+            self.backlog -= len(outcome[3]) + 64
         self._marks.publish_settle(self.settle_segment.number, self.settle_segment.end)
         self._marks.publish_safe_until(self._outcomes[0][4] if self._outcomes else now)
         if self._timer is not None and not self._outcomes:

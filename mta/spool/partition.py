@@ -64,6 +64,8 @@ _ROOM_IS_FRESH = 0.1
 _DECODED = 4
 #: With so many bytes to spare a message is taken without a closer look until the room is measured again.
 _PLENTY = 1 << 30
+#: A message of this size makes no difference to that.
+_LITTLE = _PLENTY >> 4
 
 
 class Partition:
@@ -212,15 +214,15 @@ class Partition:
 
     def refusal(self, size: int) -> SpoolError | None:
         """Why a message of `size` bytes can't be taken now; None when it can. Cheap enough for every MAIL."""
-        if self._committer.broken:
-            return SpoolBroken(self._committer.broken)
-        options = self._options
+        committer, options = self._committer, self._options
+        if committer.broken:
+            return SpoolBroken(committer.broken)
         if options.deliver_only:
             return SpoolFull("this spool only delivers")
-        if self._committer.backlog > options.max_backlog:
+        if committer.backlog > options.max_backlog:
             return SpoolFull("no room for outcomes")
         now = self._clock.now()
-        if now < self._plenty_until and size < _PLENTY >> 4:
+        if now < self._plenty_until and size < _LITTLE:
             return None
         if now - self._room_checked > _ROOM_IS_FRESH:
             try:
