@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 import re
 import ssl
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from mta.errors import RemoteProtocolError
 from mta.ingress import replies
@@ -88,45 +90,34 @@ class Transactions(Wire):
             super().data_received(data)
             return
         try:
-            is_taken = self._take_directly(data)
+            if self.mode is _DATA:
+                self._take_piece(data)
+                return
+            if self.takes_short_cut and self.mode is _COMMANDS and len(data) <= _PLAIN_LIMIT:
+                short_cut = _SHORT_CUTS.get(data[:4])
+                if short_cut is not None and (answer := short_cut(self, data)):
+                    assert self.transport is not None
+                    self._progress_at = self._time()
+                    self.transport.write(answer)
+                    return
         except Exception:
             log.exception("client=%s connection given up", self.source_ip)
             self.close(replies.INTERNAL)
             return
-        if not is_taken:
-            super().data_received(data)
+        super().data_received(data)
 
-    def _take_directly(self, data: bytes) -> bool:
-        if self.mode is _DATA:
-            used = self.reader.feed(data)
-            self._progress_at = self._time()
-            if used < 0:
-                self.account()
-                return True
-            if used < len(data):
-                self.keep(data, used)
-            self.take_content()
-            if self._out or self.has_backlog:
-                self.process()
-            return True
-        if not self.takes_short_cut or self.mode is not _COMMANDS or len(data) > _PLAIN_LIMIT:
-            return False
-        verb = data[:4]
-        if verb == b"RCPT":
-            answer = self._plain_rcpt(data)
-        elif verb == b"MAIL":
-            answer = self._plain_mail(data)
-        elif data == b"DATA\r\n" and self._recipients and self._chunks is None and not self._has_too_many:
-            self._begin_data()
-            answer = replies.GO_AHEAD
-        else:
-            return False
-        if answer:
-            assert self.transport is not None
-            self._progress_at = self._time()
-            self.transport.write(answer)
-            return True
-        return False
+    def _take_piece(self, data: bytes) -> None:
+        """Content, and perhaps commands behind it."""
+        used = self.reader.feed(data)
+        self._progress_at = self._time()
+        if used < 0:
+            self.account()
+            return
+        if used < len(data):
+            self.keep(data, used)
+        self.take_content()
+        if self._out or self.has_backlog:
+            self.process()
 
     def _plain_mail(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
@@ -160,6 +151,13 @@ class Transactions(Wire):
             return b""
         self._recipients.append((address.decode("ascii"), 0, ""))
         return replies.RECIPIENT_OK
+
+    def _plain_data(self, data: bytes) -> bytes:
+        """The reply; empty when the long way must look at it."""
+        if data != b"DATA\r\n" or not self._recipients or self._chunks is not None or self._has_too_many:
+            return b""
+        self._begin_data()
+        return replies.GO_AHEAD
 
     # ---- limits and rules
 
@@ -467,6 +465,16 @@ class Transactions(Wire):
             originator=self.originator or "",
             recipient=recipient,
         )
+
+
+#: What begins a command that comes alone in its plain form, and who answers it.
+_SHORT_CUTS: Mapping[bytes, Callable[[Transactions, bytes], bytes]] = MappingProxyType(
+    {
+        b"MAIL": Transactions._plain_mail,
+        b"RCPT": Transactions._plain_rcpt,
+        b"DATA": Transactions._plain_data,
+    }
+)
 
 
 def _parameters(argument: bytes, end: int) -> bytes:
