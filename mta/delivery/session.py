@@ -206,7 +206,10 @@ class Session(asyncio.Protocol):
             # 221 or whatever: nothing depends on it. close() would wait for the peer's side of it.
             self._transport.abort()
             return
-        self._guarded(self._receive, data)
+        try:
+            self._receive(data)
+        except Exception as error:
+            self._go_wrong(error)
 
     def eof_received(self) -> bool:
         if not self._is_over and not self._is_quitting:
@@ -236,17 +239,22 @@ class Session(asyncio.Protocol):
             self._guarded(self._write_pieces)
 
     def _guarded(self, action: object, *arguments: object) -> None:
-        """Run what may fail by the peer's fault or ours: a bug of ours costs a connection, never mail."""
+        """Run what may fail by the peer's fault or ours."""
         try:
             action(*arguments)  # type: ignore[operator]
-        except RemoteProtocolError as error:
+        except Exception as error:
+            self._go_wrong(error)
+
+    def _go_wrong(self, error: Exception) -> None:
+        """A bug of ours costs a connection, never mail."""
+        if isinstance(error, RemoteProtocolError):
             self.abort(internal_reply(451, "4.5.0", f"protocol error: {error}"))
-        except Contradiction as error:
+        elif isinstance(error, Contradiction):
             self._is_over = True
             self._transport.abort()
             self._supply.contradiction(error)
-        except Exception:
-            log.exception("session=%r event=failed", self)
+        else:
+            log.error("session=%r event=failed", self, exc_info=error)
             self._give_up()
 
     def _give_up(self) -> None:
