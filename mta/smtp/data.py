@@ -279,7 +279,8 @@ class DataReader(Content):
         if seen.newlines != "\r\n":
             return False
         position, reach, find = 0, self.max_line + 2, data.rfind
-        while size - position > reach:
+        last = size - reach
+        while position < last:
             position = find(b"\n", position, position + reach) + 1
             if not position:
                 return False
