@@ -89,6 +89,7 @@ Commands, their arguments (optional in brackets) and their data:
     reload              {"epoch", "problems": [{"file", "line", "severity", "text", "hint"}]}; with errors the
                         old configuration stays, ok is false, and the reply carries "problems" beside "error"
     rotate              what: "acct", [file]    {"files": [names of the closed files]}
+                        what: "log"             {"files": [name of the new file]}
     reset.counters      {}
 """
 

@@ -6,6 +6,7 @@ import click
 
 from mta.cli.invocation import common_options, invocation
 from mta.cli.main import ShortenedGroup
+from mta.cli.unneeded import clear_secretscache
 from mta.errors import ConfigError
 
 __all__ = ["clear", "reload", "reset", "rotate", "run"]
@@ -65,6 +66,16 @@ def rotate_acct(context: click.Context, file: str | None) -> None:
         click.echo(f"  {name}")
 
 
+@rotate.command("log")
+@common_options
+@click.pass_context
+def rotate_log(context: click.Context) -> None:
+    """Put the server's own log aside as NAME.1 and begin a new one; `log-rotate` files are kept."""
+    call = invocation(context)
+    data = call.ask("rotate", what="log")
+    call.answer(data, "Logging file rotated.")
+
+
 @click.group(cls=ShortenedGroup)
 def reset() -> None:
     """Reset what is counted."""
@@ -89,6 +100,9 @@ reset.add_command(reset_counters, "status")
 @click.group(cls=ShortenedGroup)
 def clear() -> None:
     """Forget what is cached."""
+
+
+clear.add_command(clear_secretscache)
 
 
 @clear.command("dnscache")

@@ -12,6 +12,7 @@ from mta.cli.main import ShortenedGroup
 from mta.cli.output import Column, ago, bytes_in_words, counted, in_future, moment
 from mta.cli.status import print_status, this_machine
 from mta.cli.trees import ABOUT_RECIPIENTS, domains_tree, jobs_tree, queues_tree, status_tree, vmtas_tree
+from mta.cli.unneeded import show_license, show_registration
 from mta.clock import SystemClock
 
 __all__ = ["show"]
@@ -50,6 +51,10 @@ def settings_command() -> click.Command:
 @click.group(cls=_ShowGroup)
 def show() -> None:
     """Show status, queues, virtual MTAs, settings, ..."""
+
+
+show.add_command(show_license)
+show.add_command(show_registration)
 
 
 @show.command("vmta-settings")

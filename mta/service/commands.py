@@ -25,6 +25,7 @@ from mta.service import merging
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
 from mta.service.layout import Post
+from mta.service.logs import rotate_log
 from mta.service.requests import checked
 
 if TYPE_CHECKING:
@@ -100,12 +101,21 @@ class Commands:
         if command == "reload":
             return await self._supervisor.reload()
         if command == "rotate":
-            if arguments.get("what", "acct") != "acct":
-                raise CommandFailed("only accounting files can be rotated: rotate acct [FILE]")
+            what = arguments.get("what", "acct")
+            if what == "log":
+                return {"files": [self._rotate_log()]}
+            if what != "acct":
+                raise CommandFailed("only logs can be rotated: rotate acct [FILE], rotate log")
             file = arguments.get("file", "")
             files = await self._supervisor.events.channel.ask("rotate", timeout=WORKER_SECONDS, file=file)
             return {"files": files}
         raise CommandFailed(f"unknown command {command!r}")
+
+    def _rotate_log(self) -> str:
+        try:
+            return str(rotate_log(self._supervisor.snapshot.top))
+        except OSError as failure:
+            raise CommandFailed(f"the log can't be rotated: {failure.strerror or failure}") from None
 
     async def _ask_workers(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
         """The answers of all workers that are there. Raises when there is none, or when one refuses."""

@@ -11,11 +11,14 @@ import os
 import sys
 from collections.abc import Mapping
 from logging.handlers import WatchedFileHandler
+from pathlib import Path
 
 from mta.config.settings import Settings
 from mta.errors import ConfigError
 
-__all__ = ["set_up_logging"]
+__all__ = ["rotate_log", "set_up_logging"]
+
+log = logging.getLogger(__name__)
 
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -47,3 +50,24 @@ def set_up_logging(settings: Settings, environment: Mapping[str, str] = os.envir
     # aiosmtpd logs every command at INFO; an operator reads accounting instead.
     logging.getLogger("mail").setLevel(logging.ERROR)
     logging.getLogger("mail.log").setLevel(logging.ERROR)
+
+
+def rotate_log(settings: Settings) -> Path:
+    """Begin a new `log-file`: what was written becomes NAME.1, older ones count up, and `log-rotate` files
+    are kept, the current one included. All processes follow with their next line. Returns the file.
+
+    Raises ConfigError when there is nothing of ours to rotate, OSError when the files can't be moved.
+    """
+    name, kept = settings.text("log-file"), settings.integer("log-rotate")
+    if not name:
+        raise ConfigError("the log goes to standard error: there is no log-file to rotate")
+    if kept < 1:
+        raise ConfigError("log-rotate 0 leaves the rotation of the log to others")
+    path = Path(name)
+    numbered = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, kept))]
+    for older, newer in zip(reversed(numbered[1:]), reversed(numbered[:-1]), strict=True):
+        if newer.exists():
+            newer.replace(older)
+    path.unlink(missing_ok=True)
+    log.info("event=log-rotated")
+    return path

@@ -193,8 +193,7 @@ _LOG = (
         GLOBAL,
         Kind.INTEGER,
         "8",
-        "Log files that are kept, the current one included; 0 leaves rotation to others.",
-        NO,
+        "Log files that `mta rotate log` keeps, the current one included; 0 leaves rotation to others.",
     ),
     Directive("log-auto-rotation", GLOBAL, Kind.BOOLEAN, "yes", "Begins a new log file at midnight.", NO),
     Directive(

@@ -327,6 +327,7 @@ def run(
         ),
         (["trace", "a/b"], {"command": "trace", "queue": "a/b"}, "> EHLO x"),
         (["rotate", "acct"], {"command": "rotate", "what": "acct"}, "acct-2026-01-01-0000.csv"),
+        (["rotate", "log"], {"command": "rotate", "what": "log"}, "Logging file rotated."),
         (["rotate", "acct", "a.csv"], {"command": "rotate", "what": "acct", "file": "a.csv"}, "rotated."),
         (["reset", "counters"], {"command": "reset.counters"}, "Traffic counters reset."),
         (["clear", "dnscache", "a.b"], {"command": "clear.dnscache", "domain": "a.b"}, "DNS cache cleared."),
