@@ -346,7 +346,9 @@ def trace(
 def _change(context: click.Context, command: str, done: str, dry_run: bool, **arguments: str) -> None:
     call = invocation(context)
     data = call.ask(command, **arguments, dryRun=dry_run or None)
-    call.answer(data, f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}.")
+    # A pattern that is paused holds for later queues as well.
+    more = ", and those to come" if command == "queue.pause" and "*" in arguments["pattern"] else ""
+    call.answer(data, f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}{more}.")
 
 
 def _windows(windows: Iterable[Sequence[float]]) -> str:

@@ -98,6 +98,10 @@ ANSWERS: dict[str, Any] = {
         "rcpt": [{"queueId": "q1", "orig": "", "rcpt": "a@example.com", "queue": "example.com/v1"}],
         "total": 3,
     },
+    "show.precache": {
+        "domain": [{"name": "example.com", "status": "found", "hosts": 1, "ips": 2, "time": 1700000000}],
+        "totalDomains": 1,
+    },
     "show.disabledsources": {"source": [{"ip": "192.0.2.1", "queue": "*/v1", "until": 0}]},
     "source.disable": {"queues": 2},
     "source.enable": {"queues": 1},
@@ -170,6 +174,7 @@ def run(
             {"command": "show.domains", "maxitems": 20, "vmta": "v1"},
             "1 of 1 domains shown.",
         ),
+        (["show", "precache"], {"command": "show.precache"}, "1 precached domain."),
         (
             ["show", "disabled", "sources", "example.com"],
             {"command": "show.disabledsources", "queue": "example.com"},
@@ -258,7 +263,11 @@ def run(
         (["show", "jobs"], {"command": "show.jobs", "maxitems": 20}, "j1"),
         (["show", "workers"], {"command": "show.workers"}, "2 running."),
         (["why", "example.com/v1"], {"command": "why", "queue": "example.com/v1"}, "Nothing waits."),
-        (["pause", "queue", "*/v1"], {"command": "queue.pause", "pattern": "*/v1"}, "2 queues paused."),
+        (
+            ["pause", "queue", "*/v1"],
+            {"command": "queue.pause", "pattern": "*/v1"},
+            "2 queues paused, and those to come.",
+        ),
         (["resume", "queue", "a/b"], {"command": "queue.resume", "pattern": "a/b"}, "1 queue resumed."),
         (
             ["set", "queue", "--mode=normal", "a/b"],
