@@ -327,7 +327,7 @@ def run(
         (
             ["pause", "queue", "--dry-run", "*/v1"],
             {"command": "queue.pause", "pattern": "*/v1", "dryRun": True},
-            "2 queues would be paused.",
+            "2 queues would be paused, and those to come.",
         ),
         (
             ["schedule", "--dry-run", "a/b"],
