@@ -48,6 +48,8 @@ Commands, their arguments (optional in brackets) and their data:
                                      "held", "adopted": recipients on their way to other workers}]}
     show.disabledsources [queue: "domain[/vmta]"]
                         {"source": [{"queue": queue or pattern, "ip", "until": epoch, 0 = by hand}]}
+    show.precache       {"domain": [{"name", "status", "hosts", "ips": how many,
+                                     "time": of the last question}], "totalDomains"}
     show.version        {"name", "version", "python", "revision"}
     list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [olderThan: "4h"], [maxitems: 100]
                         {"rcpt": [{"queueId", "orig", "rcpt", "queue", "jobId", "envId", "timeQueued",

@@ -282,6 +282,29 @@ def show_disabled_sources(context: click.Context, queue: str | None) -> None:
     call.output.table(columns, rows, footer=f"{counted(len(rows), 'disabled source')}.")
 
 
+@show.command("precache")
+@common_options
+@click.pass_context
+def show_precache(context: click.Context) -> None:
+    """Domains whose DNS answers are kept fresh."""
+    call = invocation(context)
+    data = call.ask("show.precache")
+    if call.as_json:
+        call.output.json(data)
+        return
+    columns = (
+        Column("domain"),
+        Column("hosts", is_number=True),
+        Column("addresses", is_number=True),
+        Column("asked at"),
+        Column("result"),
+    )
+    rows = [
+        (row["name"], row["hosts"], row["ips"], moment(row["time"]), row["status"]) for row in data["domain"]
+    ]
+    call.output.table(columns, rows, footer=f"{counted(len(rows), 'precached domain')}.")
+
+
 @show.command("vmtas")
 @common_options
 @click.option("--maxitems", type=click.IntRange(min=1), help="At most so many.")

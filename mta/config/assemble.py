@@ -84,6 +84,7 @@ def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Pro
         workers=MappingProxyType(
             {block.argument: _settings(Scope.WORKER, block.layer) for block in draft.of(Scope.WORKER)}
         ),
+        dns=_settings(Scope.DNS, *(block.layer for block in draft.of(Scope.DNS))),
         source_groups=MappingProxyType(
             {
                 block.argument: _settings(Scope.SOURCE_GROUP, block.layer)

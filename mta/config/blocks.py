@@ -126,7 +126,7 @@ BLOCKS: tuple[BlockForm, ...] = (
         _PROCESSORS,
         Status.NO_EFFECT,
     ),
-    BlockForm("dns", Scope.DNS, _NONE, "The DNS cache.", status=Status.NO_EFFECT),
+    BlockForm("dns", Scope.DNS, _NONE, "The DNS cache."),
     BlockForm("proxy", Scope.PROXY, _REQUIRED, "A proxy for outbound mail."),
     BlockForm("vault", Scope.VAULT, _OPTIONAL, "A store of DKIM keys.", status=Status.NO_EFFECT),
     BlockForm(

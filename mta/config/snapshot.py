@@ -143,6 +143,7 @@ class Snapshot:
     smtp_users: Mapping[str, SmtpUser]
     bounce_rules: tuple[ReplyPattern, ...]  #: `regex "..." action ...`, for all queues, in file order
     workers: Mapping[str, Settings]  #: <worker NAME> blocks
+    dns: Settings  #: <dns>
     source_groups: Mapping[str, Settings]  #: <source-group NAME> blocks
     written: tuple[Written, ...]
 

@@ -158,11 +158,22 @@ class Resolver:
             six = group.create_task(self.lookup(host, dns.rdatatype.AAAA))
         return join(six.result(), four.result())
 
-    async def lookup(self, name: str, rdtype: dns.rdatatype.RdataType) -> Answer:
-        """Answer from the cache, from a question already on its way, or from a new one. Never raises."""
+    async def renew(self, name: str, rdtype: dns.rdatatype.RdataType, lasting: float) -> Answer:
+        """Ask although an answer is known; what is found holds for `lasting` seconds at least."""
+        answer = await self.lookup(name, rdtype, asks_anew=True)
+        if answer.status is Status.FOUND:
+            answer = replace(answer, expires_at=max(answer.expires_at, self._until(lasting)))
+            self._keep((name.lower().rstrip("."), rdtype), answer)
+        return answer
+
+    async def lookup(self, name: str, rdtype: dns.rdatatype.RdataType, *, asks_anew: bool = False) -> Answer:
+        """Answer from the cache, from a question already on its way, or from a new one. Never raises.
+
+        `asks_anew` leaves the cache out.
+        """
         key = (name.lower().rstrip("."), rdtype)
         while True:
-            answer = self.cached(key)
+            answer = None if asks_anew else self.cached(key)
             if answer is not None:
                 self.stats.hits += 1
                 return answer

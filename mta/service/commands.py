@@ -48,6 +48,7 @@ QUESTIONS: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
         "show.topqueues": merging.merge_queues,
         "show.domains": merging.merge_domains,
         "show.disabledsources": merging.merge_disabled_sources,
+        "show.precache": merging.merge_precache,
         "show.vmtas": merging.merge_vmtas,
         "show.jobs": merging.merge_jobs,
         "list": merging.merge_list,

@@ -56,6 +56,7 @@ class DeliveryCommands:
             "trace": self._trace,
             "resolve": self._resolve,
             "why": self._why,
+            "show.precache": self._precached,
             "show.disabledsources": self._disabled_sources,
             "source.disable": self._disable_source,
             "source.enable": self._enable_source,
@@ -211,6 +212,19 @@ class DeliveryCommands:
         if name in LADDERS and settings.integer("initial-pts"):
             name = "initial-pts"
         return name, settings.origin(name)
+
+    async def _precached(self) -> dict[str, Any]:
+        rows = [
+            {
+                "name": found.name,
+                "status": found.status.value,
+                "hosts": found.hosts,
+                "ips": found.addresses,
+                "time": found.asked_at,
+            }
+            for found in self._worker.outbound.precache
+        ]
+        return {"domain": sorted(rows, key=lambda row: str(row["name"])), "totalDomains": len(rows)}
 
     # -- source addresses --------------------------------------------------------------------------------
 

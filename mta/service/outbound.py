@@ -17,6 +17,7 @@ from mta.delivery.signing import Signer
 from mta.delivery.spfgate import SpfGate
 from mta.delivery.trace import Tracer
 from mta.queue.scheduler import Scheduler
+from mta.routing.precache import Precache
 from mta.routing.router import Router
 from mta.service.inbound import Inbound
 from mta.service.inforce import InForce
@@ -68,6 +69,7 @@ class Outbound:
             copies=inbound.copies,
         )
         self.resolver = make_resolver(snapshot, clock)
+        self.precache = Precache(self.resolver, lambda: in_force.snapshot.dns, clock=clock)
         self.router = Router(
             self.resolver,
             clock=clock,
@@ -123,6 +125,7 @@ class Outbound:
     def follow(self) -> None:
         """Another configuration is in force: forget what came of the old one."""
         self.router.flush()
+        self.precache.follow()
         self.rollups = self._make_rollups()
 
     def _make_rollups(self) -> Rollups | None:

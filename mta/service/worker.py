@@ -238,10 +238,12 @@ class Worker:
                     company.create_task(self.inbound.pickup.run())
                 keeping = company.create_task(self.keeper.run())
                 reminding = company.create_task(self.delays.run())
+                precaching = company.create_task(self.outbound.precache.run())
                 # Delivery may be through before the last client is: the spool stays open for both.
                 await self._stopped.wait()
                 keeping.cancel()
                 reminding.cancel()
+                precaching.cancel()
                 recovery.cancel()
                 adoption.cancel()
                 borrowing.cancel()

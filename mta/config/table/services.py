@@ -84,19 +84,17 @@ _NETWORK = (
         only(Scope.DNS),
         Kind.FILE,
         None,
-        "File with domains whose DNS answers are kept fresh.",
-        NO,
+        "File with domains, one a line, whose DNS answers are kept fresh.",
     ),
     Directive(
         "precached-refresh-interval",
         only(Scope.DNS),
         Kind.INTERVAL,
         "5m",
-        "How often they are asked for.",
-        NO,
+        "How often they are asked for, whatever the TTL of the answers.",
     ),
     Directive(
-        "precached-max-domains", only(Scope.DNS), Kind.INTEGER, "500", "How many of the file are used.", NO
+        "precached-max-domains", only(Scope.DNS), Kind.INTEGER, "500", "How many of the file are used."
     ),
     Directive("server", _PROXY, Kind.HOST_PORT, None, "Address of the proxy."),
     Directive(
