@@ -87,10 +87,7 @@ def reset() -> None:
 def reset_counters(context: click.Context) -> None:
     """Reset the traffic counters of `show status`."""
     call = invocation(context)
-    data = call.ask("reset.counters")
-    if call.as_json:
-        call.output.json(data)
-    call.output.say("Traffic counters reset.")
+    call.answer(call.ask("reset.counters"), "Traffic counters reset.")
 
 
 #: What PowerMTA calls the same.
@@ -112,7 +109,4 @@ clear.add_command(clear_secretscache)
 def clear_dnscache(context: click.Context, domain: str) -> None:
     """Forget the DNS answers for DOMAIN (default: for every domain)."""
     call = invocation(context)
-    data = call.ask("clear.dnscache", domain=domain)
-    if call.as_json:
-        call.output.json(data)
-    call.output.say("DNS cache cleared.")
+    call.answer(call.ask("clear.dnscache", domain=domain), "DNS cache cleared.")
