@@ -125,7 +125,7 @@ async def test_slow_crowd_does_not_slow_the_quick() -> None:
             assert asyncio.get_running_loop().time() - began < 5.0
 
 
-async def test_the_more_clients_pipeline_thousands_of_commands_the_fewer_each_has_answered_in_a_turn() -> None:
+async def test_the_more_clients_pipeline_thousands_of_commands_the_fewer_has_each_answered_at_once() -> None:
     turns = 0
 
     async def count() -> None:
