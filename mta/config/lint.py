@@ -20,10 +20,10 @@ from types import MappingProxyType
 
 from mta.config.blocks import BLOCKS
 from mta.config.directives import TABLE
+from mta.config.exposed import open_secrets
 from mta.config.kinds import Kind, Scope, Status
 from mta.config.networks import parse_address, parse_network
 from mta.config.problems import Origin, Problem, Severity
-from mta.config.secrets import open_secrets
 from mta.config.shadows import unreachable
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
 from mta.config.units import FALSE_WORDS, TRUE_WORDS, parse_interval, parse_intervals

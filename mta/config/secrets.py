@@ -1,21 +1,14 @@
 """What is secret in a configuration: which values nothing that we print may show, and which files hold them.
 
 Passwords stand in the configuration itself, private keys in files that it names. Whether others may read
-those files is looked at by `lint` when the operator asks (`mta check`), and at each start.
+those files is looked at in `exposed`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from mta.config.problems import Origin, Problem, Severity
-
-if TYPE_CHECKING:
-    from mta.config.snapshot import Snapshot
-
-__all__ = ["MASK", "masked", "open_secrets"]
+__all__ = ["MASK", "is_secret", "key_file", "masked"]
 
 #: What stands in place of a secret.
 MASK: Final = "****"
@@ -38,22 +31,14 @@ def masked(name: str, text: str) -> str:
     return text
 
 
-def open_secrets(snapshot: Snapshot, is_open_to_all: Callable[[Path], bool]) -> Iterator[Problem]:
-    """A warning for each password and private key that every user of the machine can read, at its line."""
-    directory = snapshot.files[0].parent if snapshot.files else Path()
-    for line in snapshot.written:
-        name, origin = line.directive.name, line.origin
-        has_password = name in _KEY_FILES and masked(name, line.value) != line.value
-        if (name in _SECRET or has_password) and is_open_to_all(origin.file):
-            yield _warning(origin, f"every user can read this file, and {line.name} in it")
-        if name in _KEY_FILES:
-            path = directory / _split(line.value)[0].strip('"')
-            if is_open_to_all(path):
-                yield _warning(origin, f"every user can read {path}, which holds a private key")
-    for name in snapshot.vmtas:
-        for key in snapshot.domain_keys(name):
-            if not key.path.startswith("{") and is_open_to_all(Path(key.path)):
-                yield _warning(key.origin, f"every user can read the private key {key.path}")
+def is_secret(name: str) -> bool:
+    """Whether the whole value of the directive `name` is secret."""
+    return name in _SECRET
+
+
+def key_file(name: str, text: str) -> str:
+    """The file with a private key that the directive `name` leads to; "" when it names none."""
+    return _split(text)[0].strip('"') if name in _KEY_FILES else ""
 
 
 def _split(text: str) -> tuple[str, str, str]:
@@ -63,7 +48,3 @@ def _split(text: str) -> tuple[str, str, str]:
         return (text[:end], text[end : end + 1], text[end + 1 :].strip()) if end else (text, "", "")
     file, blank, password = text.partition(" ")
     return file, blank, password.strip()
-
-
-def _warning(origin: Origin, text: str) -> Problem:
-    return Problem(origin.file, origin.line, Severity.WARNING, text, "chmod o-rwx it")

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from mta.clock import Clock, SystemClock
+from mta.config.exposed import open_secrets
 from mta.config.files import Reading
 from mta.config.lint import Machine
 from mta.config.load import Loaded, load
 from mta.config.problems import Problem, Severity
-from mta.config.secrets import open_secrets
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError, StreamError
 from mta.service.admin import AdminSocket

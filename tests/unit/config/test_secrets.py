@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from mta.cli.main import main
+from mta.config.exposed import open_secrets
 from mta.config.lint import Machine, lint
 from mta.config.load import load, load_text
-from mta.config.secrets import masked, open_secrets
+from mta.config.secrets import masked
 from mta.delivery.policy import DeliveryPolicy
 
 #: Every place where an operator writes one; the value is always the same.
