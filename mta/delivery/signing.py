@@ -6,11 +6,10 @@ DKIM-Signature field. An identity that is covered by an RSA and by an Ed25519 ke
 both signatures.
 
 Cheap keys (Ed25519, RSA below 1,536 bits) sign at once: anything else costs as much as it saves. RSA-2048
-takes 0.3 ms with the GIL released. Where a processor is free for it (`threads`), those signatures are made in
-threads, several per hand-off (one costs 25 us): while the threads are busy, messages gather, and the next
-hand-off takes its share of them all. Where other workers keep every processor busy there is nothing to gain
-from a thread, only turns with the loop to lose (docs/decisions/0009): the loop makes them itself, and puts
-off to its next turn what would hold up everybody else for too long.
+takes 0.3 ms. Where a processor is free for it (`spare`), those signatures are made in processes of their own
+(`signatory`); asking costs some ten microseconds. Where workers keep every processor busy, or the processes
+have enough to do, the loop makes them itself, and puts off to its next turn what would hold up everybody else
+for too long (docs/decisions/0012).
 
 Mail is never lost here: a message that can't be signed (no From, no fitting key, an error of ours) goes out
 as it is; an error of ours is logged.
@@ -19,10 +18,12 @@ as it is; an error of ours is logged.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from mta.clock import Clock
@@ -30,6 +31,7 @@ from mta.config.settings import Settings
 from mta.config.snapshot import Snapshot
 from mta.delivery.dkimoptions import DkimOptions
 from mta.delivery.keyring import KeyRing
+from mta.delivery.signatory import Signatory
 from mta.delivery.signingrule import Identity, SigningRule
 from mta.errors import ConfigError
 from mta.message import headers
@@ -47,20 +49,21 @@ log = logging.getLogger(__name__)
 KEPT_SIGNATURES = 4096
 #: Signing identities kept ready; a new one costs a few microseconds.
 KEPT_IDENTITIES = 16384
-#: Most signatures in one hand-off: about 5 ms of work, so that the first is not long in coming.
-BATCH = 16
+#: Signatures that wait for one process: more work than a turn of our loop lasts, so that it is never idle.
+MOST_ASKED = 256
+#: More processes than this are of no use to one loop.
+MOST_SIGNATORIES = 4
+#: How long (seconds) we do without another one after one was lost.
+PAUSE = 5.0
 #: How long (seconds) slow keys may hold up one turn of the loop; the signature that is under way then ends.
 LONGEST_IN_TURN = 0.01
 #: A larger message (octets) is hashed in a thread in any case: the loop would stand still for it.
 DRAFTED_AT_ONCE = 256 << 10
-#: More threads than this only fight over the GIL between the RSA operations.
-MOST_THREADS = 4
-
 Done = Callable[[bytes], None]
 
 
 class SignerStats(NamedTuple):
-    """Counts since start: signatures made, answers from memory, messages waiting for a thread now."""
+    """Counts since start: signatures made, answers from memory, messages waiting for theirs now."""
 
     signatures: int
     from_memory: int
@@ -79,22 +82,23 @@ class _Job(NamedTuple):
     now: float
     waiters: list[Done]
     drafts: list[Draft] | None
+    seals: list[bytes | None]  # what came back from a process; None for one that is gone
 
 
 class Signer:
     """Signs for one event loop; every method is called on it."""
 
     def __init__(
-        self, snapshot: Snapshot, clock: Clock, loop: asyncio.AbstractEventLoop, *, threads: int = 0
+        self, snapshot: Snapshot, clock: Clock, loop: asyncio.AbstractEventLoop, *, spare: int = 0
     ) -> None:
-        """Read all keys; raises ConfigError when one can't be used. `threads`: the attribute of that name."""
+        """Read all keys; raises ConfigError when one can't be used. `spare`: the attribute of that name."""
         self._clock = clock
         self._loop = loop
-        #: For how many of them there are processors with nothing else to do; 0 = sign on the loop.
-        self.threads = threads
-        self._pool: ThreadPoolExecutor | None = None
-        self._busy = 0
-        self._pending: list[_Job] = []  # for the threads
+        #: Processors with nothing else to do than sign; 0 = sign on the loop.
+        self.spare = spare
+        self._signatories: list[Signatory] = []
+        self._none_before = 0.0  # no new one earlier than that
+        self._thread: ThreadPoolExecutor | None = None  # for large messages
         self._put_off: deque[_Job] = deque()  # for the next turns of the loop itself
         self._spent = 0.0  # seconds of this turn
         self._is_turn_counted = False
@@ -110,6 +114,8 @@ class Signer:
         Raises ConfigError, and changes nothing, when a key of it can't be used.
         """
         self._use(snapshot, keys or KeyRing.load(snapshot, self._keys))
+        for signatory in self._signatories:
+            signatory.forget_keys()
 
     def headers(
         self, envelope: Envelope, body: bytes, message: int, domain: str | None = None
@@ -128,7 +134,7 @@ class Signer:
     def prepare(
         self, envelope: Envelope, body: bytes, message: int, done: Done, domain: str | None = None
     ) -> None:
-        """Sign, in a thread where that pays, and call `done` with what `headers` would have returned.
+        """Sign, elsewhere where that pays, and call `done` with what `headers` would have returned.
 
         `done` runs on the loop, at once when there is nothing to wait for, else in another turn of it.
         """
@@ -147,25 +153,38 @@ class Signer:
             return
         found.waiters.append(done)
         self._jobs[found.place] = found
-        if found.drafts is not None and not self.threads:
+        if found.drafts is None:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="dkim")
+            self._thread.submit(self._work, found)
+            return
+        signatory = self._signatory()
+        if signatory is None:
             self._put_off.append(found)
             self._count_turn()
             return
-        if not self._pending and self._busy < self._most_busy:
-            self._loop.call_soon(self._hand_off)
-        self._pending.append(found)
+        for draft in found.drafts:
+            if draft.key.is_slow:
+                signatory.ask(draft.key, draft.digest(), partial(self._sealed, found))
+
+    @property
+    def processes(self) -> list[int]:
+        """The ids of the processes that sign for us."""
+        return [signatory.pid for signatory in self._signatories]
 
     def stats(self) -> SignerStats:
         return SignerStats(self._signatures, self._from_memory, len(self._jobs))
 
     def close(self) -> None:
-        """Stop the threads; messages still waiting get no answer any more."""
-        self._pending.clear()
+        """Stop; messages still waiting get no answer any more."""
         self._put_off.clear()
         self._jobs.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        for signatory in self._signatories:
+            signatory.close()
+        self._signatories.clear()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
 
     def _use(self, snapshot: Snapshot, keys: KeyRing) -> None:
         self._snapshot = snapshot
@@ -192,13 +211,12 @@ class Signer:
         signers = self._signers(rule[1], envelope, signable.block)
         now = self._clock.wall()
         if len(body) > DRAFTED_AT_ONCE:
-            return _Job(place, signable, signers, now, [], None) if signers else b""
-        # In a thread, Python would take turns with the loop; it is left with the keys' own work.
+            return _Job(place, signable, signers, now, [], None, []) if signers else b""
         drafts = self._draft(signable, signers, now)
         if not any(draft.key.is_slow for draft in drafts):
             return self._keep(place, self._seal(drafts))
-        if self.threads or self._put_off or self._spent >= LONGEST_IN_TURN:
-            return _Job(place, signable, signers, now, [], drafts)
+        if self._put_off or self._spent >= LONGEST_IN_TURN or self._signatory() is not None:
+            return _Job(place, signable, signers, now, [], drafts, [])
         return self._keep(place, self._seal_in_turn(drafts))
 
     def _rule(self, envelope: Envelope, domain: str | None) -> tuple[int, SigningRule] | None:
@@ -304,35 +322,41 @@ class Signer:
             job = self._put_off.popleft()
             self._answer(job, self._seal_in_turn(job.drafts or []))
 
-    @property
-    def _most_busy(self) -> int:
-        """Threads at work at a time; one for what is too large for the loop, whatever else goes on."""
-        return min(self.threads or 1, MOST_THREADS)
+    def _signatory(self) -> Signatory | None:
+        """The process with the least to do, None when each has enough; started when there are not all yet."""
+        found = self._signatories
+        if len(found) < min(self.spare, MOST_SIGNATORIES) and self._none_before <= self._clock.now():
+            try:
+                found.append(Signatory(self._loop, self._lost))
+            except OSError as error:
+                log.error("event=no-signing-process error=%s", error.strerror)
+                self._none_before = self._clock.now() + PAUSE
+        best = min(found, key=Signatory.load, default=None)
+        return best if best is not None and best.load() < MOST_ASKED else None
 
-    def _hand_off(self) -> None:
-        """Give each idle thread its share of what waits."""
-        most = self._most_busy
-        if self._pool is None and self._pending:
-            self._pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="dkim")
-        while self._pending and self._pool is not None and self._busy < most:
-            share = min(BATCH, -(-len(self._pending) // (most - self._busy)))
-            batch, self._pending = self._pending[:share], self._pending[share:]
-            self._busy += 1
-            self._pool.submit(self._work, batch)
+    def _lost(self, signatory: Signatory) -> None:
+        self._signatories.remove(signatory)
+        self._none_before = self._clock.now() + PAUSE
 
-    def _work(self, batch: list[_Job]) -> None:
-        """In a thread: touches nothing of this object but what the jobs carry."""
-        results = [self._signed(job) for job in batch]
-        try:
-            self._loop.call_soon_threadsafe(self._finish, batch, results)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+    def _sealed(self, job: _Job, seal: bytes | None) -> None:
+        """A process has signed one of the drafts, in their order; or it is gone, and the loop does it."""
+        drafts = job.drafts or []
+        job.seals.append(seal)
+        if len(job.seals) < sum(draft.key.is_slow for draft in drafts):
+            return
+        if None in job.seals:
+            self._put_off.append(job)
+            self._count_turn()
+            return
+        seals = filter(None, job.seals)
+        fields = [draft.sealed_with(next(seals)) if draft.key.is_slow else draft.sealed() for draft in drafts]
+        self._answer(job, b"".join(fields))
 
-    def _finish(self, batch: list[_Job], results: list[bytes]) -> None:
-        self._busy -= 1
-        self._hand_off()
-        for job, result in zip(batch, results, strict=True):
-            self._answer(job, result)
+    def _work(self, job: _Job) -> None:
+        """In a thread: touches nothing of this object but what the job carries."""
+        fields = self._seal(self._draft(job.signable, job.signers, job.now))
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._answer, job, fields)
 
     def _answer(self, job: _Job, fields: bytes) -> None:
         if self._jobs.get(job.place) is job:
@@ -340,11 +364,6 @@ class Signer:
             self._keep(job.place, fields)
             for done in job.waiters:
                 done(fields)
-
-    def _signed(self, job: _Job) -> bytes:
-        """The work itself, also in a thread."""
-        drafts = job.drafts
-        return self._seal(self._draft(job.signable, job.signers, job.now) if drafts is None else drafts)
 
     def _draft(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> list[Draft]:
         try:

@@ -133,9 +133,17 @@ class Draft(NamedTuple):
     canonical: bytes
     value: bytes
 
+    def digest(self) -> bytes:
+        """The hash that is signed."""
+        return hashlib.sha256(self.canonical).digest()
+
     def sealed(self) -> bytes:
         """The complete DKIM-Signature field. An RSA key lets other threads run meanwhile."""
-        signature = base64.b64encode(self.key.sign(self.canonical))
+        return self.sealed_with(self.key.sign(self.canonical))
+
+    def sealed_with(self, seal: bytes) -> bytes:
+        """The same, of what the key has computed elsewhere."""
+        signature = base64.b64encode(seal)
         lines = [signature[at : at + SIGNATURE_LINE] for at in range(0, len(signature), SIGNATURE_LINE)]
         return b"DKIM-Signature: " + self.value + b"\r\n ".join(lines) + b"\r\n"
 

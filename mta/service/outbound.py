@@ -44,13 +44,13 @@ class Outbound:
         schedules: Schedules,
         inbound: Inbound,
         sent: Callable[[int, int], None],
-        signing_threads: int,
+        spare_processors: int,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Reads the keys of DKIM: raises ConfigError. `sent(recipients, size)` counts transactions.
 
-        `signing_threads` are the processors that this worker may use beside its own.
+        `spare_processors` are the processors that this worker may use beside its own.
         """
         self._in_force = in_force
         self._clock = clock
@@ -78,7 +78,7 @@ class Outbound:
                 (listener.host, listener.port) for listener in snapshot.listeners if not listener.is_dummy
             ],
         )
-        self.signer = Signer(snapshot, clock, loop, threads=signing_threads)
+        self.signer = Signer(snapshot, clock, loop, spare=spare_processors)
         self.rollups = self._make_rollups()
         self.routes = QueueRoutes(self.router, in_force.route, lambda: self.rollups)
         self.dialer = Dialer(clock=clock)

@@ -157,7 +157,7 @@ class Worker:
             schedules=schedules,
             inbound=self.inbound,
             sent=self._count_sent,
-            signing_threads=layout.spare_processors(int(name), self._processors),
+            spare_processors=layout.spare_processors(int(name), self._processors),
             clock=clock,
             loop=loop,
         )
@@ -287,7 +287,7 @@ class Worker:
         layout = Layout.of(snapshot, count=len(self.crew.layout))
         self.listener.reload(snapshot)
         self.outbound.signer.reload(snapshot)
-        self.outbound.signer.threads = layout.spare_processors(int(self.name), self._processors)
+        self.outbound.signer.spare = layout.spare_processors(int(self.name), self._processors)
         self.in_force.follow(snapshot, classifier)
         self.crew.follow(layout)
         self.outbound.follow()

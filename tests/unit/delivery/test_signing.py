@@ -1,9 +1,11 @@
-"""Which signatures a message gets, from memory, inline or from a thread."""
+"""Which signatures a message gets, from memory, at once, from another process, or in a later turn."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from mta.message.domainkey import generate_private_key, private_pem, txt_record
 from mta.message.envelope import Envelope, Recipient
 
 MESSAGE = b"From: Alice <alice@example.com>\r\nSubject: hello\r\n\r\nbody\r\n"
-SLOW, CHEAP, EDWARDS = (
+SLOW, OTHER, CHEAP, EDWARDS = (
+    generate_private_key("rsa", 2048),
     generate_private_key("rsa", 2048),
     generate_private_key("rsa", 1024),
     generate_private_key("ed25519"),
@@ -58,10 +61,8 @@ def snapshot_of(text: str, directory: Path, epoch: int = 1) -> Snapshot:
     return loaded.snapshot
 
 
-def signer_of(text: str, directory: Path, signers: list[Signer], threads: int = 1) -> Signer:
-    signer = Signer(
-        snapshot_of(text, directory), StandingClock(), asyncio.get_running_loop(), threads=threads
-    )
+def signer_of(text: str, directory: Path, signers: list[Signer], spare: int = 1) -> Signer:
+    signer = Signer(snapshot_of(text, directory), StandingClock(), asyncio.get_running_loop(), spare=spare)
     signers.append(signer)
     return signer
 
@@ -94,7 +95,7 @@ async def test_cheap_keys_sign_at_once_and_verify(keys: Path, signers: list[Sign
     )
 
 
-async def test_slow_keys_ask_for_a_thread_and_the_result_is_kept(keys: Path, signers: list[Signer]) -> None:
+async def test_slow_keys_ask_a_process_and_the_result_is_kept(keys: Path, signers: list[Signer]) -> None:
     signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/slow.pem", keys, signers)
 
     assert signer.headers(envelope(), MESSAGE, 1) is None
@@ -105,10 +106,10 @@ async def test_slow_keys_ask_for_a_thread_and_the_result_is_kept(keys: Path, sig
     assert dkim.verify(fields + MESSAGE, dnsfunc=lambda name, timeout=5: "".join(txt_record(SLOW)).encode())
 
 
-async def test_many_messages_share_hand_offs_and_each_gets_its_own_signature(
+async def test_many_messages_share_two_processes_and_each_gets_its_own_signature(
     keys: Path, signers: list[Signer]
 ) -> None:
-    signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/slow.pem", keys, signers, threads=2)
+    signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/slow.pem", keys, signers, spare=2)
     answers: dict[int, bytes] = {}
     complete = asyncio.Event()
 
@@ -136,6 +137,48 @@ async def test_two_who_want_the_same_signature_wait_for_one(keys: Path, signers:
     assert signer.stats().signatures == 1
 
 
+async def test_what_a_lost_process_has_not_signed_is_signed_on_the_loop(
+    keys: Path, signers: list[Signer]
+) -> None:
+    signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/slow.pem", keys, signers)
+    tasks = [asyncio.create_task(prepared(signer, message=number)) for number in range(8)]
+    await asyncio.sleep(0)
+
+    (pid,) = signer.processes
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(5.0):
+        answers = [await task for task in tasks]
+
+    assert [values(fields, "s") for fields in answers] == [["s1"]] * 8
+    assert signer.processes == []
+    assert signer.headers(envelope(), MESSAGE, 9) is not None  # on the loop, until a new one may be started
+
+
+async def test_other_keys_after_a_reload_are_brought_to_the_processes(
+    keys: Path, signers: list[Signer]
+) -> None:
+    signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/slow.pem", keys, signers)
+    (keys / "other.pem").write_bytes(private_pem(OTHER))
+    (keys / "other.pem").chmod(0o600)
+
+    async with asyncio.timeout(5.0):
+        await prepared(signer, message=1)
+        signer.reload(snapshot_of(SIGN + "domain-key s2,example.com,KEYS/other.pem", keys, epoch=2))
+        fields = await prepared(signer, message=2)
+
+    assert dkim.verify(fields + MESSAGE, dnsfunc=lambda name, timeout=5: "".join(txt_record(OTHER)).encode())
+
+
+async def test_a_slow_and_a_cheap_key_of_one_domain_both_sign(keys: Path, signers: list[Signer]) -> None:
+    text = SIGN + "domain-key e,example.com,KEYS/ed.pem\ndomain-key r,example.com,KEYS/slow.pem"
+    signer = signer_of(text, keys, signers)
+
+    async with asyncio.timeout(5.0):
+        fields = await prepared(signer)
+
+    assert values(fields, "a") == ["rsa-sha256", "ed25519-sha256"]
+
+
 class TickingClock(StandingClock):
     """Four milliseconds pass between any two looks at it."""
 
@@ -152,7 +195,7 @@ async def test_without_a_free_processor_the_loop_signs_a_part_in_each_of_its_tur
 ) -> None:
     text = SIGN + "domain-key s1,example.com,KEYS/slow.pem"
     loop = asyncio.get_running_loop()
-    signer = Signer(snapshot_of(text, keys), TickingClock(), loop, threads=0)
+    signer = Signer(snapshot_of(text, keys), TickingClock(), loop)
     signers.append(signer)
     turns: list[int] = []  # in which each signature was ready
     turn = 0
@@ -184,7 +227,7 @@ async def test_without_a_free_processor_the_loop_signs_a_part_in_each_of_its_tur
 async def test_a_message_too_large_to_be_hashed_on_the_loop_takes_a_thread_whatever_the_key(
     keys: Path, signers: list[Signer]
 ) -> None:
-    signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/ed.pem", keys, signers, threads=0)
+    signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/ed.pem", keys, signers, spare=0)
     large = MESSAGE + b"line\r\n" * 50_000
 
     assert signer.headers(envelope(), large, 1) is None
