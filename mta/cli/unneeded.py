@@ -6,9 +6,6 @@ None of them asks the server.
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-
 import click
 
 from mta.cli.invocation import Exit, common_options, invocation
@@ -27,6 +24,10 @@ __all__ = [
 @click.pass_context
 def show_license(context: click.Context) -> None:
     """Under which terms this copy runs: it needs no key and never expires."""
+    # Loaded here: what else is in this module belongs to groups that have to be quick.
+    import importlib.metadata
+    import platform
+
     call = invocation(context)
     rows = {
         "product": "mta",
