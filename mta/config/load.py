@@ -10,9 +10,23 @@ from mta.config.build import build
 from mta.config.directives import TABLE
 from mta.config.files import Reading, Tree, read_tree, tree_of, why_unreadable
 from mta.config.problems import Origin, Problem, Problems, Severity
+from mta.config.quoting import split_words
 from mta.config.snapshot import Snapshot
 
 __all__ = ["Loaded", "Problem", "Severity", "load", "load_text"]
+
+
+#: Read while the server runs, some of them each time: they may come later.
+_LATER_FILES = frozenset(
+    {
+        "dummy-smtp-blacklist",
+        "http-delivery-extra-headers",
+        "include-headers-from",
+        "precached-domains-file",
+        "smtp-client-certificate",
+        "smtp-tls-ca-file",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,7 @@ def _loaded(
     snapshot = build(tree.nodes, files=tree.files, directory=directory, epoch=epoch, problems=problems)
     if unreadable is not None:
         _check_files(snapshot, problems, unreadable)
+        _check_later_files(snapshot, directory, problems, unreadable)
     return Loaded(None if problems.has_errors() else snapshot, problems.in_order(tree.files), snapshot)
 
 
@@ -83,6 +98,17 @@ def _check_files(snapshot: Snapshot, problems: Problems, unreadable: Callable[[P
         path, origin = snapshot.top.path(name), snapshot.top.origin(name)
         if path is not None and origin is not None:
             _report(path, origin, problems, unreadable)
+
+
+def _check_later_files(
+    snapshot: Snapshot, directory: Path, problems: Problems, unreadable: Callable[[Path], str]
+) -> None:
+    """Files that are opened when they are needed: the server starts without them, and mail waits."""
+    for line in snapshot.written:
+        words = split_words(line.value) if line.directive.name in _LATER_FILES else ()
+        reason = unreadable(directory / words[0]) if words and words[0] else ""
+        if reason:
+            problems.warning(line.origin, f"cannot read {directory / words[0]}: {reason}", "")
 
 
 def _report(path: Path, origin: Origin, problems: Problems, unreadable: Callable[[Path], str]) -> None:

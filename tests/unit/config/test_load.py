@@ -140,3 +140,25 @@ def test_a_source_group_that_nobody_wrote_is_pointed_out() -> None:
     (problem,) = [problem for problem in loaded.problems if "source-group" in problem.text]
     assert "nothing is limited" in problem.text
     assert problem.hint == "did you mean partner?"
+
+
+def test_files_that_are_read_while_the_server_runs_are_missed_with_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "there.pem", "x")
+    text = """<domain a.b>
+smtp-tls-ca-file "none.pem"
+smtp-client-certificate there.pem
+</domain>
+<domain c.d>
+smtp-client-certificate ""
+</domain>
+<dns>
+precached-domains-file /none/domains
+</dns>
+"""
+    loaded = load(write(tmp_path / "config", text))
+
+    assert loaded.snapshot is not None
+    assert [str(problem) for problem in loaded.problems] == [
+        f"{tmp_path}/config:2: warning: cannot read {tmp_path}/none.pem: no such file",
+        f"{tmp_path}/config:9: warning: cannot read /none/domains: no such file",
+    ]
