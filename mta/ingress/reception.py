@@ -189,7 +189,8 @@ class Reception:
 
     def call_in(self) -> None:
         """Let those in who wait and for whom there is a slot now, in their order."""
-        while self.line:
+        # Without a slot the answer is the same for everybody: who leaves must not make us ask them all.
+        while self.line and len(self.guests) < self._rules.slots:
             guest = self.line.first(lambda ip, policy: self._refusal(ip, policy) is None)
             if guest is None:
                 return
