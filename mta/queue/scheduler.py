@@ -31,7 +31,8 @@ nothing drawn means idle, or, when retired, close and `release`.
 *Priorities.* Rings have levels (rings.py): a queue of higher `queue-priority` gets its connection first, and
 one turn in ten goes to a lower level, so that nobody starves. While a queue of higher priority waits for a
 permit, connections of lower ones give theirs up after the message they carry (`Permits.gives_way`), or
-in the midst of it where they allow that (`slot.is_interrupted`).
+in the midst of it where they allow that (`slot.is_interrupted`). Recipients of one queue have priorities of
+their own, which say who is drawn first (levels.py).
 
 *Failures.* A failure of the queue (no connection, 4xx to MAIL, 421) makes it wait for `retry-after`; a
 failed opening beside connections that work only stops further openings. A recipient's own temporary

@@ -208,9 +208,9 @@ class AllLimits(RuleBasedStateMachine):
     def operate(self, pattern: str, what: str) -> None:
         getattr(self.model, what)(pattern)
 
-    @rule(pattern=patterns)
-    def schedule(self, pattern: str) -> None:
-        self.model.scheduler.schedule_now(pattern, self.model.now)
+    @rule(pattern=patterns, with_deferred=st.booleans())
+    def schedule(self, pattern: str, with_deferred: bool) -> None:
+        self.model.scheduler.schedule_now(pattern, self.model.now, with_deferred=with_deferred)
 
     @rule(key=st.sampled_from(KEYS), priority=st.sampled_from([0, 50, 100]), part=st.sampled_from([1, 2, 7]))
     def prioritize(self, key: QueueKey, priority: int, part: int) -> None:
