@@ -105,7 +105,7 @@ class DeliveryCommands:
         hostName: str = "",
         **asking: Any,
     ) -> dict[str, Any]:
-        worker, resolver = self._worker, self._worker.outbound.resolver
+        worker, resolver = self._worker, self._worker.outbound.directions.resolver
         packets: list[str] = []
         if asking:
             resolver = self._own_resolver(packets, **asking)
@@ -123,10 +123,10 @@ class DeliveryCommands:
         key = QueueKey(domain, vmta)
         try:
             if asking:
-                router = worker.outbound.router.asking(resolver)
+                router = worker.outbound.directions.router.asking(resolver)
                 targets = await router.route(key, worker.in_force.route(key))
             else:
-                targets = await worker.outbound.routes.route(key)
+                targets = await worker.outbound.directions.routes.route(key)
             no_route = ""
         except RouteError as error:
             targets, no_route = (), str(error)
@@ -222,7 +222,7 @@ class DeliveryCommands:
                 "ips": found.addresses,
                 "time": found.asked_at,
             }
-            for found in self._worker.outbound.precache
+            for found in self._worker.outbound.directions.precache
         ]
         return {"domain": sorted(rows, key=lambda row: str(row["name"])), "totalDomains": len(rows)}
 

@@ -17,13 +17,10 @@ from mta.delivery.signing import Signer
 from mta.delivery.spfgate import SpfGate
 from mta.delivery.trace import Tracer
 from mta.queue.scheduler import Scheduler
-from mta.routing.precache import Precache
-from mta.routing.router import Router
+from mta.service.directions import Directions
 from mta.service.inbound import Inbound
 from mta.service.inforce import InForce
 from mta.service.jobs import JobBook, JobStore
-from mta.service.rollup import Rollups
-from mta.service.routes import QueueRoutes, make_resolver
 from mta.service.schedules import Schedules
 from mta.spool.partition import Partition
 
@@ -53,8 +50,9 @@ class Outbound:
         `spare_processors` are the processors that this worker may use beside its own.
         """
         self._in_force = in_force
+        self._scheduler = scheduler
         self._clock = clock
-        snapshot = in_force.snapshot
+        self.directions = Directions(in_force, clock)
         self.settlement = Settlement(
             scheduler=scheduler,
             store=partition,
@@ -68,75 +66,51 @@ class Outbound:
             ended=jobs.ended,
             copies=inbound.copies,
         )
-        self.resolver = make_resolver(snapshot, clock)
-        self.precache = Precache(self.resolver, lambda: in_force.snapshot.dns, clock=clock)
-        self.router = Router(
-            self.resolver,
-            clock=clock,
-            own_names=snapshot.top.texts("host-name"),
-            own_addresses=[
-                (listener.host, listener.port) for listener in snapshot.listeners if not listener.is_dummy
-            ],
-        )
-        self.signer = Signer(snapshot, clock, loop, spare=spare_processors)
-        self.rollups = self._make_rollups()
-        self.routes = QueueRoutes(self.router, in_force.route, lambda: self.rollups)
+        self.signer = Signer(in_force.snapshot, clock, loop, spare=spare_processors)
         self.dialer = Dialer(clock=clock)
-        store = JobStore(partition, jobs, schedules.check)
-        opener = Opener(
-            scheduler=scheduler,
-            store=store,
-            routes=self.routes,
-            dialer=self.dialer,
-            settlement=self.settlement,
-            rules=in_force.rules,
-            policies=in_force.delivery,
-            host_name=in_force.host_name,
-            clock=clock,
-        )
-        spf = SpfGate(self.resolver, host_name=in_force.host_name, clock=clock)
-        self.dispatcher = Dispatcher(
-            scheduler=scheduler,
-            store=store,
-            opener=opener,
-            settlement=self.settlement,
-            signer=self.signer,
-            policies=in_force.delivery,
-            clock=clock,
-            spf=spf,
-        )
-        self.tracer = Tracer(
-            scheduler=scheduler,
-            store=partition,
-            routes=self.routes,
-            dialer=self.dialer,
-            settlement=self.settlement,
-            signer=self.signer,
-            policies=in_force.delivery,
-            host_name=in_force.host_name,
-            fatal=self.dispatcher.contradiction,
-            clock=clock,
-            spf=spf,
-        )
+        self._spf = SpfGate(self.directions.resolver, host_name=in_force.host_name, clock=clock)
+        self.dispatcher = self._make_dispatcher(JobStore(partition, jobs, schedules.check))
+        self.tracer = self._make_tracer(partition)
 
     def __repr__(self) -> str:
         return f"<Outbound {self.dispatcher!r}>"
 
-    def follow(self) -> None:
-        """Another configuration is in force: forget what came of the old one."""
-        self.router.flush()
-        self.precache.follow()
-        self.rollups = self._make_rollups()
-
-    def _make_rollups(self) -> Rollups | None:
-        """The roll-ups of the configuration in force, None where it has none."""
-        snapshot = self._in_force.snapshot
-        if not snapshot.rollups:
-            return None
-        return Rollups(
-            snapshot,
-            resolver=self.resolver,
-            router=self.router,
-            policies=self._in_force.route,
+    def _make_dispatcher(self, store: JobStore) -> Dispatcher:
+        """Works the permits off; `store` keeps back what belongs to paused jobs."""
+        opener = Opener(
+            scheduler=self._scheduler,
+            store=store,
+            routes=self.directions.routes,
+            dialer=self.dialer,
+            settlement=self.settlement,
+            rules=self._in_force.rules,
+            policies=self._in_force.delivery,
+            host_name=self._in_force.host_name,
             clock=self._clock,
+        )
+        return Dispatcher(
+            scheduler=self._scheduler,
+            store=store,
+            opener=opener,
+            settlement=self.settlement,
+            signer=self.signer,
+            policies=self._in_force.delivery,
+            clock=self._clock,
+            spf=self._spf,
+        )
+
+    def _make_tracer(self, partition: Partition) -> Tracer:
+        """Delivers single messages past every limit and every pause."""
+        return Tracer(
+            scheduler=self._scheduler,
+            store=partition,
+            routes=self.directions.routes,
+            dialer=self.dialer,
+            settlement=self.settlement,
+            signer=self.signer,
+            policies=self._in_force.delivery,
+            host_name=self._in_force.host_name,
+            fatal=self.dispatcher.contradiction,
+            clock=self._clock,
+            spf=self._spf,
         )

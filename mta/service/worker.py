@@ -91,6 +91,15 @@ class Worker:
         self.alarms: list[str] = []
         self._stopped = asyncio.Event()
         self._found: Iterator[Recovered] = iter(())
+        options = self._open_spool(workers, files, loop)
+        self.most_in_memory = self._most_in_memory(workers)
+        self._take_up_queues(layout, loop, is_leased=lender is not None)
+        self._open_ways(layout, options, adopted, loop)
+        self.borrower = self._make_borrower(lender)
+
+    def _open_spool(self, workers: int, files: Files | None, loop: asyncio.AbstractEventLoop) -> SpoolOptions:
+        """What is ours on disk: the partition, what operators did, and the shelf of long queues."""
+        snapshot, name = self.snapshot, self.name
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
         options = replace(options, memory_pool=options.memory_pool // workers)
         if files is not None:
@@ -103,39 +112,52 @@ class Worker:
             (directory.with_name(str(other)) / STATE_FILE for other in range(workers) if str(other) != name),
         )
         self.shelf = DiskShelf(directory, options.files)
-        self.most_in_memory = self._most_in_memory(workers)
-        self.scheduler = self._make_scheduler(layout, is_leased=lender is not None)
-        self.scheduler.restore_state(self.state.load("scheduler"), clock.now())
+        return options
+
+    def _take_up_queues(self, layout: Layout, loop: asyncio.AbstractEventLoop, *, is_leased: bool) -> None:
+        """What decides over mail that waits, as operators and the last run have left it."""
+        state, clock = self.state, self.clock
+        self.scheduler = self._make_scheduler(layout, is_leased=is_leased)
+        self.scheduler.restore_state(state.load("scheduler"), clock.now())
         self.keeper = StateKeeper(changes=lambda: self.scheduler.changes, save=self._save_queues, clock=clock)
         self.jobs = JobBook()
-        self.jobs.restore_state(self.state.load("jobs"))
+        self.jobs.restore_state(state.load("jobs"))
         self.priorities = Priorities()
-        self.priorities.restore_state(self.state.load("priorities"))
+        self.priorities.restore_state(state.load("priorities"))
         self.trash = Trash(self._delete, loop=loop)
-        schedules = Schedules(self.scheduler, clock)
+        self.schedules = Schedules(self.scheduler, clock)
         self.delays = Delays(
             spool=self.partition, every=self._reminds_every, remind=self._remind, clock=clock
         )
+
+    def _open_ways(
+        self,
+        layout: Layout,
+        options: SpoolOptions,
+        adopted: Iterable[int],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """How mail gets into the queues, from clients and colleagues, and out of them."""
         self.admission = Admission(
             partition=self.partition,
             scheduler=self.scheduler,
             jobs=self.jobs,
             priorities=self.priorities,
-            schedules=schedules,
+            schedules=self.schedules,
             delays=self.delays,
             traffic=self.traffic,
             wake=lambda: self.dispatcher.wake(),
-            clock=clock,
+            clock=self.clock,
         )
         self.crew = Crew(
-            int(name),
+            int(self.name),
             layout,
             partition=self.partition,
             options=options,
             scheduler=self.scheduler,
             enter=self.admission.enter,
             adopted=adopted,
-            clock=clock,
+            clock=self.clock,
             loop=loop,
         )
         self.inbound = Inbound(
@@ -144,26 +166,25 @@ class Worker:
             partition=self.partition,
             admission=self.admission,
             state=self.state,
-            clock=clock,
+            clock=self.clock,
             loop=loop,
         )
         self.listener = self.inbound.listener
         self.outbound = Outbound(
             self.in_force,
-            name=name,
+            name=self.name,
             scheduler=self.scheduler,
             partition=self.partition,
             jobs=self.jobs,
-            schedules=schedules,
+            schedules=self.schedules,
             inbound=self.inbound,
             sent=self._count_sent,
-            spare_processors=layout.spare_processors(int(name), self._processors),
-            clock=clock,
+            spare_processors=layout.spare_processors(int(self.name), self._processors),
+            clock=self.clock,
             loop=loop,
         )
         self.dispatcher = self.outbound.dispatcher
-        self.admission.rollups = self.outbound.rollups
-        self.borrower = self._make_borrower(lender)
+        self.admission.rollups = self.outbound.directions.rollups
 
     def _make_scheduler(self, layout: Layout, *, is_leased: bool) -> Scheduler:
         """With the limits as they are written, or as parts of them are lent to us."""
@@ -238,7 +259,7 @@ class Worker:
                     company.create_task(self.inbound.pickup.run())
                 keeping = company.create_task(self.keeper.run())
                 reminding = company.create_task(self.delays.run())
-                precaching = company.create_task(self.outbound.precache.run())
+                precaching = company.create_task(self.outbound.directions.precache.run())
                 # Delivery may be through before the last client is: the spool stays open for both.
                 await self._stopped.wait()
                 keeping.cancel()
@@ -290,8 +311,8 @@ class Worker:
         self.outbound.signer.spare = layout.spare_processors(int(self.name), self._processors)
         self.in_force.follow(snapshot, classifier)
         self.crew.follow(layout)
-        self.outbound.follow()
-        self.admission.rollups = self.outbound.rollups
+        self.outbound.directions.follow()
+        self.admission.rollups = self.outbound.directions.rollups
         self.most_in_memory = self._most_in_memory(len(self.crew.layout))
         self.scheduler.reconfigure(self.clock.now(), most_connections(snapshot))
         if self.borrower is not None:

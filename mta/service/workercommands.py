@@ -95,9 +95,9 @@ class WorkerCommands:
                 },
             },
             "resolver": {
-                "namesCached": worker.outbound.resolver.names_cached,
-                "queriesPending": worker.outbound.resolver.pending,
-                **asdict(worker.outbound.resolver.stats),
+                "namesCached": worker.outbound.directions.resolver.names_cached,
+                "queriesPending": worker.outbound.directions.resolver.pending,
+                **asdict(worker.outbound.directions.resolver.stats),
             },
             "queue": {"smtp": {"rcp": spool.recipients, "dom": queues, "kb": spool.bytes // 1024}},
             "settled": settled._asdict(),
@@ -196,8 +196,8 @@ class WorkerCommands:
         return {}
 
     async def _clear_dns(self, domain: str = "*") -> dict[str, Any]:
-        self._worker.outbound.resolver.forget(domain)
-        self._worker.outbound.router.flush()
+        self._worker.outbound.directions.resolver.forget(domain)
+        self._worker.outbound.directions.router.flush()
         return {}
 
     async def _list(

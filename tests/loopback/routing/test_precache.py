@@ -110,14 +110,14 @@ async def test_a_worker_keeps_its_domains_fresh_and_shows_them(tmp_path: Path) -
     (tmp_path / "domains").write_text("example.org\n")
     extra = f"<dns>\nprecached-domains-file {tmp_path}/domains\n</dns>"
     async with Workshop(tmp_path, extra=extra) as shop:
-        await shop.until(lambda: len(shop.worker.outbound.precache))
-        asked = shop.worker.outbound.resolver.stats.questions
+        await shop.until(lambda: len(shop.worker.outbound.directions.precache))
+        asked = shop.worker.outbound.directions.resolver.stats.questions
         await shop.submit(domains=("example.org",))
         await shop.until_events(1, "d")
         shown = await WorkerCommands(shop.worker, clock=shop.clock).run("show.precache", {})
-        shop.worker.outbound.precache.follow()
+        shop.worker.outbound.directions.precache.follow()
         async with asyncio.timeout(10):
-            while shop.worker.outbound.resolver.stats.questions == asked:
+            while shop.worker.outbound.directions.resolver.stats.questions == asked:
                 await asyncio.sleep(0.002)
 
     (row,) = shown["domain"]

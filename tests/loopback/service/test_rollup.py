@@ -102,5 +102,5 @@ async def test_what_waits_moves_and_comes_back_to_the_same_queue_after_a_restart
 
 async def test_a_reload_takes_roll_ups_along(tmp_path: Path) -> None:
     async with Workshop(tmp_path, domains=DOMAINS) as shop:
-        assert shop.worker.outbound.rollups is None
+        assert shop.worker.outbound.directions.rollups is None
         assert shop.worker.admission.key("one.example", "v1") == QueueKey("one.example", "v1")
