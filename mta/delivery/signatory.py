@@ -37,6 +37,8 @@ QUESTION: Final = struct.Struct("!I32s")
 NEW_KEY: Final = 1 << 31
 ANSWER: Final = struct.Struct("!H")
 CHUNK: Final = 1 << 16
+#: The first of many should not wait for the last (4 ms).
+ANSWERS_AT_ONCE: Final = 16
 #: One that has work and says nothing for so long (seconds) hangs. It has to start, and keys may be very long.
 PATIENCE: Final = 30.0
 
@@ -205,7 +207,7 @@ def serve(line: socket.socket) -> None:
             else:
                 seal = keys[number].sign(digest, how, hashed)
                 answers.append(ANSWER.pack(len(seal)) + seal)
-                if len(answers) == 8:  # the first should not wait for the last
+                if len(answers) == ANSWERS_AT_ONCE:
                     line.sendall(b"".join(answers))
                     answers = []
             at = end

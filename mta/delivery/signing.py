@@ -324,6 +324,8 @@ class Signer:
 
     def _signatory(self) -> Signatory | None:
         """The process with the least to do, None when each has enough; started when there are not all yet."""
+        if not self.spare:
+            return None
         found = self._signatories
         if len(found) < min(self.spare, MOST_SIGNATORIES) and self._none_before <= self._clock.now():
             try:
@@ -341,6 +343,9 @@ class Signer:
     def _sealed(self, job: _Job, seal: bytes | None) -> None:
         """A process has signed one of the drafts, in their order; or it is gone, and the loop does it."""
         drafts = job.drafts or []
+        if seal and len(drafts) == 1:
+            self._answer(job, drafts[0].sealed_with(seal))
+            return
         job.seals.append(seal)
         if len(job.seals) < sum(draft.key.is_slow for draft in drafts):
             return

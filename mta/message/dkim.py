@@ -16,10 +16,10 @@ A signature has an l= tag only where the policy asks for it: it lets anybody app
 
 from __future__ import annotations
 
-import base64
 import enum
 import hashlib
 import re
+from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -64,6 +64,8 @@ class Canon(enum.Enum):
 
     SIMPLE = b"simple"
     RELAXED = b"relaxed"
+
+    __hash__ = object.__hash__  # there is one of each; Enum's own is a function in Python
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Signable:
         found = self._body_hashes.get(canon)
         if found is None:
             digest, length = hash_body(self._message, self._body, canon)
-            found = self._body_hashes[canon] = (base64.b64encode(digest), length)
+            found = self._body_hashes[canon] = (b2a_base64(digest, newline=False), length)
         return found
 
     def fields(self, canon: Canon) -> list[tuple[bytes, bytes]]:
@@ -143,7 +145,7 @@ class Draft(NamedTuple):
 
     def sealed_with(self, seal: bytes) -> bytes:
         """The same, of what the key has computed elsewhere."""
-        signature = base64.b64encode(seal)
+        signature = b2a_base64(seal, newline=False)
         lines = [signature[at : at + SIGNATURE_LINE] for at in range(0, len(signature), SIGNATURE_LINE)]
         return b"DKIM-Signature: " + self.value + b"\r\n ".join(lines) + b"\r\n"
 
