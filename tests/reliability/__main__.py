@@ -166,9 +166,11 @@ async def within(engine: Engine, plan: Plan, ends_at: float = math.inf) -> Findi
     left = min(plan.deadline + _GRACE, ends_at) - time.monotonic()
     findings = Findings(engine.name)
     try:
-        async with asyncio.timeout(None if math.isinf(left) else left):
+        async with asyncio.timeout(None if math.isinf(left) else left) as limit:
             return await engine.run(plan)
     except TimeoutError:
+        if not limit.expired():
+            raise  # of something that the engine waited for
         if is_cut:
             findings.warnings.append("the time of the whole run was up before it was judged")
         else:
