@@ -157,6 +157,8 @@ def name_of(pid: int, *, is_root: bool) -> str:
     if "mta.service.entry" in words:
         role, _, number = words[words.index("mta.service.entry") + 1 :][:3]
         return f"worker {number}" if role == "worker" else role
+    if "mta.delivery.signatory" in words:
+        return "signatory"
     if is_root and "mta" in words:
         return "supervisor"
     return Path(f"/proc/{pid}/comm").read_text().strip()
