@@ -20,7 +20,13 @@ DESCRIBING = {
 }
 
 #: In force through the parser itself, in other words than their names.
-PARSED = {"/regex/ category", "virtual-mta=", "recipient-priority=", "backoff-to-normal-after=", "reenable-after="}
+PARSED = {
+    "/regex/ category",
+    "virtual-mta=",
+    "recipient-priority=",
+    "backoff-to-normal-after=",
+    "reenable-after=",
+}
 
 #: Words that are read somewhere, but not as these directives.
 OTHER_WORDS = {
