@@ -29,8 +29,10 @@ log = logging.getLogger(__name__)
 
 #: Behind the name of a directory that is about to be removed.
 EMPTIED = ".emptied"
-#: Recipients read ahead of those that have found their owner.
-AHEAD = 1000
+#: Recipients read ahead of those that have found their owner: more than are on their way to one at a time.
+AHEAD = 5000
+#: Messages read in one turn of the loop.
+LOOK = 100
 #: Seconds between two looks at what others have to do first.
 PATIENCE = 0.5
 EVENTS_AT_ONCE = 1000
@@ -114,13 +116,15 @@ class Adoption:
             loop=self._loop,
         )
         recipients = 0
-        for found in partition.recovered():
+        for number, found in enumerate(partition.recovered(), 1):
             for recipient, attempts, due in found.waiting:
                 owner = self._layout().owner(found.envelope.recipients[recipient].queue_domain)
                 passage.add(owner, found.message, recipient, attempts, due)
             recipients += len(found.waiting)
             if passage.waiting > AHEAD:
-                await passage.emptied()
+                await passage.emptied(AHEAD // 2)
+            elif number % LOOK == 0:
+                await asyncio.sleep(0)
         await passage.emptied()
         flushed: asyncio.Future[SpoolError | None] = self._loop.create_future()
         partition.flush(flushed.set_result)

@@ -5,8 +5,10 @@ or because the partition's own worker is gone (`adoption.py`). Each is offered u
 here only then, without a record: to the world nothing has happened. Whoever is killed in between offers it
 again; the owner recognises it by its name.
 
-Bounded: WINDOW messages on their way to each owner; what waits takes eight bytes a recipient, more only
-for those that were tried before.
+Bounded: what waits takes eight bytes a recipient, more only for those that were tried before; what is on its
+way to an owner is a window. An answer comes when the owner has synced, and that takes as long as its loop is
+busy: so the window decides how fast mail moves. It grows while answers come quickly and shrinks when they
+don't, because what clients hand over waits behind it. Turns of the loop are shared with everything else.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from mta.message.envelope import Envelope, encode_envelope
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK
 from mta.service.layout import Layout
 from mta.service.share import Share, Verdict, share_of
+from mta.service.turns import Pace
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
 
@@ -29,10 +32,14 @@ __all__ = ["Passage"]
 
 log = logging.getLogger(__name__)
 
-#: Messages on their way to one owner at a time.
-WINDOW = 64
-#: Messages looked at in one turn of the loop.
-SLICE = 64
+#: Messages on their way to one owner at a time, at least and at most, and their bytes.
+LEAST_WINDOW, WINDOW = 64, 2000
+WINDOW_BYTES = 8 << 20
+#: Answers that come so soon (seconds) behind twice the quickest let the window grow; those that take so long
+#: in all let it shrink, far from the time at which a colleague is taken to be in trouble.
+QUICK, SLOW = 0.1, 1.0
+#: How fast the quickest answer is forgotten.
+FORGETTING = 0.001
 #: Seconds until the next try with an owner that could not take the last one.
 PAUSE = 0.25
 #: Taken references that may stay at the front of an array before it is cut.
@@ -74,8 +81,9 @@ class Passage:
         self._on_the_way = 0
         self._is_woken = False
         self._is_closed = self._is_resting = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._pace = Pace(loop.time)
+        self._is_low = asyncio.Event()
+        self._low = 0
         self.carried = 0
 
     def __repr__(self) -> str:
@@ -95,17 +103,21 @@ class Passage:
         if attempts or due:
             self._tried[ref] = attempts, due
         self._backlog(owner).add(ref)
-        self._idle.clear()
         self._wake()
 
     def wait_with(self, owner: int) -> None:
         """Offer this owner nothing for a moment: it may not know yet what it owns."""
-        self._backlog(owner).rests_until = self._loop.time() + PAUSE
-        self._loop.call_later(PAUSE * 1.01, self._wake)
+        backlog, now = self._backlog(owner), self._loop.time()
+        if backlog.rests_until <= now:
+            backlog.rests_until = now + PAUSE
+            self._loop.call_later(PAUSE * 1.01, self._wake)
 
-    async def emptied(self) -> None:
-        """Wait until nothing is left."""
-        await self._idle.wait()
+    async def emptied(self, low: int = 0) -> None:
+        """Wait until no more than `low` recipients are left. For one caller at a time."""
+        self._low = low
+        while self.waiting > low:
+            self._is_low.clear()
+            await self._is_low.wait()
 
     def rest(self) -> None:
         """Offer nothing more; answers to what is on its way still count."""
@@ -131,18 +143,17 @@ class Passage:
         if self._is_closed or self._is_resting:
             return
         now = self._loop.time()
-        for backlog in tuple(self._backlogs.values()):
-            for _ in range(SLICE):
-                if not backlog or backlog.open >= WINDOW or now < backlog.rests_until:
-                    break
+        self._pace.begin()
+        ready = [backlog for backlog in self._backlogs.values() if backlog.is_ready(now)]
+        while ready and not self._pace.is_over():
+            for backlog in ready:
                 self._pass_on(backlog.next_message())
-        if any(
-            backlog and backlog.open < WINDOW and now >= backlog.rests_until
-            for backlog in self._backlogs.values()
-        ):
+            ready = [backlog for backlog in ready if backlog.is_ready(now)]
+        self._pace.end()
+        if ready:
             self._wake()
-        elif not self.waiting:
-            self._idle.set()
+        if self.waiting <= self._low:
+            self._is_low.set()
 
     def _pass_on(self, refs: list[int]) -> None:
         """Offer some recipients of one message to whoever owns them now."""
@@ -180,12 +191,14 @@ class Passage:
                 )
                 continue
             share = share_of(envelope, encoded, [body], [ref & RECIPIENT_MASK for ref in part], tried)
-            self._backlog(owner).open += 1
+            self._backlog(owner).sent(share.size)
             self._on_the_way += len(part)
-            self._offer(owner, share, partial(self._answered, owner, part, share))
+            self._offer(owner, share, partial(self._answered, owner, part, share, self._loop.time()))
 
-    def _answered(self, owner: int, refs: list[int], share: Share, verdict: Verdict) -> None:
-        self._backlog(owner).open -= 1
+    def _answered(
+        self, owner: int, refs: list[int], share: Share, offered_at: float, verdict: Verdict
+    ) -> None:
+        self._backlog(owner).answered(share.size, self._loop.time() - offered_at)
         self._on_the_way -= len(refs)
         if self._is_closed:
             return
@@ -210,13 +223,37 @@ class Passage:
 class _Backlog:
     """References that wait for one owner, first in, first out."""
 
-    __slots__ = ("_head", "_refs", "open", "rests_until")
+    __slots__ = ("_head", "_open", "_open_bytes", "_quickest", "_refs", "_window", "rests_until")
 
     def __init__(self) -> None:
         self._refs = array("Q")
         self._head = 0
-        self.open = 0
+        self._open = 0
+        self._open_bytes = 0
+        self._window = LEAST_WINDOW
+        self._quickest = 0.0
         self.rests_until = 0.0
+
+    def is_ready(self, now: float) -> bool:
+        """Whether something more may be offered."""
+        has_room = self._open < self._window and self._open_bytes < WINDOW_BYTES
+        return has_room and len(self) > 0 and now >= self.rests_until
+
+    def sent(self, size: int) -> None:
+        """A share of that size is on its way."""
+        self._open += 1
+        self._open_bytes += size
+
+    def answered(self, size: int, seconds: float) -> None:
+        """It is not any more; the answer took so long."""
+        self._open -= 1
+        self._open_bytes -= size
+        quickest = self._quickest or seconds
+        self._quickest = min(seconds, quickest + FORGETTING * (seconds - quickest))
+        if seconds < 2 * self._quickest + QUICK and seconds < SLOW:
+            self._window = min(WINDOW, self._window + 1)
+        elif seconds > SLOW:
+            self._window = max(LEAST_WINDOW, self._window - (self._window >> 4))
 
     def add(self, ref: int) -> None:
         self._refs.append(ref)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from mta.clock import Clock
 
-__all__ = ["take_turns"]
+__all__ = ["Pace", "take_turns"]
 
 T = TypeVar("T")
 
@@ -22,18 +22,38 @@ LEAST, MOST = 0.002, 0.02
 LOOK, LIMIT = 25, 2500
 
 
+class Pace:
+    """How long a turn may last: `begin`, `is_over` after each item, `end`; `now` gives the time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._ended_at = now()
+        self._until = 0.0
+        self._count = 0
+
+    def begin(self) -> None:
+        now = self._now()
+        self._count = 0
+        self._until = now + min(MOST, max(LEAST, now - self._ended_at))
+
+    def is_over(self) -> bool:
+        """Whether somebody else should have the loop."""
+        self._count += 1
+        return self._count >= LIMIT or (self._count % LOOK == 0 and self._now() >= self._until)
+
+    def end(self) -> None:
+        self._ended_at = self._now()
+
+
 async def take_turns(items: Iterable[T], work: Callable[[T], None], clock: Clock) -> int:
     """Do the work for each item; returns how many there were."""
-    count, limit, until = 0, LIMIT, clock.now() + LEAST
+    pace, count = Pace(clock.now), 0
+    pace.begin()
     for item in items:
         work(item)
         count += 1
-        if count % LOOK:
-            continue
-        stopped_at = clock.now()
-        if stopped_at >= until or count >= limit:
+        if pace.is_over():
+            pace.end()
             await asyncio.sleep(0)
-            resumed_at = clock.now()
-            limit = count + LIMIT
-            until = resumed_at + min(MOST, max(LEAST, resumed_at - stopped_at))
+            pace.begin()
     return count
