@@ -9,6 +9,7 @@ import pytest
 
 from mta.clock import SystemClock
 from mta.message.domainkey import PrivateKey, generate_private_key, private_pem, txt_record
+from mta.service import worker
 from mta.sink.counters import Delivery
 from tests.support.steering import by_vmta
 from tests.support.workshop import Workshop
@@ -19,11 +20,11 @@ MESSAGE = "From: <a@example.org>\nSubject: x\nDate: Sat, 21 Nov 2026 12:00:00 +0
 class Keys:
     """Key files, and the name server that publishes them."""
 
-    def __init__(self, directory: Path, **kinds: str) -> None:
+    def __init__(self, directory: Path, *, bits: int = 1024, **kinds: str) -> None:
         self.directory = directory
         self.private: dict[str, PrivateKey] = {}
         for selector, kind in kinds.items():
-            key = self.private[selector] = generate_private_key(kind, 1024)
+            key = self.private[selector] = generate_private_key(kind, bits)
             path = directory / f"{selector}.pem"
             path.write_bytes(private_pem(key))
             path.chmod(0o600)
@@ -207,3 +208,34 @@ async def test_another_identity_signs_where_there_is_no_key_for_the_first(tmp_pa
         (tags,) = keys.signatures(await delivered(shop))
 
     assert (tags["d"], tags["q"]) == ("example.org", "dns/txt")
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+async def test_slow_signatures_are_made_on_the_loop_or_in_a_process_and_mail_flows_either_way(
+    tmp_path: Path, spare: int
+) -> None:
+    keys = Keys(tmp_path, bits=2048, slow="rsa")
+    async with Workshop(tmp_path, within="dkim-sign yes", extra=keys.lines("slow")) as shop:
+        signer = shop.worker.outbound.signer
+        signer.spare = spare
+        for number in range(20):
+            await shop.hand_in(MESSAGE.format("").replace("hello", f"hello {number}"))
+        found = [keys.signatures(delivery) for delivery in await shop.until_delivered(20)]
+
+        assert [len(signatures) for signatures in found] == [1] * 20
+        assert len({signatures[0]["b"] for signatures in found}) == 20
+        assert len(signer.processes) == spare
+        assert signer.stats().waiting == 0
+
+
+@pytest.mark.parametrize(("cpus", "spare"), [("0", 0), ("0-1", 1), ("0-3", 3)])
+async def test_a_worker_has_the_processors_of_its_block_but_one_for_signing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: str, spare: int
+) -> None:
+    monkeypatch.setattr(worker, "processors_available", lambda: 4)
+    extra = f"<worker 0>\ncpus {cpus}\n</worker>\n"
+
+    async with Workshop(tmp_path, extra=extra) as shop:
+        assert shop.worker.outbound.signer.spare == spare
+        shop.worker.reload(shop.worker.snapshot)
+        assert shop.worker.outbound.signer.spare == spare
