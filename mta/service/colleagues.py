@@ -58,6 +58,8 @@ class Colleague(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_overdue = False
+        #: Frames of this turn of the loop; they leave together.
+        self._outgoing: list[bytes] = []
 
     def __repr__(self) -> str:
         return f"<Colleague {self.number} {'up' if self.is_up else 'down'} waiting={len(self._waiting)}>"
@@ -107,11 +109,17 @@ class Colleague(asyncio.Protocol):
         self._bytes += size
         head = encode_head(share)
         body = sum(map(len, share.body))
-        transport.writelines(
-            [encode_header(Kind.AGAIN if again else Kind.FRESH, number, len(head), body), head, *share.body]
-        )
+        if not self._outgoing:
+            self._loop.call_soon(self._send)
+        kind = Kind.AGAIN if again else Kind.FRESH
+        self._outgoing += (encode_header(kind, number, len(head), body), head, *share.body)
         if self._timer is None:
             self._timer = self._loop.call_later(TICK, self._look)
+
+    def _send(self) -> None:
+        frames, self._outgoing = self._outgoing, []
+        if self._transport is not None and frames:
+            self._transport.writelines(frames)
 
     # -- the connection ---------------------------------------------------------------------------------
 
@@ -151,6 +159,7 @@ class Colleague(asyncio.Protocol):
 
     def _abandon(self) -> None:
         lost, self._waiting, self._bytes = list(self._waiting.values()), {}, 0
+        self._outgoing.clear()
         for done, _, _ in lost:
             done(Verdict.UNKNOWN)
 

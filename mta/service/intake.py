@@ -60,7 +60,7 @@ class Intake:
         self._partition = partition
         self._admit = admit
         self._clock = clock
-        self._loop = loop
+        self.loop = loop
         self._names: dict[str, None] = {}
         self._under_way: dict[str, list[Done]] = {}
         self._server: asyncio.Server | None = None
@@ -79,7 +79,7 @@ class Intake:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         with Reachable(path) as name:
-            self._server = await self._loop.create_unix_server(lambda: Visitor(self), name, backlog=BACKLOG)
+            self._server = await self.loop.create_unix_server(lambda: Visitor(self), name, backlog=BACKLOG)
             os.chmod(name, 0o600)
         self._path = path
 
@@ -151,6 +151,8 @@ class Visitor(asyncio.Protocol):
         self._intake = intake
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        #: Answers of this turn of the loop (those of one commit, as a rule); they leave together.
+        self._answers: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -169,6 +171,7 @@ class Visitor(asyncio.Protocol):
             self.hang_up()
 
     def hang_up(self) -> None:
+        self._say()
         if self._transport is not None:
             self._transport.close()
 
@@ -178,8 +181,14 @@ class Visitor(asyncio.Protocol):
         self._intake.take(share, partial(self._answer, frame.number), again=frame.kind is Kind.AGAIN)
 
     def _answer(self, number: int, verdict: Verdict) -> None:
-        if self._transport is not None:
-            if verdict is Verdict.TAKEN:
-                self._transport.write(encode_answer(Kind.TAKEN, number))
-            else:
-                self._transport.write(encode_answer(Kind.REFUSED, number, "can't be stored now"))
+        if not self._answers:
+            self._intake.loop.call_soon(self._say)
+        if verdict is Verdict.TAKEN:
+            self._answers.append(encode_answer(Kind.TAKEN, number))
+        else:
+            self._answers.append(encode_answer(Kind.REFUSED, number, "can't be stored now"))
+
+    def _say(self) -> None:
+        answers, self._answers = self._answers, []
+        if self._transport is not None and answers:
+            self._transport.write(b"".join(answers))

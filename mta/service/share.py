@@ -98,6 +98,8 @@ class Frame(NamedTuple):
     body: bytes
 
 
+#: By number less one: to call the class takes many times as long.
+_KINDS = tuple(Kind)
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Head)
 
@@ -185,7 +187,7 @@ class FrameReader:
                 self._need = whole - at
                 break
             at = whole
-            yield Frame(Kind(kind), number, data[start : start + head], data[start + head : whole])
+            yield Frame(_KINDS[kind - 1], number, data[start : start + head], data[start + head : whole])
         rest = data[at:] if at else data
         self._pieces = [rest] if rest else []
         self._have = len(rest)
