@@ -107,6 +107,23 @@ async def test_a_share_that_comes_again_is_recognised(tmp_path: Path) -> None:
     await other.close()
 
 
+async def test_shares_offered_in_the_turn_in_which_the_way_is_closed_are_unknown_and_never_leave(
+    tmp_path: Path,
+) -> None:
+    one, other = await pair(tmp_path)
+    verdicts: list[Verdict] = []
+
+    for name in ("Q1", "Q2"):
+        one.crew.colleagues[1].offer(share(envelope(name, THERE)), verdicts.append)
+    one.crew.colleagues[1].close()
+
+    assert verdicts == [Verdict.UNKNOWN, Verdict.UNKNOWN]
+    await other.until(lambda: not other.crew.intake.visitors)
+    assert not other.queued
+    await one.close()
+    await other.close()
+
+
 async def test_who_has_not_read_its_disk_takes_nothing_that_it_may_have(tmp_path: Path) -> None:
     one = await Member(tmp_path, 0).open()
     other = Member(tmp_path, 1)
