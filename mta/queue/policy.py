@@ -37,7 +37,8 @@ ANY_SOURCE = EgressSource("", "")
 class QueuePolicy:
     """The settings of one queue; field names are the directives', times are seconds.
 
-    `backoff_reroute_to` are the virtual MTAs of `backoff-reroute-to-virtual-mta`, the members of a pool.
+    `backoff_reroute_to` are the virtual MTAs of `backoff-reroute-to-virtual-mta`, the members of a pool;
+    `reroute_to` those of `reroute-to-virtual-mta`.
     A rate of None has no limit. `max_msg_per_connection`, `max_errors_per_connection` and `max_retries` of 0
     have none either.
     """
@@ -70,6 +71,7 @@ class QueuePolicy:
     backoff_to_normal_after_delivery: bool = False
     backoff_upon_all_sources_disabled: bool = False
     backoff_reroute_to: tuple[str, ...] = ()
+    reroute_to: tuple[str, ...] = ()
     reenable_source_ip_after: float | None = None
     smtp_pattern_list: str = ""
     bounce_upon_5xx_greeting: bool = True
@@ -127,6 +129,7 @@ class QueuePolicy:
             backoff_to_normal_after_delivery=settings.boolean("backoff-to-normal-after-delivery"),
             backoff_upon_all_sources_disabled=settings.boolean("backoff-upon-all-sources-disabled"),
             backoff_reroute_to=tuple(filter(None, (settings.text("backoff-reroute-to-virtual-mta"),))),
+            reroute_to=tuple(filter(None, (settings.text("reroute-to-virtual-mta"),))),
             reenable_source_ip_after=optional_seconds(settings, "reenable-source-ip-after"),
             smtp_pattern_list=settings.text("smtp-pattern-list")
             if settings.is_set("smtp-pattern-list")

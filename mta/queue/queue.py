@@ -274,13 +274,21 @@ class DeliveryQueue:
         """Whether a source address is out of use for this queue."""
         return now < self.disabled_sources.get(ip, 0.0)
 
+    @property
+    def reroute_names(self) -> tuple[str, ...]:
+        """The virtual MTAs that this queue's mail goes through instead of its own, if any."""
+        policy = self.policy
+        if policy.reroute_to and self.key.vmta not in policy.reroute_to:
+            return policy.reroute_to
+        return policy.backoff_reroute_to if self.mode is QueueMode.BACKOFF else ()
+
     def _activate(self) -> None:
         policy = self.policy
         active, resting = policy, policy.in_backoff()
         if self.mode is QueueMode.BACKOFF:
             active, resting = resting, active
         self.active = active
-        self.is_rerouting = self.mode is QueueMode.BACKOFF and bool(active.backoff_reroute_to)
+        self.is_rerouting = bool(self.reroute_names)
         self.message_window = window_pair(active.max_msg_rate, resting.max_msg_rate, self.message_window)
         self.connect_window = window_pair(
             active.max_connect_rate, resting.max_connect_rate, self.connect_window

@@ -1,8 +1,9 @@
-"""`backoff-reroute-to-virtual-mta`: the mail of a queue in backoff goes out through another virtual MTA.
+"""`reroute-to-virtual-mta` and, for queues in backoff, `backoff-reroute-to-virtual-mta`: their mail goes out
+through another virtual MTA.
 
-It moves when the queue goes into backoff, and what arrives meanwhile goes there at once. The other queue may
-be in backoff too and send it on; a chain that comes back to where it began is no way out, and the mail stays.
-What has moved stays moved when the backoff ends.
+It moves when the queue goes into backoff, or a reload says so, and what arrives from then on goes there at
+once. The other queue may send it on; a chain that comes back to where it began is no way out, and the mail
+stays. What has moved stays moved when the backoff ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["Rerouting", "transfer"]
 
 
 class Rerouting:
-    """Where mail of queues in backoff goes; pools take turns."""
+    """Where mail of queues goes that give it away; pools take turns."""
 
     __slots__ = ("_registry", "_turn")
 
@@ -26,11 +27,11 @@ class Rerouting:
         self._turn = 0
 
     def destination(self, queue: DeliveryQueue, now: float) -> DeliveryQueue:
-        """The queue that takes this one's mail: itself when it is not in backoff, or in a circle."""
+        """The queue that takes this one's mail: itself when it gives none away, or in a circle."""
         seen = {queue.key}
         found = queue
         while found.is_rerouting:
-            names = found.policy.backoff_reroute_to
+            names = found.reroute_names
             self._turn += 1
             key = QueueKey(queue.key.domain, names[self._turn % len(names)])
             if key in seen:

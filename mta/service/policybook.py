@@ -36,7 +36,11 @@ class PolicyBook:
         found = self._queues.get(id(settings))
         if found is None:
             found = QueuePolicy.from_settings(settings)
-            found = replace(found, backoff_reroute_to=self._members(found.backoff_reroute_to))
+            found = replace(
+                found,
+                backoff_reroute_to=self._members(found.backoff_reroute_to),
+                reroute_to=self._members(found.reroute_to),
+            )
             self._queues[id(settings)] = found
         return found
 

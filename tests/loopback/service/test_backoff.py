@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mta.config.load import load_text
 from mta.queue.queue import QueueMode
 from mta.queue.status import QueueStatus
 from mta.sink.counters import Delivery
@@ -191,6 +192,7 @@ async def test_mail_of_a_queue_in_backoff_goes_through_the_other_virtual_mta(tmp
     <domain example.com>
         smtp-pattern-list reactions
         backoff-reroute-to-virtual-mta spare
+        max-smtp-out 1
     </domain>
 </virtual-mta>
 <virtual-mta third>
@@ -209,6 +211,28 @@ async def test_mail_of_a_queue_in_backoff_goes_through_the_other_virtual_mta(tmp
 
         assert {event.delivery_source_ip for event in events} == {"127.0.0.3"}
         assert {event.queue for event in events} == {"example.com/third"}
+
+
+async def test_what_waits_moves_when_a_reload_sends_the_mail_elsewhere(tmp_path: Path) -> None:
+    line = "reroute-to-virtual-mta v2"
+    extra = by_vmta("smtp-source-host 127.0.0.2 a.example.org") + (
+        "<virtual-mta v2>\nsmtp-source-host 127.0.0.3 b.example.org\n</virtual-mta>\n"
+    )
+    async with Workshop(tmp_path, rules="RCPT x2 450 4.2.1 later", extra=extra) as shop:
+        await shop.submit(count=2)
+        await shop.until_events(2, "t")
+        loaded = load_text(f"{shop.text}<domain *>\n{line}\n</domain>\n", epoch=2)
+        assert loaded.snapshot is not None, loaded.problems
+        shop.worker.reload(loaded.snapshot)
+        await shop.until(lambda: len(shop.waiting(vmta="v2")) == 2)
+        assert shop.waiting(vmta="v1") == []
+        assert {entry.attempts for entry in shop.waiting(vmta="v2")} == {1}
+
+        await shop.at(shop.clock.now() + 700)
+        events = await shop.until_events(2, "d")
+        assert {(event.queue, event.delivery_source_ip) for event in events} == {
+            ("example.com/v2", "127.0.0.3")
+        }
 
 
 async def test_mode_disabled_address_and_retry_time_are_the_same_after_a_restart(tmp_path: Path) -> None:
