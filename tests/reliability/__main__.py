@@ -192,6 +192,8 @@ def run(engine: Engine, options: argparse.Namespace, seconds: float) -> Findings
     ends_at = options.started + _SHORT_LIMIT if is_bounded(options) else math.inf
     try:
         findings = uvloop.run(within(engine, plan, ends_at))
+    except TimeoutError as error:
+        findings.miss(f"not through in time: the engine waited in vain {error}".rstrip(), plan)
     except Exception as error:
         findings.breaches.append(f"the engine itself failed: {error!r}")
         if options.keep:
