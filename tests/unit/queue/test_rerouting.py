@@ -112,3 +112,39 @@ def test_a_queue_without_a_place_to_go_keeps_its_mail() -> None:
     desk.backoff("*/*")
 
     assert desk.refs(V1) == [ref(1)]
+
+
+def always(**targets: tuple[str, ...]) -> Rerouted:
+    """Virtual MTAs whose mail goes through others whatever their mode."""
+    desk = Rerouted()
+    plain = desk.policy
+    policies = {name: replace(plain, reroute_to=names) for name, names in targets.items()}
+    desk.scheduler = Scheduler(
+        policies=lambda key: policies.get(key.vmta, plain),
+        vmtas=lambda name: desk.vmta,
+        total_max_smtp_out=100,
+    )
+    return desk
+
+
+def test_mail_always_goes_where_the_settings_send_it_over_several_steps() -> None:
+    desk = always(v1=("v2",), v2=("v3",))
+    desk.admit(V1, 1)
+
+    assert (desk.refs(V1), desk.refs(V2), desk.refs(V3)) == ([], [], [ref(1)])
+
+
+def test_a_virtual_mta_that_is_sent_to_itself_keeps_its_mail_and_takes_that_of_others() -> None:
+    desk = always(v1=("v3",), v3=("v3",))
+    desk.admit(V3, 1)
+    desk.admit(V1, 2)
+
+    assert desk.refs(V3) == [ref(1), ref(2)]
+
+
+def test_virtual_mtas_that_send_to_each_other_keep_what_they_have() -> None:
+    desk = always(v1=("v2",), v2=("v1",))
+    desk.admit(V1, 1)
+    desk.admit(V2, 2)
+
+    assert (desk.refs(V1), desk.refs(V2)) == ([ref(1)], [ref(2)])
