@@ -135,7 +135,7 @@ class DeliveryQueue:
         self.mode = QueueMode.NORMAL
         self.mode_since = 0.0
         self.mode_reason = ""  # of backoff
-        self.is_rerouting = False  # its mail goes through another virtual MTA
+        self.is_rerouting = bool(self.reroute_names)  # its mail goes through another virtual MTA
         self.is_paused = False
         self.ready: ReadyEntries | ParkedReady | LeveledEntries = ReadyEntries()
         self.deferred: DeferredEntries | ParkedDeferred = DeferredEntries()
