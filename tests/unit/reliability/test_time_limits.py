@@ -61,7 +61,7 @@ def test_the_short_form_is_bounded_and_passes_over_what_would_come_too_late() ->
 
     assert command.hard_limit(["kill"], options) == command._SHORT_LIMIT + 5.0
     assert command._SHORT_LIMIT + 5.0 < 300.0
-    assert command.minutes(list(command.engines()), options) * 60 < command._SHORT_LIMIT - 60.0
+    assert command.minutes(list(command.engines()), options) * 60 < command._SHORT_LIMIT - 45.0
     assert command.is_too_late(options, 3)
     assert not command.is_too_late(options, 0)
     assert not command.is_too_late(Namespace(**{**vars(options), "rounds": 5}), 3)
