@@ -34,6 +34,7 @@ from mta.service.inforce import InForce, make_classifier
 from mta.service.jobs import JobBook
 from mta.service.layout import Layout
 from mta.service.leasedscheduler import LeasedScheduler
+from mta.service.memory import give_back_memory
 from mta.service.operatorstate import OperatorState
 from mta.service.outbound import Outbound
 from mta.service.premises import spool_directory
@@ -372,6 +373,8 @@ class Worker:
             self.clock,
         )
         self.is_recovering = False
+        self._found = iter(())
+        give_back_memory()
         self.crew.knows_all()
         if count:
             log.info("recovered messages=%d", count)
