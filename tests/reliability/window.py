@@ -66,7 +66,7 @@ class Window:
         }
         if published > WINDOW:
             words = f"p99 {published * 1000:.0f} ms is over the target of {WINDOW * 1000:.0f} ms"
-            (findings.notes if plan.is_short else findings.breaches).append(words)
+            findings.miss(words, plan)
         return findings
 
 
