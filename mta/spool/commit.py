@@ -204,6 +204,7 @@ class Committer:
         pace = self._pace
         if (
             len(batch.placed) > pace.inline_limit
+            or self._turnaround.messages > pace.crowd
             or self._turnaround.syncs > pace.slow_sync
             or batch.chore is not None
         ):
@@ -384,7 +385,7 @@ class Committer:
         self.sync_seconds += batch.seconds
         self._new_names |= bool(batch.directories)
         now = self._clock.now()
-        self._turnaround.note(batch.seconds, now - batch.formed)
+        self._turnaround.note(batch.seconds, now - batch.formed, len(batch.placed))
         for error in (batch.accept_error, batch.settle_error, batch.chore_error):
             if isinstance(error, SpoolBroken):
                 self.give_up(str(error))

@@ -16,7 +16,7 @@ from mta.spool.partition import Partition, Recovered, SpoolOptions
 from tests.support.steploop import StepLoop
 
 #: Everything in the loop, nothing in a thread.
-INLINE = Pace(inline_limit=1_000_000, slow_sync=1e9)
+INLINE = Pace(inline_limit=1_000_000, slow_sync=1e9, crowd=1e9)
 
 
 def envelope(name: str = "m", recipients: int = 1, padding: int = 0) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
 from mta.spool.marks import read_safe_until
-from mta.spool.pace import Pace, WindowGauge
+from mta.spool.pace import Pace, Turnaround, WindowGauge
 from mta.spool.settlelog import Cursor, EventReader
 from tests.support.spool import FaultyFiles, Spool, envelope, names
 
@@ -35,6 +36,29 @@ def test_many_go_to_the_thread_and_are_answered_in_order(tmp_path: Path) -> None
     spool.loop.run_until(lambda: len(spool.answers) == 50)
 
     assert spool.answers == sorted(spool.answers, key=lambda answer: answer[0])
+    spool.partition.close()
+
+
+def test_small_commits_go_to_the_thread_while_most_are_large(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, pace=Pace(slow_sync=1e9, inline_limit=10, crowd=5.0))
+    writers: list[str] = []
+    write = files.write
+
+    def watched(*call: Any) -> int:
+        writers.append(threading.current_thread().name)
+        return write(*call)
+
+    files.write = watched  # type: ignore[method-assign]
+    spool.put()
+    assert "spool-commit" not in writers, "one alone: in the loop"
+    for count in (20,) * 20 + (1,):
+        for _ in range(count):
+            spool.accept()
+        expected = len(spool.answers) + count
+        spool.loop.run_until(lambda expected=expected: len(spool.answers) == expected)
+
+    assert writers[-1] == "spool-commit"
     spool.partition.close()
 
 
@@ -226,7 +250,7 @@ def test_a_file_that_a_failing_disk_cannot_begin_breaks_the_partition(tmp_path: 
     message = spool.put(name="safe")
     if kind == "accept":
         spool.accept(b"x" * 12_000)
-        spool.loop.run()
+        spool.rest(1)  # the spare file is made: it is not the one that fails
         spool.accept(b"small", name="refused")
         spool.accept(b"x" * 12_000, name="refused too")
     else:
@@ -413,6 +437,35 @@ def test_flush_answers_after_everything_said_before(tmp_path: Path) -> None:
     assert len(spool.answers) == 2
     assert spool.partition.stats().messages == 1
     assert spool.flush() is None
+
+
+def test_waits_for_the_interpreter_are_not_held_against_the_disk() -> None:
+    turnaround = Turnaround()
+    for _ in range(50):
+        for seconds in (0.0002, 0.0002, 0.0052, 0.0002):
+            turnaround.note(seconds, seconds, 5)
+
+    assert 0.0001 < turnaround.syncs < 0.0003
+
+
+def test_a_disk_that_grows_slow_is_noticed_within_a_hundred_commits_and_forgiven_sooner() -> None:
+    turnaround = Turnaround()
+    for _ in range(100):
+        turnaround.note(0.0002, 0.0002, 5)
+    for _ in range(100):
+        turnaround.note(0.003, 0.003, 5)
+    assert turnaround.syncs > 0.0025
+    for _ in range(20):
+        turnaround.note(0.0002, 0.0002, 5)
+    assert turnaround.syncs < 0.0003
+
+
+def test_commits_of_outcomes_alone_say_nothing_of_how_many_messages_come_together() -> None:
+    turnaround = Turnaround()
+    for messages in (20, 0) * 100:
+        turnaround.note(0.0002, 0.0002, messages)
+
+    assert turnaround.messages == pytest.approx(20, abs=0.1)
 
 
 def test_the_gauge_gives_the_upper_edge_of_a_millisecond() -> None:
