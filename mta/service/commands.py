@@ -76,6 +76,8 @@ ORDERS = frozenset(
 OWNERS = frozenset({"why", "trace", "resolve"})
 #: A trace waits for a remote server; longer than its own limit.
 TRACE_SECONDS = 240.0
+#: Read while the process may still do so: as another user it may not reach the interpreter's library.
+VERSION = importlib.metadata.version("mta")
 
 
 class Commands:
@@ -233,7 +235,7 @@ def version() -> dict[str, str]:
     """The product's name and version, and what it runs on."""
     return {
         "name": "mta",
-        "version": importlib.metadata.version("mta"),
+        "version": VERSION,
         "python": platform.python_version(),
         "revision": "",
     }
