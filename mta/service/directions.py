@@ -29,22 +29,23 @@ class Directions:
                 (listener.host, listener.port) for listener in snapshot.listeners if not listener.is_dummy
             ],
         )
-        self.rollups = self._make_rollups()
+        self.rollups = self._make_rollups(None)
         self.routes = QueueRoutes(self.router, in_force.route, lambda: self.rollups)
 
     def __repr__(self) -> str:
         return f"<Directions {self.resolver!r}>"
 
     def follow(self) -> None:
-        """Another configuration is in force: forget what came of the old one."""
+        """Another configuration is in force: forget what came of the old one, but for the ways of mail that
+        waits under the name of a roll-up."""
         self.router.flush()
         self.precache.follow()
-        self.rollups = self._make_rollups()
+        self.rollups = self._make_rollups(self.rollups)
 
-    def _make_rollups(self) -> Rollups | None:
-        """The roll-ups of the configuration in force, None where it has none."""
+    def _make_rollups(self, former: Rollups | None) -> Rollups | None:
+        """The roll-ups of the configuration in force, None where it has none and had none before."""
         snapshot = self._in_force.snapshot
-        if not snapshot.rollups:
+        if not snapshot.rollups and former is None:
             return None
         return Rollups(
             snapshot,
@@ -52,4 +53,5 @@ class Directions:
             router=self.router,
             policies=self._in_force.route,
             clock=self._clock,
+            former=former,
         )

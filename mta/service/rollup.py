@@ -47,7 +47,9 @@ class Rollups:
         router: Router,
         policies: Callable[[QueueKey], RoutePolicy],
         clock: Clock,
+        former: Rollups | None = None,
     ) -> None:
+        """`former` had mail under its names, which may wait still: what is known of their ways stays known."""
         self._snapshot = snapshot
         self._rollups = snapshot.rollups
         self._by_name = {rollup.name: rollup for rollup in snapshot.rollups}
@@ -57,6 +59,9 @@ class Rollups:
         self._clock = clock
         self._known: dict[QueueKey, Known] = {}
         self._first: dict[str, QueueKey] = {}  # rollup-by-ip: the queue whose hosts are the route
+        if former is not None:
+            self._by_name = former._by_name | self._by_name
+            self._first = dict(former._first)
 
     def __bool__(self) -> bool:
         return bool(self._rollups)
@@ -98,6 +103,10 @@ class Rollups:
     def way(self, key: QueueKey) -> QueueKey:
         """Whose MX leads to the hosts of this queue."""
         return self._first.get(key.domain, key) if key.domain in self._by_name else key
+
+    def is_lost(self, key: QueueKey) -> bool:
+        """Whether this is a roll-up's queue and nothing tells where its mail goes."""
+        return key.domain in self._by_name and key.domain not in self._first and not self.policy(key).levels
 
     async def _has_way(self, rollup: Rollup, key: QueueKey) -> bool:
         """Whether the roll-up's queue would know where to go with this domain's mail."""

@@ -54,6 +54,9 @@ class QueueRoutes:
         rollups = self._rollups()
         if rollups is not None:
             await rollups.check(key)
+            if rollups.is_lost(key):
+                # The name of a roll-up is no domain: that the DNS doesn't know it says nothing of the mail.
+                raise RouteError(f"no domain of {key.domain} is known yet", temporary=True, status="4.4.4")
         key, policy = self._way(key)
         return await self._router.route(key, policy)
 

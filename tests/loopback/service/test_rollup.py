@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.queue.key import QueueKey
+from mta.config.load import load_text
 from tests.support.workshop import Workshop
 
 DOMAINS = ("one.example", "two.example", "other.example")
@@ -100,7 +100,34 @@ async def test_what_waits_moves_and_comes_back_to_the_same_queue_after_a_restart
         assert {event.queue for event in events} == {"shared.rollup/{default}"}
 
 
-async def test_a_reload_takes_roll_ups_along(tmp_path: Path) -> None:
+BY_IP = "<mx-rollup-list>\n mx *.example cloud.rollup rollup-by-ip\n</mx-rollup-list>\n"
+WAITING = "<domain cloud.rollup>\n retry-recipients-after 1h\n max-msg-per-connection 1\n</domain>\n"
+
+
+@pytest.mark.parametrize("after", [BY_IP, ""], ids=["the same", "no roll-ups"])
+async def test_mail_that_waits_under_the_name_of_a_roll_up_keeps_its_way_over_a_reload(
+    tmp_path: Path, after: str
+) -> None:
+    rules = "RCPT x1 450 4.2.1 later"
+    async with Workshop(tmp_path, extra=BY_IP + WAITING, domains=DOMAINS, rules=rules) as shop:
+        await shop.submit(domains=("one.example",))
+        await shop.until_events(1, "t")
+        assert len(shop.waiting("cloud.rollup")) == 1
+
+        loaded = load_text(shop.text.replace(BY_IP, after))
+        assert loaded.snapshot is not None
+        shop.worker.reload(loaded.snapshot)
+        await shop.at(shop.clock.now() + 3700)
+
+        (event,) = await shop.until_events(1, "d", "b")
+        assert (event.queue, shop.events("b")) == ("cloud.rollup/{default}", [])
+
+
+async def test_a_reload_brings_roll_ups(tmp_path: Path) -> None:
     async with Workshop(tmp_path, domains=DOMAINS) as shop:
         assert shop.worker.outbound.directions.rollups is None
-        assert shop.worker.admission.key("one.example", "v1") == QueueKey("one.example", "v1")
+        loaded = load_text(shop.text + BY_IP)
+        assert loaded.snapshot is not None
+        shop.worker.reload(loaded.snapshot)
+
+        assert await queues_of(shop, "one.example") == {"one.example": "cloud.rollup/{default}"}
