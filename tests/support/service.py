@@ -209,10 +209,18 @@ name-server {host}:{port}
         return found
 
     async def until_empty(self, seconds: float = START_SECONDS) -> None:
-        """Wait until nothing waits in the spool."""
+        """Wait until nothing waits in the spool, twice in a row: what one worker has just given to another
+        may be counted by neither, because they are asked one at a time."""
         async with asyncio.timeout(seconds):
-            while await self.waiting():
+            while await self.waiting() or await self.waiting():
                 await asyncio.sleep(0.02)
+
+    async def settled(self, command: str, name: str, wanted: Any, **arguments: Any) -> dict[str, Any]:
+        """Ask until the answer says so: a share counts at both ends, or at none, for a moment."""
+        async with asyncio.timeout(START_SECONDS):
+            while (found := await self.ask(command, **arguments))[name] != wanted:
+                await asyncio.sleep(0.02)
+        return dict(found)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Signal the whole process group: supervisor, worker, events."""

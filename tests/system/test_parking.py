@@ -39,7 +39,7 @@ async def test_parked_recipients_survive_a_kill_and_an_end_and_arrive(tmp_path: 
         await world.wait()
         await world.start()
         await until_parked(world, 1000)
-        assert (await world.ask("show.topqueues", maxitems=0))["totalRcp"] == 1500
+        await world.settled("show.topqueues", "totalRcp", 1500, maxitems=0)
 
         await world.ask("queue.resume", pattern="*/*")
         await world.until(lambda: len(world.received) >= 500)

@@ -7,7 +7,6 @@ import os
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -47,14 +46,6 @@ async def hand_in(world: World, messages: int, *, headers: str = "", prefix: str
     return load.acknowledged
 
 
-async def settled(world: World, command: str, name: str, wanted: Any, **arguments: Any) -> dict[str, Any]:
-    """Ask until the answer says so: a share counts at both ends for a moment."""
-    async with asyncio.timeout(20.0):
-        while (found := await world.ask(command, **arguments))[name] != wanted:
-            await asyncio.sleep(0.02)
-    return dict(found)
-
-
 async def kill_workers(world: World) -> None:
     """Kill both workers, and wait until both are there again and know what they have."""
     before = await world.children()
@@ -75,7 +66,7 @@ async def test_what_was_paused_deleted_and_taken_back_is_so_at_every_worker(tmp_
         await world.ask("job.pause", job="news")
         news = await hand_in(world, 10, headers="x-job: news\r\n", prefix="n")
         plain = await hand_in(world, 10, prefix="p")
-        await settled(world, "list", "total", 60)
+        await world.settled("list", "total", 60)
         rows = (await world.ask("show.workers"))["worker"]
         assert all(row["rcp"] and row["domains"] == ["*"] for row in rows[:2])
 
@@ -110,7 +101,7 @@ async def test_a_roll_up_has_one_limit_and_one_row_however_many_workers_serve_it
         # From here on the roll-up is known: what comes now enters its queue at once.
         await world.ask("queue.pause", pattern="all.rollup/*")
         await hand_in(world, 30, prefix="b")
-        found = await settled(world, "show.queues", "totalRcp", 90, domain="all.rollup")
+        found = await world.settled("show.queues", "totalRcp", 90, domain="all.rollup")
         assert [(row["name"], row["rcp"]) for row in found["queue"]] == [("all.rollup/{default}", 90)]
         assert all(row["rcp"] for row in (await world.ask("show.workers"))["worker"][:2])
         assert (await world.ask("why", queue="all.rollup"))["text"].startswith("Paused by the operator")
@@ -118,7 +109,7 @@ async def test_a_roll_up_has_one_limit_and_one_row_however_many_workers_serve_it
         # Its mail belongs to whoever owns the domain; the roll-up itself belongs to nobody.
         world.write_config(ROLLUP + "<worker 1>\n  domains d1.example.com\n</worker>\n")
         await world.ask("reload")
-        await settled(world, "list", "total", 90)
+        await world.settled("list", "total", 90)
 
         await world.ask("queue.resume", pattern="all.rollup/*")
         await world.until_empty()
