@@ -49,7 +49,7 @@ class Rollups:
         clock: Clock,
         former: Rollups | None = None,
     ) -> None:
-        """`former` had mail under its names, which may wait still: what is known of their ways stays known."""
+        """`former` had mail under its names that may wait still: what is known of their ways stays known."""
         self._snapshot = snapshot
         self._rollups = snapshot.rollups
         self._by_name = {rollup.name: rollup for rollup in snapshot.rollups}
