@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.enclosure import Enclosure, can_enclose
-from benchmarks.processes import BenchError, CpuTime, free_port, is_greeting, start, stop, wait_for
+from benchmarks.processes import BenchError, CpuTime, free_port, start, stop, wait_for_greeting
 from benchmarks.tools import PATH
 
 __all__ = ["EximServer", "exim_configuration", "exim_version", "has_exim"]
@@ -120,10 +120,10 @@ class EximServer:
         self._process = start(self._enclosure.command([*self._program, "-bdf", "-q30m"]), output=log)
         self.pid = self._process.pid
         try:
-            wait_for(lambda: is_greeting(self.port), "Exim", patience=PATIENCE)
-        except BenchError as error:
+            wait_for_greeting(self.port, "Exim", log, patience=PATIENCE)
+        except BenchError:
             self.close()
-            raise BenchError(f"{error}\n{log.read_text(errors='replace')[-1000:]}") from None
+            raise
 
     def cpu(self) -> CpuTime:
         return self._enclosure.account.cpu()

@@ -10,10 +10,9 @@ from benchmarks.processes import (
     CpuTime,
     cpu_of_tree,
     free_port,
-    is_greeting,
     start,
     stop,
-    wait_for,
+    wait_for_greeting,
 )
 
 __all__ = ["HarakaServer", "has_haraka"]
@@ -59,10 +58,10 @@ class HarakaServer:
         self._process = start([program, "-c", str(home)], output=self._log)
         self.pid = self._process.pid
         try:
-            wait_for(lambda: is_greeting(self.port), "Haraka")
-        except BenchError as error:
+            wait_for_greeting(self.port, "Haraka", self._log)
+        except BenchError:
             stop(self._process)
-            raise BenchError(f"{error}\n{self._log.read_text(errors='replace')[-1000:]}") from None
+            raise
 
     def cpu(self) -> CpuTime:
         return cpu_of_tree(self.pid)

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.enclosure import Enclosure, can_enclose
-from benchmarks.processes import BenchError, CpuTime, free_port, is_greeting, start, stop, wait_for
+from benchmarks.processes import BenchError, CpuTime, free_port, start, stop, wait_for_greeting
 from benchmarks.tools import PATH
 
 __all__ = ["OpensmtpdServer", "has_opensmtpd", "opensmtpd_configuration", "opensmtpd_version"]
@@ -85,10 +85,10 @@ class OpensmtpdServer:
         self._process = start(self._enclosure.command(words), output=log)
         self.pid = self._process.pid
         try:
-            wait_for(lambda: is_greeting(self.port), "OpenSMTPD")
-        except BenchError as error:
+            wait_for_greeting(self.port, "OpenSMTPD", log)
+        except BenchError:
             self.close()
-            raise BenchError(f"{error}\n{log.read_text(errors='replace')[-1000:]}") from None
+            raise
 
     def cpu(self) -> CpuTime:
         return self._enclosure.account.cpu()

@@ -19,11 +19,13 @@ __all__ = [
     "cpu_by_name",
     "cpu_of_tree",
     "free_port",
+    "is_greeting",
     "machine_cpu",
     "memory_of_tree",
     "start",
     "stop",
     "wait_for",
+    "wait_for_greeting",
 ]
 
 #: Thousands of connections take ports from 32768 on; nobody may be given one before its server has bound it.
@@ -97,6 +99,14 @@ def is_greeting(port: int, host: str = "127.0.0.1") -> bool:
             return greeted
     except OSError:
         return False
+
+
+def wait_for_greeting(port: int, who: str, log: Path, *, patience: float = 30.0) -> None:
+    """Return when an SMTP server greets there; BenchError with the end of its log if it doesn't in time."""
+    try:
+        wait_for(lambda: is_greeting(port), who, patience=patience)
+    except BenchError as error:
+        raise BenchError(f"{error}\n{log.read_text(errors='replace')[-2000:]}") from None
 
 
 def free_port() -> int:

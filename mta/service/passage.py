@@ -24,7 +24,7 @@ from mta.message.envelope import Envelope, encode_envelope
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK
 from mta.service.layout import Layout
 from mta.service.share import Share, Verdict, share_of
-from mta.service.turns import Pace
+from mta.service.turns import Turn
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
 
@@ -81,7 +81,7 @@ class Passage:
         self._on_the_way = 0
         self._is_woken = False
         self._is_closed = self._is_resting = False
-        self._pace = Pace(loop.time)
+        self._turn = Turn(loop.time)
         self._is_low = asyncio.Event()
         self._low = 0
         self.carried = 0
@@ -143,13 +143,13 @@ class Passage:
         if self._is_closed or self._is_resting:
             return
         now = self._loop.time()
-        self._pace.begin()
+        self._turn.begin()
         ready = [backlog for backlog in self._backlogs.values() if backlog.is_ready(now)]
-        while ready and not self._pace.is_over():
+        while ready and not self._turn.is_over():
             for backlog in ready:
                 self._pass_on(backlog.next_message())
             ready = [backlog for backlog in ready if backlog.is_ready(now)]
-        self._pace.end()
+        self._turn.end()
         if ready:
             self._wake()
         if self.waiting <= self._low:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from mta.clock import Clock
 
-__all__ = ["Pace", "take_turns"]
+__all__ = ["Turn", "take_turns"]
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ LEAST, MOST = 0.002, 0.02
 LOOK, LIMIT = 25, 2500
 
 
-class Pace:
+class Turn:
     """How long a turn may last: `begin`, `is_over` after each item, `end`; `now` gives the time."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -47,13 +47,13 @@ class Pace:
 
 async def take_turns(items: Iterable[T], work: Callable[[T], None], clock: Clock) -> int:
     """Do the work for each item; returns how many there were."""
-    pace, count = Pace(clock.now), 0
-    pace.begin()
+    turn, count = Turn(clock.now), 0
+    turn.begin()
     for item in items:
         work(item)
         count += 1
-        if pace.is_over():
-            pace.end()
+        if turn.is_over():
+            turn.end()
             await asyncio.sleep(0)
-            pace.begin()
+            turn.begin()
     return count

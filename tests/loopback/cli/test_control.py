@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mta.cli.control import ControlFailure, Unreachable, ask
 from mta.cli.main import main
 from mta.cli.output import moment
 from mta.cli.trees import Machine
@@ -574,31 +572,3 @@ def test_the_socket_is_found_through_a_configuration_with_errors(
         assert main(["-c", str(config), "show", "version"]) == 0
 
     assert "mta 1.2" in capsys.readouterr().out
-
-
-def test_no_socket_means_no_server(tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match="no server is running") as caught:
-        ask(tmp_path / "none", "show.status")
-    assert caught.value.code == 69
-
-
-def test_a_left_over_socket_means_no_server_either(tmp_path: Path) -> None:
-    path = tmp_path / "old"
-    with socket.socket(socket.AF_UNIX) as left_over:
-        left_over.bind(str(path))
-
-    with pytest.raises(Unreachable, match="no server listens") as caught:
-        ask(path, "show.status")
-    assert caught.value.code == 69
-
-
-@pytest.mark.parametrize("answer", [b"not json\n", b"[]\n", b"{}\n"])
-def test_an_answer_that_is_none_is_reported(tmp_path: Path, answer: bytes) -> None:
-    with ControlServer(tmp_path / "s", {"x": answer}), pytest.raises(ControlFailure, match="can't be read"):
-        ask(tmp_path / "s", "x")
-
-
-def test_a_server_that_hangs_up_is_a_temporary_failure(tmp_path: Path) -> None:
-    with ControlServer(tmp_path / "s", {"x": b'{"ok": tr'}), pytest.raises(Unreachable) as caught:
-        ask(tmp_path / "s", "x")
-    assert caught.value.code == 75
