@@ -40,6 +40,8 @@ LINE_TOO_LONG = Reply(550, "5.6.0 Message contains a line that is too long (RFC 
 TOO_BIG = Reply(552, "5.3.4 Message is larger than the limit", "5.3.4")
 
 _END = b"\r\n.\r\n"
+#: What the second of two pieces begins with when they share the end mark.
+_WITHIN_END = b"\n.\r\n"
 _NOWHERE = -5
 #: So much of the end mark may be taken for content before it is known to be the end mark.
 _MARK = 2
@@ -198,14 +200,23 @@ class DataReader(Content):
     def __init__(self, max_size: int | None, max_line: int = LINE_LIMIT) -> None:
         # Tells apart which line ends a text has, in C and in one pass.
         self._line_ends_seen = io.IncrementalNewlineDecoder(None, translate=False)
+        #: The pieces of a message that is to be checked as a whole; None once it is checked piece by piece.
+        self._early: list[bytes] | None = None
         super().__init__(max_size, max_line)
 
     def clear(self) -> None:
-        super().clear()
+        if self._early is None:
+            super().clear()
+            self._early = []
+        else:
+            # A message that was checked as a whole, or not begun, has left no more behind than this.
+            self.chunks = []
+            self.size = 0
+            self.is_8bit = False
+            if self._early:
+                self._early = []
         # The line end of the command before counts: a message may consist of the final dot alone.
         self._tail = b"\r\n"
-        #: The pieces of a message that is to be checked as a whole; None once it is checked piece by piece.
-        self._early: list[bytes] | None = []
 
     def refuse(self, reply: Reply) -> None:
         super().refuse(reply)
@@ -248,10 +259,11 @@ class DataReader(Content):
 
     def _find_end(self, data: bytes) -> int:
         """Where the end mark begins, before `data` (negative) or in it; _NOWHERE without one."""
-        tail = self._tail
-        at = (tail + data[:4]).find(_END) - len(tail)
-        if at >= -len(tail):
-            return at
+        if data[:1] in _WITHIN_END:
+            tail = self._tail
+            at = (tail + data[:4]).find(_END) - len(tail)
+            if at >= -len(tail):
+                return at
         # Backwards is five times as fast as forwards (2 against 5 to 11 µs for 10 KB).
         if data.endswith(_END):
             return len(data) - 5 if data.rfind(_END, 0, -1) < 0 else data.find(_END)
@@ -285,7 +297,7 @@ class DataReader(Content):
             if not position:
                 return False
         self.size = size
-        self.chunks.append(data)
+        self.chunks = [data]
         self.is_8bit = not text.isascii()
         return True
 
