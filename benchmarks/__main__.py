@@ -10,29 +10,33 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from benchmarks.archive import (
+    RESULTS,
+    has_measured,
+    read_results,
+    session_path,
+    takes,
+    write_results,
+)
 from benchmarks.coldstart import measure_cold_start
 from benchmarks.measure import measure
 from benchmarks.page import write_page
 from benchmarks.peers import installed_peers
-from benchmarks.processes import machine_cpu
+from benchmarks.plan import Plan, said_time, seconds_of_cold_start, seconds_of_runs
+from benchmarks.processes import BUSY, busy_share
 from benchmarks.report import (
-    BUSY,
-    RESULTS,
     Results,
     cold_table,
     conditions,
     figures_table,
-    read_results,
     shares_table,
     verdict_table,
-    write_results,
 )
 from benchmarks.scenarios import Contest, Dkim, Entry, chosen, contests
 from benchmarks.tools import has_smtp_tools
@@ -41,7 +45,7 @@ from benchmarks.verdicts import SHOWS, shows_of, signatures_per_second
 __all__ = ["main"]
 
 RUNS = 5
-SHORT_RECIPIENTS = 2_000
+RECIPIENTS, SHORT_RECIPIENTS = 1_000_000, 2_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,23 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=220)
     if options.report:
-        files = options.results or sorted(RESULTS.glob("*.json"))
-        if not files:
-            console.print(f"no results in {RESULTS}: measure first")
-            return 1
-        console.print(f"written: {write_page(read_results(files))}")
-        return 0
+        return report(console, options.results)
     words = [*options.only, *(word for number in options.show for word in shows_of(number))]
-    wanted = chosen(
-        contests(
-            cpus=len(os.sched_getaffinity(0)),
-            has_tools=has_smtp_tools(),
-            peers=installed_peers(),
-            short=options.short,
-        ),
-        words,
-    )
-    recipients = cold_recipients(options, words)
+    options.runs = options.runs or (1 if options.short else RUNS)
+    wanted, recipients = wanted_contests(options, words), cold_recipients(options, words)
     if options.list or not (wanted or recipients):
         names = [contest.name(entry) for contest in wanted for entry in contest.entries]
         names += [f"coldstart/{recipients:,}"] if recipients else []
@@ -77,12 +68,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     results = Results(conditions((options.place or Path(tempfile.gettempdir())).resolve()))
     show_conditions(console, results)
-    run_all(options, wanted, recipients, results, console)
-    show_results(console, results, judged=not options.short)
-    if not options.no_write:
-        console.print(f"\nwritten to {write_results(results)}")
+    if options.resume:
+        wanted = not_yet_measured(console, wanted, results, options.runs)
+    session = Session(console, results, None if options.no_write or options.short else session_path(results))
+    try:
+        run_all(options, wanted, recipients, session)
+    except KeyboardInterrupt:
+        console.print("interrupted: --resume goes on with what is left")
+        return 130
+    finally:
+        show_results(console, results, judged=not options.short)
+        session.say_where()
     errors = [*(one.error for one in results.figures), *(one.error for one in results.cold)]
     return 1 if any(errors) else 0
+
+
+def report(console: Console, files: Sequence[Path]) -> int:
+    """Write the page; 1 when nothing was measured yet."""
+    files = files or sorted(RESULTS.glob("*.json"))
+    if not files:
+        console.print(f"no results in {RESULTS}: measure first")
+        return 1
+    console.print(f"written: {write_page(read_results(files))}")
+    return 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -92,13 +100,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--show", action="append", default=[], type=int, choices=sorted(SHOWS), help="what a limit needs"
     )
     parser.add_argument("--runs", type=int, default=0, help=f"runs of each scenario (default {RUNS})")
-    parser.add_argument("--short", action="store_true", help="few messages, one run: does it work?")
+    parser.add_argument(
+        "--short", action="store_true", help="few messages, one run, writes nothing: does it work?"
+    )
     parser.add_argument(
         "--recipients",
         type=int,
         default=0,
         metavar="N",
-        help="also a cold start with so many (1,000,000 by --only coldstart or --show 6)",
+        help=f"a cold start with so many (of itself {RECIPIENTS:,})",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out what was measured already, of this code, on a quiet machine",
     )
     parser.add_argument("--no-write", action="store_true", help="leave benchmarks/results alone")
     parser.add_argument("--list", action="store_true", help="print the scenarios and stop")
@@ -108,39 +123,74 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def wanted_contests(options: argparse.Namespace, words: Sequence[str]) -> list[Contest]:
+    """What the command line asks for, of what this machine can do."""
+    found = contests(
+        cpus=len(os.sched_getaffinity(0)),
+        has_tools=has_smtp_tools(),
+        peers=installed_peers(),
+        short=options.short,
+        is_whole=bool(words),
+    )
+    return chosen(found, words)
+
+
+def not_yet_measured(
+    console: Console, wanted: Sequence[Contest], results: Results, runs: int
+) -> list[Contest]:
+    """Without what the result files have already, of the same code and as good as it can be."""
+    files = list(RESULTS.glob("*.json"))
+    left = [contest for contest in wanted if not has_measured(contest, results.conditions, runs, files)]
+    console.print(f"{len(wanted) - len(left)} of {len(wanted)} shapes are measured already")
+    return left
+
+
 def cold_recipients(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """How large a cold start is wanted; 0 for none: a million takes minutes."""
+    """How large a cold start is wanted; 0 for none."""
     if options.recipients:
         return int(options.recipients)
-    if any("coldstart" in word for word in words):
-        return SHORT_RECIPIENTS if options.short else 1_000_000
-    return SHORT_RECIPIENTS if options.short and not words else 0
+    if words and not any("coldstart" in word for word in words):
+        return 0
+    return SHORT_RECIPIENTS if options.short else RECIPIENTS
 
 
 def show_conditions(console: Console, results: Results) -> None:
     for name, value in results.conditions.items():
         console.print(f"{name:12} {value}")
-    before, begun = machine_cpu(), time.monotonic()
-    time.sleep(0.5)
-    busy = (machine_cpu() - before) / (time.monotonic() - begun) / results.conditions["cpus"]
-    results.conditions["busy_before"] = round(busy, 2)
-    load = results.conditions["load_before"] / results.conditions["cpus"]
-    if max(busy, load) > BUSY:
+    busy = busy_share(1.0)
+    results.conditions["busy_before"] = busy
+    if busy > BUSY:
         console.print(
-            f"[yellow]This machine is not quiet (load {load:.2f} a processor, {busy:.0%} busy now):"
-            " the figures will say more about that than about the servers.[/yellow]"
+            f"[yellow]This machine is not quiet ({busy:.0%} busy now): the figures will say more about that"
+            " than about the servers, and the page prefers those of a quiet one.[/yellow]"
         )
 
 
+class Session:
+    """What one call of this program measures: kept on disk from the first contest on."""
+
+    def __init__(self, console: Console, results: Results, path: Path | None) -> None:
+        self.console, self.results, self._path = console, results, path
+
+    def keep(self) -> None:
+        if self._path is not None:
+            write_results(self.results, self._path)
+
+    def say_where(self) -> None:
+        if self._path is not None and self._path.exists():
+            self.console.print(f"\nwritten to {self._path}")
+
+
 def run_all(
-    options: argparse.Namespace,
-    wanted: Sequence[Contest],
-    recipients: int,
-    results: Results,
-    console: Console,
+    options: argparse.Namespace, wanted: Sequence[Contest], recipients: int, session: Session
 ) -> None:
-    """One contest after the other, with a progress bar; a failure is noted and the rest goes on."""
-    runs = options.runs or (1 if options.short else RUNS)
+    """One contest after the other, with the time that is left; a failure is noted and the rest goes on."""
+    runs, console, results = options.runs, session.console, session.results
+    known = takes(RESULTS.glob("*.json"))
+    parts = [seconds_of_runs(contest, runs, known) for contest in wanted]
+    parts += [seconds_of_cold_start(recipients, runs)] if recipients else []
+    plan = Plan(parts)
+    console.print(f"{len(parts)} parts with {runs} runs each: about {said_time(plan.left())}")
     columns = TextColumn("{task.description:45}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         total = runs * sum(len(contest.entries) for contest in wanted) + (runs if recipients else 0)
@@ -151,13 +201,12 @@ def run_all(
                 results.figures.append(figures)
                 if figures.error:
                     console.print(f"[red]{figures.name}:[/red] {figures.error}")
-            if not console.is_terminal:
-                console.print(f"done: {contest.shape.group}/{contest.shape.name}")
-        if any(entry.dkim is Dkim.RSA for contest in wanted for entry in contest.entries):
-            results.signatures = signatures_per_second(1 if options.short else 5)
-            console.print(
-                f"openssl speed -multi: {results.signatures:,.0f} RSA-2048 signatures a second and processor"
-            )
+            if any(entry.dkim is Dkim.RSA for entry in contest.entries) and not results.signatures:
+                results.signatures = signatures_per_second(1 if options.short else 5)
+                each = f"{results.signatures:,.0f} RSA-2048 signatures a second and processor"
+                console.print(f"openssl speed -multi: {each}")
+            session.keep()
+            console.print(f"done: {contest.shape.group}/{contest.shape.name}, {plan.finish_one()}")
         if recipients:
             cold = measure_cold_start(
                 recipients,
@@ -168,6 +217,8 @@ def run_all(
             results.cold.append(cold)
             if cold.error:
                 console.print(f"[red]cold start:[/red] {cold.error}")
+            session.keep()
+            console.print(f"done: coldstart/{recipients:,}, {plan.finish_one()}")
 
 
 class Step:
@@ -191,6 +242,8 @@ def show_results(console: Console, results: Results, *, judged: bool) -> None:
         console.print(cold_table(results.cold))
     if judged and (found := results.verdicts()):  # figures of a short run say nothing
         console.print()
+        for line in results.yardsticks():
+            console.print(line)
         console.print(verdict_table(found))
 
 

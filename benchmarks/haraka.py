@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from benchmarks.processes import (
     wait_for_greeting,
 )
 
-__all__ = ["HarakaServer", "has_haraka"]
+__all__ = ["HarakaServer", "haraka_version", "has_haraka"]
 
 #: Relays for everybody who gets through to it, asks no DNS, and sends all mail to the sink.
 PLUGIN = """
@@ -29,6 +30,12 @@ exports.hook_get_mx = function (next) { next(OK, { priority: 0, exchange: '127.0
 def has_haraka() -> bool:
     """Whether it is there."""
     return shutil.which("haraka") is not None
+
+
+def haraka_version() -> str:
+    """As its package says; "" when the program does not lie in one."""
+    package = Path(shutil.which("haraka") or "haraka").resolve().parents[1] / "package.json"
+    return str(json.loads(package.read_text()).get("version", "")) if package.is_file() else ""
 
 
 class HarakaServer:

@@ -10,13 +10,21 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.processes import BenchError, cpu_by_name, cpu_of_tree, machine_cpu, memory_of_tree
+from benchmarks.processes import (
+    BenchError,
+    busy_share,
+    cpu_by_name,
+    cpu_of_tree,
+    machine_cpu,
+    memory_of_tree,
+)
 from benchmarks.scenarios import Contest, Entry, Kind, Shape
 from benchmarks.servers import BenchServer, make_server
 from benchmarks.tools import Sink, inject, make_sink
+from benchmarks.yardstick import read_yardstick
 
 __all__ = ["Figures", "Run", "measure"]
 
@@ -31,7 +39,8 @@ class Run:
     `rate` is of the way that was timed, `accept_rate` of the injection. `machine_us` is the CPU of the whole
     machine from the start of the timed way on, `others_us` what of it neither the server nor the tools used
     (the kernel's own threads, and whatever else ran). `shares` says how many processors each process kept
-    busy during the timed way.
+    busy during the timed way. `loop_us` and `ping_us` are the yardstick's reading before the run (0: none was
+    taken), `busy` the part of all processors that something was using then, with all contestants idle.
     """
 
     seconds: float
@@ -45,6 +54,9 @@ class Run:
     machine_us: float
     memory: int
     shares: dict[str, float]
+    loop_us: float = 0.0
+    ping_us: float = 0.0
+    busy: float = 0.0
 
 
 @dataclass(slots=True)
@@ -62,6 +74,11 @@ class Figures:
 
     def median(self, name: str) -> float:
         return statistics.median(getattr(run, name) for run in self.runs) if self.runs else 0.0
+
+    @property
+    def busy(self) -> float:
+        """The mean of what was busy before the runs, of all processors: the machine was quiet below BUSY."""
+        return statistics.mean(run.busy for run in self.runs) if self.runs else 0.0
 
     def spread(self, name: str) -> tuple[float, float]:
         values = [getattr(run, name) for run in self.runs]
@@ -181,8 +198,9 @@ def measure(
 
 
 def run_one(figures: Figures, stand: Stand) -> None:
+    busy, (loop_us, ping_us) = busy_share(), read_yardstick()
     try:
-        figures.runs.append(stand.run())
+        figures.runs.append(replace(stand.run(), busy=busy, loop_us=loop_us, ping_us=ping_us))
     except BenchError as error:
         figures.error = str(error)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.coldstart import ColdFigures
 from benchmarks.measure import Figures
 from benchmarks.plot import Bar, Panel, plot
+from benchmarks.processes import BUSY
 from benchmarks.report import COLUMNS, Results, best_peer, cells, cold_cells
 from benchmarks.scenarios import GROUPS, Kind, Server
 from benchmarks.verdicts import Verdict, shares
@@ -44,7 +45,7 @@ def with_section(page: str, section_: str) -> str:
 
 def section(results: Results, plots: str) -> str:
     """Conditions, limits, and a plot and a table of each group that was measured."""
-    parts = [said_conditions(results), limits(results.verdicts())]
+    parts = [said_conditions(results), limits(results.verdicts(), results.yardsticks())]
     for group, (title, about) in GROUPS.items():
         figures = [one for one in results.figures if one.shape.group == group]
         cold = results.cold if group == "coldstart" else []
@@ -53,23 +54,25 @@ def section(results: Results, plots: str) -> str:
             parts.append(cold_markdown(cold) if cold else figures_markdown(figures))
         if group == "workers" and figures:
             parts.append(bottlenecks(figures))
+    if results.origins:
+        parts.append(origins(results))
     return "\n".join(parts)
 
 
 def said_conditions(results: Results) -> str:
     told = results.conditions
-    commit = f"commit {told.get('commit', '?')}" + (" with changes" if told.get("changed") else "")
     machine = f"{told.get('cpus')} processors ({told.get('cpu')}), {told.get('memory_gib')} GiB"
     system = f"Linux {told.get('kernel')}, {told.get('file_system')}, Python {told.get('python')}"
-    names = {"postfix": "Postfix", "exim": "Exim", "opensmtpd": "OpenSMTPD"}
+    names = {"postfix": "Postfix", "exim": "Exim", "opensmtpd": "OpenSMTPD", "haraka": "Haraka"}
     peer = "".join(f", {name} {told[key]}" for key, name in names.items() if told.get(key))
-    load = f"Load average before it: {told.get('load_before')} at most."
-    return f"Measured {str(told.get('date', ''))[:10]}, {commit}, on {machine}, {system}{peer}. {load}\n"
+    days, commit = str(told.get("date", ""))[:10], f"commit {told.get('commit', '?')}"
+    return f"Measured until {days}, {commit}, on {machine}, {system}{peer}.\n"
 
 
-def limits(found: Sequence[Verdict]) -> str:
+def limits(found: Sequence[Verdict], yardsticks: Sequence[str]) -> str:
     lines = [
         "### Limits that we hold ourselves to\n",
+        *(f"{line}\n" for line in yardsticks),
         *markdown_head(("", "limit", "measured", "", "how"), 1),
     ]
     for verdict in found:
@@ -101,6 +104,23 @@ def bottlenecks(figures: Sequence[Figures]) -> str:
     lines = ["Processors that each process kept busy while the clock ran (run with the median rate):\n"]
     lines += markdown_head(("scenario", "processors"), 2)
     lines += [f"| {short_name(one)} | {shares(one)} |" for one in figures if one.runs]
+    return "\n".join(lines) + "\n"
+
+
+def origins(results: Results) -> str:
+    """Which session each shape is from, and whether the machine was quiet."""
+    runs: dict[str, int] = {}
+    for one in results.figures:
+        name = f"{one.shape.group}/{one.shape.name}"
+        runs[name] = min(len(one.runs), runs.get(name, len(one.runs)))
+    runs |= {f"coldstart/{one.recipients:,}": len(one.runs) for one in results.cold}
+    lines = [
+        "### Where the figures come from\n",
+        *markdown_head(("shape", "measured", "commit", "runs", "busy"), 3),
+    ]
+    for name, (when, commit, busy) in results.origins.items():
+        share = f"{busy:.0%}" if busy <= BUSY else f"**{busy:.0%}: not quiet**"
+        lines.append(f"| {name} | {when} | {commit} | {runs.get(name, 0)} | {share} |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.exim import exim_version, has_exim
-from benchmarks.haraka import has_haraka
+from benchmarks.haraka import haraka_version, has_haraka
 from benchmarks.opensmtpd import has_opensmtpd, opensmtpd_version
 from benchmarks.postfix import has_postfix, postfix_version
 from benchmarks.scenarios import Server
@@ -28,6 +28,7 @@ def peer_versions() -> dict[str, str]:
         Server.POSTFIX: postfix_version,
         Server.EXIM: exim_version,
         Server.OPENSMTPD: opensmtpd_version,
+        Server.HARAKA: haraka_version,
     }
     here = installed_peers()
     return {server.value: version() for server, version in versions.items() if server in here}

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "BUSY",
     "BenchError",
     "CpuTime",
+    "busy_share",
     "cpu_by_name",
     "cpu_of_tree",
     "free_port",
@@ -32,6 +34,8 @@ __all__ = [
 PORTS = 12_000, 32_000
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
+#: More than this part of the processors busy with something else: the figures will show it.
+BUSY = 0.15
 
 
 class BenchError(Exception):
@@ -187,3 +191,11 @@ def machine_cpu() -> float:
     """Seconds of CPU that the whole machine has used, steal included."""
     fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     return (fields[0] + fields[1] + fields[2] + sum(fields[5:8])) / TICK
+
+
+def busy_share(span: float = 0.25) -> float:
+    """The part of all processors that is busy now. Takes `span` seconds."""
+    before, begun = machine_cpu(), time.monotonic()
+    time.sleep(span)
+    used = (machine_cpu() - before) / (time.monotonic() - begun)
+    return round(used / (os.cpu_count() or 1), 3)

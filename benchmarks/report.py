@@ -1,40 +1,35 @@
-"""Figures on the screen, and in files that can be read again."""
+"""Figures on the screen, and the conditions that they were taken under."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks.coldstart import BYTES_EACH, FEWEST, FIRST_SECONDS, ColdFigures, ColdRun
-from benchmarks.measure import Figures, Run
+from benchmarks.coldstart import BYTES_EACH, FEWEST, FIRST_SECONDS, ColdFigures
+from benchmarks.measure import Figures
 from benchmarks.peers import peer_versions
-from benchmarks.scenarios import Dkim, Entry, Kind, Server, Shape, Tools
-from benchmarks.verdicts import Verdict, verdicts
+from benchmarks.scenarios import Server
+from benchmarks.verdicts import Verdict, said_yardsticks, verdicts
 
 __all__ = [
     "COLD_COLUMNS",
     "COLUMNS",
-    "RESULTS",
     "Results",
     "cold_table",
     "conditions",
     "figures_table",
-    "read_results",
     "shares_table",
     "verdict_table",
-    "write_results",
 ]
 
-RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     "messages",
     "runs",
@@ -52,8 +47,10 @@ COLD_COLUMNS = (
     *("runs", "greeting s", "first delivery s", "all read s"),
     *("octets each", "peak MiB", "drain/s"),
 )
-#: More than this part of the processors busy with something else at the start: the figures will show it.
-BUSY = 0.25
+
+
+#: What a measurement depends on in this repository; results and documentation may change meanwhile.
+CODE = "mta", "benchmarks/*.py", "conf"
 
 
 @dataclass(slots=True)
@@ -64,6 +61,11 @@ class Results:
     figures: list[Figures] = field(default_factory=list)
     cold: list[ColdFigures] = field(default_factory=list)
     signatures: float = 0.0
+    #: Of each shape when it was measured, at which commit, and how busy the machine was.
+    origins: dict[str, tuple[str, str, float]] = field(default_factory=dict)
+
+    def yardsticks(self) -> list[str]:
+        return said_yardsticks(self.figures)
 
     def verdicts(self) -> list[Verdict]:
         cpus = int(self.conditions.get("cpus") or 1)
@@ -94,7 +96,8 @@ def conditions(place: Path) -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "commit": git(root, "rev-parse", "--short", "HEAD"),
-        "changed": bool(git(root, "status", "--porcelain", "--untracked-files=no")),
+        "code": git(root, "log", "-1", "--format=%h", "--", *CODE),
+        "changed": bool(git(root, "status", "--porcelain", "--untracked-files=no", "--", *CODE)),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -225,73 +228,3 @@ def verdict_table(found: Sequence[Verdict]) -> Table:
         least = "at most" if verdict.is_most else "at least"
         shown.add_row(f"{verdict.show}. {verdict.text}", f"{least} {limit}", value, mark, verdict.sum)
     return shown
-
-
-def write_results(results: Results, directory: Path = RESULTS) -> Path:
-    """One JSON file a session with every run; returns where."""
-    directory.mkdir(exist_ok=True)
-    when = datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    path = directory / f"{when}-{results.conditions.get('commit') or 'unknown'}.json"
-    written = {
-        "conditions": results.conditions,
-        "signatures": results.signatures,
-        "verdicts": [asdict(verdict) | {"is_kept": verdict.is_kept} for verdict in results.verdicts()],
-        "figures": [
-            {
-                "name": one.name,
-                "median": {name: one.median(name) for name in ("rate", "accept_rate", "cpu_us", "memory")},
-                "error": one.error,
-                "shape": asdict(one.shape),
-                "entry": asdict(one.entry),
-                "runs": [asdict(run) for run in one.runs],
-            }
-            for one in results.figures
-        ],
-        "cold": [asdict(one) for one in results.cold],
-    }
-    path.write_text(
-        json.dumps(written, indent=1, default=lambda member: member.value) + "\n", encoding="utf-8"
-    )
-    return path
-
-
-def read_results(paths: Iterable[Path]) -> Results:
-    """Several sessions as one: of each scenario the last that was measured without an error."""
-    figures: dict[str, Figures] = {}
-    cold: dict[int, ColdFigures] = {}
-    sessions: list[dict[str, Any]] = []
-    signatures = 0.0
-    for path in sorted(paths, key=lambda path: path.name):
-        read = json.loads(path.read_text(encoding="utf-8"))
-        sessions.append(read["conditions"])
-        signatures = read.get("signatures") or signatures
-        for item in read["figures"]:
-            if item["runs"] and not item["error"]:
-                one = figures_of(item)
-                figures[one.name] = one
-        for item in read.get("cold", []):
-            if item["runs"]:
-                runs = [ColdRun(**run) for run in item["runs"]]
-                cold[item["recipients"]] = ColdFigures(item["recipients"], runs)
-    return Results(
-        together(sessions), list(figures.values()), [cold[size] for size in sorted(cold)], signatures
-    )
-
-
-def together(sessions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The conditions of the last session, with the commits of all of them and the highest load before any."""
-    if not sessions:
-        return {}
-    commits = dict.fromkeys(str(one.get("commit") or "unknown") for one in sessions)
-    told = {name: value for one in sessions for name, value in one.items() if value != ""}
-    return told | {
-        "commit": ", ".join(commits),
-        "changed": any(one.get("changed") for one in sessions),
-        "load_before": max(float(one.get("load_before") or 0.0) for one in sessions),
-    }
-
-
-def figures_of(item: dict[str, Any]) -> Figures:
-    shape = item["shape"] | {"kind": Kind(item["shape"]["kind"]), "tools": Tools(item["shape"]["tools"])}
-    entry = item["entry"] | {"server": Server(item["entry"]["server"]), "dkim": Dkim(item["entry"]["dkim"])}
-    return Figures(Shape(**shape), Entry(**entry), [Run(**run) for run in item["runs"]])

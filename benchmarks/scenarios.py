@@ -91,7 +91,7 @@ class Contest:
 GROUPS = {
     "size": ("Size of the message", "One recipient, one domain; 20 or 200 sessions inject."),
     "domains": ("Number of domains", "10 KB, 20 sessions; every domain is a queue of its own for us."),
-    "latency": ("Slow receivers", "10 KB, 100 connections; the receiver waits 100 ms."),
+    "latency": ("Slow receivers", "10 KB, 100 connections; the receiver waits 100 ms, or not at all (none)."),
     "tls": ("TLS to the receiver", "10 KB, 20 sessions; STARTTLS, sessions kept open."),
     "dkim": ("DKIM signatures", "10 KB, 200 sessions, 40 domains; one signature a message."),
     "sync": ("What durability costs", "10 KB, 200 sessions, with and without fdatasync."),
@@ -105,7 +105,7 @@ PEER_SHARE = 5
 SHORT_SHARE = 40
 #: What `--short` leaves out: nothing that another one does not run as well.
 NOT_SHORT = (
-    *("size/1KB", "size/10KB-200", "domains/1 ", "domains/100 ", "domains/1,000 "),
+    *("latency/none", "size/1KB", "size/10KB-200", "domains/1 ", "domains/100 ", "domains/1,000 "),
     *(
         "workers/drain 1 KB",
         "workers/drain 10 KB ed25519",
@@ -116,8 +116,13 @@ NOT_SHORT = (
 )
 
 
-def contests(*, cpus: int, has_tools: bool, peers: Collection[Server], short: bool) -> list[Contest]:
-    """Everything that can be measured here, with the peers that are installed, in the order of the table."""
+def contests(
+    *, cpus: int, has_tools: bool, peers: Collection[Server], short: bool, is_whole: bool = False
+) -> list[Contest]:
+    """Everything that can be measured here, with the peers that are installed, in the order of the table.
+
+    `short`: few messages, and without what another scenario runs as well, unless `is_whole`.
+    """
     found = [
         *sizes(has_tools),
         *domains(),
@@ -132,9 +137,8 @@ def contests(*, cpus: int, has_tools: bool, peers: Collection[Server], short: bo
     found = [only(contest, lambda _, entry: entry.server in present) for contest in found]
     if short:
         found = [shortened(contest) for contest in found]
-        found = [
-            only(contest, lambda name, entry: not any(no in name for no in NOT_SHORT)) for contest in found
-        ]
+    if short and not is_whole:
+        found = [only(contest, lambda name, _: not any(no in name for no in NOT_SHORT)) for contest in found]
     return [contest for contest in found if contest.entries]
 
 
@@ -169,13 +173,13 @@ def sizes(has_tools: bool) -> list[Contest]:
         return Shape("size", name, size=size, sessions=sessions, tools=tools)
 
     others = (
-        Entry("haraka", 3_000, Server.HARAKA, connections=100),
-        Entry("exim", 1_000, Server.EXIM),
-        Entry("opensmtpd", 300, Server.OPENSMTPD, connections=50),
+        Entry("haraka", 2_000, Server.HARAKA, connections=100),
+        Entry("exim", 800, Server.EXIM),
+        Entry("opensmtpd", 200, Server.OPENSMTPD, connections=50),
     )
     return [
-        Contest(shape("1KB-20", 1_024, 20), against_postfix(20_000)),
-        Contest(shape("1KB-200", 1_024, 200), against_postfix(20_000)),
+        Contest(shape("1KB-20", 1_024, 20), against_postfix(16_000)),
+        Contest(shape("1KB-200", 1_024, 200), against_postfix(16_000)),
         Contest(shape("10KB-20", 10_240, 20), (*against_postfix(20_000), *others)),
         Contest(shape("10KB-200", 10_240, 200), against_postfix(20_000)),
         Contest(shape("100KB-20", 102_400, 20), against_postfix(5_000)),
@@ -185,7 +189,7 @@ def sizes(has_tools: bool) -> list[Contest]:
 def domains() -> list[Contest]:
     return [
         Contest(Shape("domains", f"{number:,}", domains=number), against_postfix(count))
-        for number, count in ((1, 20_000), (100, 20_000), (1_000, 15_000), (10_000, 15_000))
+        for number, count in ((1, 12_000), (100, 12_000), (1_000, 15_000), (10_000, 12_000))
     ]
 
 
@@ -194,9 +198,13 @@ def latencies() -> list[Contest]:
         Entry("mta", 10_000, connections=100),
         Entry("postfix tuned", 2_000, Server.POSTFIX, connections=100),
     )
+    quick = tuple(replace(entry, count=entry.count * 3 // 2) for entry in entries)
     return [
-        Contest(Shape("latency", f"{text}", delay_ms=100, delay_at=at), entries)
-        for text, at in (("final dot", "dot"), ("every reply", "each"))
+        Contest(Shape("latency", "none"), quick),
+        *(
+            Contest(Shape("latency", text, delay_ms=100, delay_at=at), entries)
+            for text, at in (("final dot", "dot"), ("every reply", "each"))
+        ),
     ]
 
 
@@ -245,7 +253,7 @@ def backlog() -> Contest:
     entries = (
         Entry("mta", 20_000, connections=100),
         Entry("postfix", 4_000, Server.POSTFIX, connections=0),
-        Entry("exim", 2_000, Server.EXIM),
+        Entry("exim", 1_000, Server.EXIM),
     )
     return Contest(shape, entries)
 

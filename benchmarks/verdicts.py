@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import statistics
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from dataclasses import dataclass
 from benchmarks.measure import Figures
 from benchmarks.scenarios import Dkim, Server
 
-__all__ = ["SHOWS", "Verdict", "shows_of", "signatures_per_second", "verdicts"]
+__all__ = ["SHOWS", "Verdict", "said_yardsticks", "shows_of", "signatures_per_second", "verdicts"]
 
 #: Limits by their number: which entries they need.
 SHOWS = {
     1: ("size/10KB-",),
-    2: ("size/1KB-20 ", "size/100KB", "domains/1,000 ", "latency/"),
+    2: ("size/1KB-20 ", "size/100KB", "domains/1,000 ", "latency/final", "latency/every"),
     3: ("workers/",),
     4: ("sync/",),
     5: ("dkim/",),
@@ -31,6 +32,8 @@ RATIOS = {
     "size/100KB-20": (2, 2.5),
     "domains/1,000": (2, 6.0),
 }
+#: Shapes whose CPU a message is held against MOST_CPU.
+COSTS = "size/10KB-20", "size/10KB-200"
 RATES = {"latency/final dot": 900.0, "latency/every reply": 850.0}
 SCALING, SYNCED, RSA, ED25519 = 1.6, 0.8, 0.75, 0.6
 #: The drain that says how far two workers scale: the receiver takes a small part of its CPU.
@@ -89,7 +92,7 @@ def beside_postfix(shapes: Shapes) -> list[Verdict]:
             text = f"{name}: times Postfix"
             sum_ = f"{rates[0]:,.0f} / {rates[1]:,.0f} ({best.entry.label}, the better one here)"
             found.append(Verdict(show, text, rates[0] / rates[1], limit, sum_))
-        if ours and show == 1:
+        if ours and name in COSTS:
             text = f"{name}: CPU µs a message, all our processes"
             found.append(Verdict(1, text, ours.median("cpu_us"), MOST_CPU, is_most=True))
     return found
@@ -181,3 +184,37 @@ def parse_speed(text: str) -> float:
     """The `sign/s` of the line `rsa 2048 bits 0.000307s 0.000009s 3257.0 110769.2`."""
     line = re.search(r"^rsa\s+2048 bits\s+\S+\s+\S+\s+(\S+)", text, re.MULTILINE)
     return float(line[1]) if line else 0.0
+
+
+def said_yardsticks(all_figures: Sequence[Figures]) -> list[str]:
+    """A sentence for each shape whose cost is judged: the machine, Postfix on it, our cost in those units."""
+    found = []
+    for shape in COSTS:
+        entries = [one for one in all_figures if one.runs and not one.error and shape_of(one) == shape]
+        ours = next((one for one in entries if one.entry.server is Server.MTA), None)
+        if ours is None or not ours.median("loop_us"):
+            continue
+        readings = [run for one in entries for run in one.runs]
+        loop = said_spread([run.loop_us for run in readings])
+        ping = said_spread([run.ping_us for run in readings])
+        text = f"{shape}, the machine meanwhile: fixed Python loop {loop} us, socketpair round trip {ping} us"
+        cost = ours.median("cpu_us")
+        units = [f"{cost / ours.median('loop_us'):.3f} loops"]
+        units.append(f"{cost / ours.median('ping_us'):.1f} round trips")
+        peers = [one for one in entries if one.entry.server is Server.POSTFIX]
+        if peers:
+            peer = max(peers, key=lambda one: one.median("rate")).median("cpu_us")
+            text += f", Postfix {peer:,.0f} us of CPU a message"
+            units.append(f"{cost / peer:.3f} of Postfix's")
+        found.append(f"{text}. Ours costs {cost:,.0f} us = {' = '.join(units)}.")
+    return found
+
+
+def shape_of(figures: Figures) -> str:
+    return f"{figures.shape.group}/{figures.shape.name}"
+
+
+def said_spread(values: Sequence[float]) -> str:
+    middle, low, high = statistics.median(values), min(values), max(values)
+    digits = 0 if middle >= 100 else 2
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"

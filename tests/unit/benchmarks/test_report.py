@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 from benchmarks import report
+from benchmarks.archive import read_results, session_path, write_results
 from benchmarks.coldstart import ColdFigures, ColdRun
 from benchmarks.measure import Figures, Run
 from benchmarks.page import BEGIN, END, PAGE, draw, section, with_section, write_page
-from benchmarks.report import Results, read_results, write_results
+from benchmarks.report import Results
 from benchmarks.scenarios import GROUPS, Contest, Entry, Kind, Server, chosen, contests
-from benchmarks.verdicts import SHOWS, parse_speed, shows_of, verdicts
+from benchmarks.verdicts import SHOWS, parse_speed, said_yardsticks, shows_of, verdicts
 
 RUN = Run(1.0, 1000.0, 1200.0, 150.0, 90.0, 40.0, 30.0, 5.0, 225.0, 1 << 20, {"worker 0": 0.9, "sink": 0.04})
 COLD = ColdFigures(100_000, [ColdRun(100_000, 1.0, 2.5, 3.0, 1 << 20, (1 << 20) + 9_000_000, 2 << 20, 700.0)])
@@ -121,6 +122,23 @@ def test_scaling_says_which_process_was_busy() -> None:
     assert "worker 0 0.90, sink 0.04" in verdict.sum
 
 
+def test_cost_is_told_in_units_of_the_machine_that_it_was_measured_on() -> None:
+    measured = figures("size/10KB-20", mta=4000.0, postfix=500.0, postfix_tuned=800.0)
+    for one, (cost, loop) in zip(measured, ((200.0, 800.0), (3000.0, 900.0), (2000.0, 1000.0)), strict=True):
+        one.runs[0] = replace(one.runs[0], cpu_us=cost, loop_us=loop, ping_us=4.0)
+
+    (line,) = said_yardsticks(measured)
+
+    assert "fixed Python loop 900 (800-1,000) us" in line
+    assert "Postfix 2,000 us of CPU a message" in line  # of the quicker one, as in the ratio of rates
+    assert line.endswith("Ours costs 200 us = 0.250 loops = 50.0 round trips = 0.100 of Postfix's.")
+    assert line in section(Results({"cpus": 2}, measured), "plots")
+
+
+def test_cost_without_a_reading_of_the_yardstick_is_told_as_it_is() -> None:
+    assert said_yardsticks(figures("size/10KB-20", mta=4000.0, postfix=500.0)) == []
+
+
 def test_a_limit_without_its_figures_is_left_out() -> None:
     broken = figures("size/10KB-20", mta=4000.0, postfix=500.0)
     broken[0].error = "no disk"
@@ -167,37 +185,15 @@ def test_tables_show_failures_beside_figures() -> None:
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    path = write_results(results(), tmp_path / "results")
+    path = session_path(results(), tmp_path / "results")
+    write_results(results(), path)
 
     read = read_results([path])
 
     assert path.name.endswith("-abc1234.json")
-    assert [one.name for one in read.figures] == [one.name for one in results().figures]
+    assert {one.name for one in read.figures} == {one.name for one in results().figures}
     assert read.figures[0].runs == results().figures[0].runs
     assert read.verdicts() == results().verdicts()
-
-
-def test_later_sessions_take_the_place_of_earlier_ones_unless_they_failed(tmp_path: Path) -> None:
-    first = results()
-    second = Results(
-        {"commit": "def5678"},
-        [
-            *figures("size/10KB-20", mta=5000.0),
-            Figures(first.figures[1].shape, first.figures[1].entry, error="broken"),
-        ],
-    )
-    paths = [
-        write_results(first, tmp_path / "a").rename(tmp_path / "1.json"),
-        write_results(second, tmp_path / "b").rename(tmp_path / "2.json"),
-    ]
-
-    read = read_results(paths)
-
-    rates = {one.name: one.median("rate") for one in read.figures}
-    assert rates["size/10KB-20 mta"] == 5000.0
-    assert rates["size/10KB-20 postfix"] == 500.0
-    assert (read.signatures, len(read.cold)) == (4000.0, 1)
-    assert read.conditions["commit"] == "abc1234, def5678"
 
 
 def test_conditions_say_what_the_figures_depend_on(tmp_path: Path) -> None:
