@@ -127,10 +127,9 @@ class Output:
 
     def take(self, partition: Path, events: Sequence[Event], cursor: Cursor, now: float, wall: float) -> bool:
         """Write the events' lines; False when that is not possible now. Hot path."""
-        line = self.format.line
-        lines = [text for text in [line(event) for event in events] if text]
+        lines = self.format.lines(events)
         if lines:
-            data = "".join(lines).encode("utf-8", "replace")
+            data = self.format.text(lines).encode("utf-8", "replace")
             try:
                 self._write(data, now, wall)
             except (OSError, PipeBroken) as error:

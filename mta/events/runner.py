@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mta.config.snapshot import Snapshot
 from mta.errors import SpoolError
 from mta.events.output import Output
 from mta.events.targets import Target, targets_of
-from mta.message.event import Event, decode_event
+from mta.message.event import Event, decode_event, decode_events
 from mta.spool.settlelog import Cursor, EventReader, read_cursor, write_cursor
 
 __all__ = ["IDLE_AFTER", "LONGEST_POLL", "POLL", "EventRunner"]
@@ -47,8 +48,8 @@ NOBODY = "nobody"
 #: File names of cursors that are ours to delete; other readers may keep some of their own.
 OURS = ("cursor.acct-", "cursor.reject-", f"cursor.{NOBODY}")
 
-#: The type of an encoded event lies behind the head of a MessagePack array of more than 15 fields.
-TYPE_AT = 3
+#: The type of an encoded event, as MessagePack has it, behind the head of an array of more than 15 fields.
+_type_head = itemgetter(slice(3, 5))
 
 
 class EventRunner:
@@ -275,22 +276,25 @@ class EventRunner:
 
     def _decode(self, encoded: list[bytes], wanted: frozenset[str]) -> list[Event]:
         """The events of the types wanted; one that makes no sense is counted and left out."""
-        single = {kind.encode() for kind in wanted if len(kind) == 1}
-        events = []
-        for data in encoded:
-            # A one-letter type that nobody wants is seen without decoding.
-            if data[TYPE_AT : TYPE_AT + 1] == b"\xa1" and data[TYPE_AT + 1 : TYPE_AT + 2] not in single:
-                continue
-            try:
-                event = decode_event(data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self._undecodable += 1
-                log.error("event=undecodable size=%d error=%s", len(data), error)
-                continue
-            events.append(event)
+        heads = set(map(_type_head, encoded))
+        if unwanted := {head for head in heads if is_letter(head) and chr(head[1]) not in wanted}:
+            encoded = [data for data in encoded if _type_head(data) not in unwanted]
+        try:
+            events = decode_events(encoded)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            events = [event for event in map(self._decode_one, encoded) if event is not None]
         if events:
             self._newest = events[-1].time_logged
         return events
+
+    def _decode_one(self, encoded: bytes) -> Event | None:
+        """None for one that makes no sense."""
+        try:
+            return decode_event(encoded)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._undecodable += 1
+            log.error("event=undecodable size=%d error=%s", len(encoded), error)
+            return None
 
     def _skip(self, partition: Path, reader: EventReader) -> bool:
         """Nobody writes records: let the spool delete its logs."""
@@ -310,3 +314,8 @@ class EventRunner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
+
+
+def is_letter(head: bytes) -> bool:
+    """Whether the type that begins like this is a single letter: such are told apart without decoding."""
+    return head[:1] == b"\xa1" and len(head) == 2

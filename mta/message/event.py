@@ -7,9 +7,11 @@ Field contents follow powermta accounting (docs/accounting.md).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
-__all__ = ["Event", "decode_event", "encode_event"]
+__all__ = ["Event", "decode_event", "decode_events", "encode_event"]
 
 
 class Event(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -70,3 +72,8 @@ def decode_event(encoded: bytes | memoryview) -> Event:
     Raises msgspec.DecodeError (a ValueError) on anything else.
     """
     return _decoder.decode(encoded)
+
+
+def decode_events(encoded: Iterable[bytes]) -> list[Event]:
+    """Read many at once. Raises as `decode_event` does when any of them is none."""
+    return list(map(_decoder.decode, encoded))

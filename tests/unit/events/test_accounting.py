@@ -313,3 +313,41 @@ def test_each_cell_is_the_same_in_a_line_as_alone(diag: str, recipient: str, job
         alone.append(line.removesuffix("\n").removeprefix("d,"))
 
     assert together.line(event) == ",".join(["d", *alone]) + "\n"
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda kind, diag, job_id, size, queued: delivered(
+                type=kind, dsn_diag=diag, job_id=job_id, size=size, time_queued=queued
+            ),
+            st.sampled_from(["d", "b", "t", "tq", "r"]),
+            WORDS,
+            WORDS,
+            st.sampled_from([0, 7]),
+            st.sampled_from([0.0, 1549662843.2]),
+        ),
+        max_size=8,
+    )
+)
+def test_lines_of_a_batch_are_those_of_its_events_one_by_one(events: list[Event]) -> None:
+    options = FormatOptions(
+        types=("d", "t", "tq"),
+        fields={"d": ["*", "totalSecondsQueued", "header_Subject"]},
+        mappings=(HeaderMapping("d", "x-none", "jobId"), HeaderMapping("t", "x-campaign", "envId")),
+    )
+    format_ = Format(options)
+
+    assert format_.text(format_.lines(events)) == "".join(map(format_.line, events))
+
+
+@given(st.lists(st.tuples(*[st.text(st.sampled_from('ab ,"é☂'), max_size=4)] * 3), min_size=1, max_size=6))
+def test_lines_without_control_characters_are_those_of_the_csv_module(values: list[tuple[str, ...]]) -> None:
+    names = ("rcpt", "dsnDiag", "dlvEsmtpAvailable")
+    format_ = Format(FormatOptions(types=("d",), fields={"d": names}))
+    theirs = io.StringIO()
+    csv.writer(theirs, lineterminator="\n").writerows([("d", *row) for row in values])
+
+    events = [delivered(recipient=one, dsn_diag=two, esmtp=three) for one, two, three in values]
+
+    assert format_.text(format_.lines(events)) == theirs.getvalue()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 from hypothesis import given
@@ -7,14 +8,19 @@ from hypothesis import strategies as st
 
 from mta.spool.record import (
     DATA_START,
+    Deferral,
     FileHeader,
     FileKind,
     FileState,
     RecordKind,
     body_check,
     encode_accept,
+    encode_deferral,
     encode_end,
     encode_record,
+    event_of,
+    record_mark,
+    sound_events,
 )
 from mta.spool.scan import HOLE, Found, Scanner
 
@@ -189,3 +195,44 @@ def test_a_flipped_byte_hits_one_record(parts: list[bytes], place: int, change: 
 @given(st.binary(max_size=3000))
 def test_random_bytes_are_no_records(data: bytes) -> None:
     assert scan(data)[0] == []
+
+
+heads = st.binary(max_size=12).flatmap(
+    lambda event: st.sampled_from(
+        [
+            (RecordKind.SETTLE, event),
+            (RecordKind.RECORD, event),
+            (RecordKind.DEFER, encode_deferral(Deferral(1, 2.0, 3), event)),
+            (RecordKind.DEFER, event),  # too short to be one
+        ]
+    )
+)
+
+
+@given(
+    st.lists(heads, max_size=6),
+    st.integers(1, 7),
+    st.integers(0, 400),
+    st.integers(0, 255),
+    st.integers(0, 40),
+)
+def test_events_read_at_once_are_those_that_the_scanner_finds_before_anything_strange(
+    records: list[tuple[int, bytes]], most: int, place: int, flips: int, cut: int
+) -> None:
+    data = bytearray().join(
+        encode_record(HEADER.salt, HEADER.number, kind, 0, number, head)
+        for number, (kind, head) in enumerate(records, 1)
+    )
+    data += encode_end(HEADER.salt, HEADER.number, DATA_START + len(data))
+    if place < len(data):
+        data[place] ^= flips
+    data = data[: len(data) - cut]
+
+    found = scan(bytes(data))[0]
+    sound = list(itertools.takewhile(lambda one: one[0] != HOLE, found))
+    expected = [event for one in sound if (event := event_of(one[0], one[4]))]
+    events, end = sound_events(bytes(data), record_mark(HEADER), most)
+
+    assert events == expected[:most]
+    if len(expected) < most:
+        assert end == (sound[-1][5] - DATA_START if sound else 0)
