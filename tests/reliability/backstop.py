@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import select
 import signal
 import sys
 import threading
@@ -17,6 +18,8 @@ from pathlib import Path
 __all__ = ["Backstop", "processes_of"]
 
 _VARIABLE = "MTA_TORTURE_RUN"
+#: Who is killed may have started others that were not seen; one that can't be killed is not waited for.
+_SWEEPS = 100
 
 
 def processes_of(word: str) -> list[int]:
@@ -56,13 +59,23 @@ class Backstop:
         self.sweep()
 
     def sweep(self) -> None:
-        """End what is left of the run."""
-        for pid in processes_of(self._word):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """End what is left of the run, and whatever that has started meanwhile."""
+        for _ in range(_SWEEPS):
+            left = processes_of(self._word)
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not left:
+                return
 
     def _end(self) -> None:
+        """Say what every thread does, end, and only then sweep: other threads start processes till then."""
         sys.stderr.write("\nthe run does not end by itself:\n")
         faulthandler.dump_traceback(all_threads=True)
+        ended, held = os.pipe()
+        if os.fork():
+            os._exit(3)
+        os.close(held)
+        select.select([ended], [], [], 10.0)  # nothing is ever written: this returns when the run is gone
         self.sweep()
-        os._exit(3)
+        os._exit(0)
