@@ -72,16 +72,14 @@ class Conversation(Merging):
     # ---- greeting, TLS, login
 
     def on_ehlo(self, argument: bytes) -> None:
-        if self._hello(argument):
-            self.is_extended = True
+        if self._hello(argument, is_extended=True):
             self.say(self._extensions())
 
     def on_helo(self, argument: bytes) -> None:
-        if self._hello(argument):
-            self.is_extended = False
+        if self._hello(argument, is_extended=False):
             self.say(b"250 %b\r\n" % self.rules.host_name.encode("ascii", "replace"))
 
-    def _hello(self, argument: bytes) -> bool:
+    def _hello(self, argument: bytes, *, is_extended: bool) -> bool:
         if not _HELLO_NAME.match(argument):
             self.fault(replies.BAD_HELLO)
             return False
@@ -91,6 +89,7 @@ class Conversation(Merging):
         if self.idle_commands > MAX_IDLE_COMMANDS:
             self.close(replies.TOO_MANY_COMMANDS)
             return False
+        self.is_extended = is_extended
         self.renew(self.reception.rules())
         return True
 

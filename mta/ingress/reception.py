@@ -102,6 +102,16 @@ def _domain_of(host_name: str) -> str:
     return rest if "." in rest else host_name if rest else ""
 
 
+class _KnownDomains(dict[bytes, bool]):
+    """Whether each is a valid ASCII domain; remembered, because few domains make most of the mail."""
+
+    def __missing__(self, domain: bytes) -> bool:
+        if len(self) >= _DOMAINS_KEPT:
+            self.clear()
+        known = self[domain] = is_valid_domain(domain.decode("ascii"))
+        return known
+
+
 class Reception:
     """Shared by all listeners of one process; used on its event loop only."""
 
@@ -133,16 +143,18 @@ class Reception:
         self.guests: set[Guest] = set()
         self.line: WaitingLine[Guest] = WaitingLine()
         self.most_guests = 0
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._host_name = host_name
         self._rules = make_rules(snapshot(), host_name)
         self._addresses: Counter[str] = Counter()
         self._groups: Counter[str] = Counter()
-        self._domains: dict[bytes, bool] = {}
+        self._domains = _KnownDomains()
+        #: Whether a domain is a valid ASCII one.
+        self.knows_domain: Callable[[bytes], bool] = self._domains.__getitem__
 
     def rules(self) -> Rules:
         """The rules of the configuration in force now."""
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         if snapshot.epoch != self._rules.epoch:
             self._rules = self._make_rules(snapshot, self._host_name)
         return self._rules
@@ -226,15 +238,6 @@ class Reception:
     @property
     def is_crowded(self) -> bool:
         return len(self.guests) > _CROWDED * self._rules.slots
-
-    def knows_domain(self, domain: bytes) -> bool:
-        """Whether this is a valid ASCII domain; remembered, because few domains make most of the mail."""
-        known = self._domains.get(domain)
-        if known is None:
-            if len(self._domains) >= _DOMAINS_KEPT:
-                self._domains.clear()
-            known = self._domains[domain] = is_valid_domain(domain.decode("ascii"))
-        return known
 
     def __repr__(self) -> str:
         state = " draining" if self.is_draining else ""

@@ -23,7 +23,7 @@ from mta.ingress.reception import Reception, Rules
 from mta.ingress.suppression import INVALID_QUEUE, SUPPRESSED_QUEUE, invalid_address
 from mta.ingress.wire import Mode, Wire
 from mta.smtp.address import parse_path, split_domain
-from mta.smtp.data import TOO_BIG, ChunkReader, DataReader
+from mta.smtp.data import TOO_BIG, ChunkReader
 from mta.smtp.params import MailParameters, parse_mail_parameters, parse_rcpt_parameters
 from mta.smtp.reply import Reply
 
@@ -40,15 +40,13 @@ MAX_REFUSED_RECIPIENTS = 1000
 SENDER_LOCAL_LIMIT = 128
 
 _ADDRESS = (
-    rb"([A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*"
+    rb"((?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*"
     rb"@([A-Za-z0-9_\-]{1,63}\.[A-Za-z0-9._\-]{1,255}))"
 )
 _PLAIN_MAIL = re.compile(
     rb"MAIL FROM:<" + _ADDRESS + rb">(?: SIZE=([0-9]{1,12}))?(?: BODY=(?:7BIT|(8BITMIME)))?\r\n\Z"
 ).match
 _PLAIN_RCPT = re.compile(rb"RCPT TO:<" + _ADDRESS + rb">\r\n\Z").match
-#: No plain command is longer.
-_PLAIN_LIMIT = 512
 _FROM = re.compile(rb"FROM:[ ]*", re.IGNORECASE)
 _TO = re.compile(rb"TO:[ ]*", re.IGNORECASE)
 _BDAT = re.compile(rb"([0-9]{1,19})(?: +(LAST))?\Z", re.IGNORECASE)
@@ -71,12 +69,14 @@ class Transactions(Wire):
         self.user = ""
         self.originator: str | None = None
         self._parameters = _NO_PARAMETERS
+        self._protocols = ("", "")
         self._recipients: list[tuple[str, int, str]] = []
         self._condemned: list[tuple[str, int, str, str]] = []
         self._has_too_many = False
         self._chunks: ChunkReader | None = None
         self._is_last_chunk = False
         self.takes_short_cut = False
+        self._was_taken = False
         self.faults = 0
         self.idle_commands = 0
         self._refused_recipients = 0
@@ -84,26 +84,23 @@ class Transactions(Wire):
     # ---- the short cut
 
     def data_received(self, data: bytes) -> None:
-        if self.policy.log_data:
-            self.overhear(data)
-        if self._buffer or self._out:
-            super().data_received(data)
-            return
-        try:
-            if self.mode is _DATA:
-                self._take_piece(data)
-                return
-            if self.takes_short_cut and self.mode is _COMMANDS and len(data) <= _PLAIN_LIMIT:
-                short_cut = _SHORT_CUTS.get(data[:4])
-                if short_cut is not None and (answer := short_cut(self, data)):
-                    assert self.transport is not None
-                    self._progress_at = self._time()
-                    self.transport.write(answer)
+        if self.takes_short_cut and not (self._buffer or self._out):
+            try:
+                if self.mode is _DATA:
+                    self._take_piece(data)
                     return
-        except Exception:
-            log.exception("client=%s connection given up", self.source_ip)
-            self.close(replies.INTERNAL)
-            return
+                if self.mode is _COMMANDS and (short_cut := _SHORT_CUTS.get(data[:4])) is not None:
+                    answer = short_cut(self, data)
+                    if answer and self.transport is not None:
+                        self._progress_at = self._time()
+                        self.transport.write(answer)
+                        return
+            except Exception:
+                log.exception("client=%s connection given up", self.source_ip)
+                self.close(replies.INTERNAL)
+                return
+        elif self.policy.log_data:
+            self.overhear(data)
         super().data_received(data)
 
     def _take_piece(self, data: bytes) -> None:
@@ -115,24 +112,27 @@ class Transactions(Wire):
             return
         if used < len(data):
             self.keep(data, used)
-        self.take_content()
-        if self._out or self.has_backlog:
+        self._take_message()
+        if self._out or self._buffer:
             self.process()
 
     def _plain_mail(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
         match = _PLAIN_MAIL(data)
-        if match is None or self.originator is not None or self.reception.rules() is not self.rules:
+        reception = self.reception
+        if match is None or self.originator is not None or reception.snapshot() is not self.rules.snapshot:
             return b""
         address, domain, size, is_8bit = match.groups()
-        if len(address) - len(domain) > 65 or not self.reception.knows_domain(domain):
+        if not reception.knows_domain(domain):
             return b""
         if size is not None or is_8bit is not None:
             declared = -1 if size is None else int(size)
             if declared > self.max_size:
                 return b""
             self._parameters = MailParameters(declared, is_8bit is not None)
-        if self.reception.acceptance.refusal(self._parameters.size) is not None:
+        # Where the last message found room there is some for an ordinary one; its content decides.
+        is_sure = self._was_taken and size is None
+        if not is_sure and reception.acceptance.refusal(self._parameters.size) is not None:
             return b""
         self.originator = address.decode("ascii")
         return replies.SENDER_OK
@@ -143,20 +143,17 @@ class Transactions(Wire):
         if match is None or self.originator is None or not self.policy.takes_plain_recipients:
             return b""
         address, domain = match.groups()
-        if (
-            len(address) - len(domain) > 65
-            or not self.reception.knows_domain(domain)
-            or len(self._recipients) >= self.policy.max_recipients
-        ):
+        recipients = self._recipients
+        if not self.reception.knows_domain(domain) or len(recipients) >= self.policy.max_recipients:
             return b""
-        self._recipients.append((address.decode("ascii"), 0, ""))
+        recipients.append((address.decode("ascii"), 0, ""))
         return replies.RECIPIENT_OK
 
     def _plain_data(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
         if data != b"DATA\r\n" or not self._recipients or self._chunks is not None or self._has_too_many:
             return b""
-        self._begin_data()
+        self.begin_content(_DATA, self._data_reader)
         return replies.GO_AHEAD
 
     # ---- limits and rules
@@ -180,6 +177,11 @@ class Transactions(Wire):
         self.policy = rules.policy(self.source_ip, self.source_name)
         is_unobserved = self.policy.replies_directly and not self.policy.log_commands
         self.takes_short_cut = bool(self.helo) and not self.lacks_login and is_unobserved
+        self._data_reader.max_size = self.max_size
+        self._data_reader.max_line = self.policy.max_line
+        marks = f"{'S' if self.is_tls else ''}{'A' if self.user else ''}"
+        # Without and with SMTPUTF8 (RFC 3848, RFC 6531).
+        self._protocols = (f"ESMTP{marks}", f"UTF8SMTP{marks}") if self.is_extended else ("SMTP", "SMTP")
 
     @property
     def lacks_login(self) -> bool:
@@ -337,16 +339,8 @@ class Transactions(Wire):
             self.clear()
             self.fault(replies.TOO_MANY_FAIL)
         else:
-            self._begin_data()
+            self.begin_content(_DATA, self._data_reader)
             self.say(replies.GO_AHEAD)
-
-    def _begin_data(self) -> None:
-        reader = self.reader
-        if not isinstance(reader, DataReader):
-            reader = DataReader(None)
-        reader.max_size = self.max_size
-        reader.max_line = self.policy.max_line
-        self.begin_content(_DATA, reader)
 
     def on_bdat(self, argument: bytes) -> None:
         match = _BDAT.match(argument)
@@ -377,16 +371,22 @@ class Transactions(Wire):
 
     def take_content(self) -> None:
         reader = self.reader
-        self.mode = _COMMANDS
         if isinstance(reader, ChunkReader):
             if not self._is_last_chunk and reader.refusal is None:
+                self.mode = _COMMANDS
                 self.account()
                 self.say(b"250 2.0.0 %d octets received\r\n" % reader.size)
                 return
             reader.finish()
-        if reader.refusal is not None:
-            self._log_refusal(reader.refusal)
-            refusal = reader.refusal
+        self._take_message()
+
+    def _take_message(self) -> None:
+        """All of it is here."""
+        reader = self.reader
+        refusal = reader.refusal
+        if refusal is not None:
+            self.mode = _COMMANDS
+            self._log_refusal(refusal)
             self.clear()
             self.fault(refusal)
             return
@@ -403,7 +403,7 @@ class Transactions(Wire):
                 self.source_ip,
                 self.received_on,
                 self.user,
-                self._protocol,
+                self._protocols[parameters.is_smtputf8],
                 "smtp",
                 parameters.is_8bit or reader.is_8bit,
                 parameters.is_smtputf8,
@@ -417,15 +417,16 @@ class Transactions(Wire):
 
     def accepted(self, result: AcceptResult) -> None:
         """The message is on disk, or refused."""
-        if result.refusal is None:
-            self.faults = self.idle_commands = self._refused_recipients = 0
+        refusal = result.refusal
+        self._was_taken = refusal is None
+        if refusal is None:
+            self.faults = self.idle_commands = 0
         else:
-            self._log_refusal(result.refusal)
+            self._log_refusal(refusal)
         self.clear()
         if self.mode is not _WAITING:
             return
         self.mode = _COMMANDS
-        refusal = result.refusal
         if refusal is None:
             answer = b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii")
         else:
@@ -435,14 +436,6 @@ class Transactions(Wire):
             self.close(replies.SHUTTING_DOWN)
         else:
             self.answer_now(answer)
-
-    @property
-    def _protocol(self) -> str:
-        """The `with` of our Received line (RFC 3848, RFC 6531)."""
-        if not self.is_extended:
-            return "SMTP"
-        kind = "UTF8SMTP" if self._parameters.is_smtputf8 else "ESMTP"
-        return f"{kind}{'S' if self.is_tls else ''}{'A' if self.user else ''}"
 
     def clear(self) -> None:
         """No transaction is under way."""

@@ -106,7 +106,8 @@ class Wire(SMTP):
         self.is_tls = False
         #: Whether to wait for a slot; None is what the rules say.
         self.awaits_slot: bool | None = None
-        self.reader: DataReader | ChunkReader = DataReader(None)
+        self._data_reader = DataReader(None)
+        self.reader: DataReader | ChunkReader = self._data_reader
         self._time = reception.loop.time
         self._tls = tls
         self._entered_group: str | None = None
@@ -389,8 +390,9 @@ class Wire(SMTP):
 
     def release(self) -> None:
         """The message is out of our hands."""
-        self.reception.receiving -= self._held
-        self._held = 0
+        if self._held:
+            self.reception.receiving -= self._held
+            self._held = 0
         self.reader.clear()
 
     # ---- replies
