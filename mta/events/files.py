@@ -22,6 +22,8 @@ __all__ = ["FileOptions", "Resting", "RotatingFile"]
 
 log = logging.getLogger(__name__)
 
+QUARTER = 900.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
@@ -55,6 +57,7 @@ class RotatingFile:
         self._name = ""
         self._offset = 0
         self._begun = 0.0
+        self._quarter = -1.0  # the last one in which the file's day was looked at, and was today
         self._last_name = ""
         path = options.path
         self._pattern = re.compile(
@@ -102,7 +105,13 @@ class RotatingFile:
             return self._offset > len(self._header)
         if options.interval is not None and now >= self._begun + options.interval:
             return True
-        return day(now) not in self._name
+        # Days begin with a quarter of an hour in all time zones, and asking for the day is not cheap.
+        if now // QUARTER == self._quarter:
+            return False
+        if day(now) not in self._name:
+            return True
+        self._quarter = now // QUARTER
+        return False
 
     def is_gone(self) -> bool:
         """Whether somebody removed, moved or replaced the file that we write to."""
@@ -133,7 +142,7 @@ class RotatingFile:
         """Let go of the file, without finishing it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
-        self._descriptor, self._name, self._offset = -1, "", 0
+        self._descriptor, self._name, self._offset, self._quarter = -1, "", 0, -1.0
 
     # --- after a start
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ __all__ = ["Marks", "Position", "read_marks", "read_safe_until"]
 _NAME = "marks"
 _MAGIC = int.from_bytes(b"MTAmarks", "little")
 _SIZE = 64
+_WORDS = struct.Struct("<8Q")
 _ALL_ONES = (1 << 64) - 1
 
 
@@ -102,17 +105,23 @@ def read_safe_until(directory: Path) -> float:
     return 0.0
 
 
-def _read_words(directory: Path) -> list[int]:
+def _read_words(directory: Path) -> Sequence[int]:
     """All words of the file; empty when there is none, or it is not ours."""
     try:
-        data = (directory / _NAME).read_bytes()
+        descriptor = os.open(f"{directory}/{_NAME}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return []
-    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, _SIZE, 8)]
-    return words if len(data) >= _SIZE and words[0] == _MAGIC else []
+        return ()
+    try:
+        data = os.read(descriptor, _SIZE)
+    except OSError:
+        return ()
+    finally:
+        os.close(descriptor)
+    words = _WORDS.unpack(data) if len(data) == _SIZE else ()
+    return words if words and words[0] == _MAGIC else ()
 
 
-def _believed(words: list[int], place: int) -> int | None:
+def _believed(words: Sequence[int], place: int) -> int | None:
     """A word that its complement confirms."""
     return words[place] if words[place] ^ words[place + 1] == _ALL_ONES else None
 

@@ -57,6 +57,7 @@ class EventReader:
         self._files = files or Files()
         self._descriptor = -1
         self._header: FileHeader | None = None
+        self._page = b""  # the file's first page, which said so
 
     def __repr__(self) -> str:
         number = self._header.number if self._header else 0
@@ -93,7 +94,7 @@ class EventReader:
         """Let go of the file."""
         if self._descriptor >= 0:
             self._files.close(self._descriptor)
-            self._descriptor, self._header = -1, None
+            self._descriptor, self._header, self._page = -1, None, b""
 
     def _read_file(
         self, header: FileHeader, cursor: Cursor, end: int, events: list[bytes], limit: int
@@ -153,10 +154,15 @@ class EventReader:
 
     def _is_still(self, header: FileHeader) -> bool:
         """Whether the open file is still in the use that we think (it may have been freed and used again)."""
+        page = self._files.read(self._descriptor, DATA_START, 0)
+        if page == self._page:
+            return True
         try:
-            return decode_file_header(self._files.read(self._descriptor, DATA_START, 0)) == header
+            is_same = decode_file_header(page) == header
         except FormatVersionError:
             return False
+        self._page = page if is_same else b""
+        return is_same
 
     def _header_of(self, path: Path) -> FileHeader | None:
         try:
