@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mta.message.envelope import Envelope, Recipient
-from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK
+from mta.queue.key import RECIPIENT_MASK
 from mta.smtp.extensions import Extensions
 from mta.smtp.transaction import Transaction
 
@@ -22,7 +24,6 @@ class Attempt:
         "envelope",
         "head",
         "held",
-        "message",
         "recipients",
         "refs",
         "size",
@@ -35,15 +36,14 @@ class Attempt:
         self, refs: list[int], envelope: Envelope, body: bytes, *, extensions: Extensions, now: float
     ) -> None:
         self.refs = refs
-        self.message = refs[0] >> RECIPIENT_BITS
         self.envelope = envelope
-        self.recipients: list[Recipient] = [envelope.recipients[ref & RECIPIENT_MASK] for ref in refs]
+        self.recipients = _among(envelope.recipients, refs)
         self.body = body
         self.head: bytes | None = b""
-        self.size = self.held = len(body)
+        self.size = self.held = size = len(body)
         self.started_at = now
         self.wire = b""  # the commands that begin it
-        self.transaction = Transaction(envelope, self.recipients, self.size, extensions)
+        self.transaction = Transaction(envelope, self.recipients, size, extensions)
 
     def put_in_front(self, head: bytes) -> None:
         """`head` goes out before the body."""
@@ -62,3 +62,10 @@ class Attempt:
     def __repr__(self) -> str:
         stage = self.transaction.stage.name
         return f"<Attempt of {self.envelope.queue_id} for {len(self.refs)} at {stage}>"
+
+
+def _among(recipients: Sequence[Recipient], refs: list[int]) -> Sequence[Recipient]:
+    """Those of a message's recipients that `refs` are for, in their order."""
+    if len(recipients) == 1:
+        return recipients
+    return [recipients[ref & RECIPIENT_MASK] for ref in refs]

@@ -192,7 +192,7 @@ class Settlement:
             size=attempt.size,
             first_attempt=attempt.started_at if settled.attempts == 1 else 0.0,
         )
-        message, index = attempt.message, ref & RECIPIENT_MASK
+        message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
         encoded = encode_event(event) if "d" not in session.policy.disabled_records else b""
         if session.policy.bcc_upon_delivery and self._copies is not None:
             self._copies(session.policy.bcc_upon_delivery, attempt.envelope, index, message)

@@ -135,6 +135,8 @@ class Transaction:
         "stage",
     )
 
+    _rcpts: list[bytes]  #: The commands still to be written; only there without PIPELINING.
+
     def __init__(
         self, envelope: EnvelopeLike, recipients: Sequence[RecipientLike], size: int, extensions: Extensions
     ) -> None:
@@ -156,32 +158,36 @@ class Transaction:
         self._extensions = extensions
         self._open = 0  # accepted by RCPT and still without an outcome
         self._next = 0  # the recipient that the next RCPT reply is for
-        self._rcpts: list[bytes] = []  # commands still to be written (no PIPELINING)
 
     def start(self) -> bytes:
         """What to write first; b"" when the server's offers rule the message out (stage is DONE then).
 
         Raises LocalProtocolError when an address could break out of its command.
         """
-        extensions, envelope = self._extensions, self.envelope
+        extensions, envelope, recipients = self._extensions, self.envelope, self.recipients
         limit = extensions.size
         if limit is not None and self.size > limit:
             words = f"message of {self.size} octets exceeds the server's limit of {limit}"
             return self._rule_out(internal_reply(552, "5.3.4", words))
-        rcpts = [self._rcpt_command(recipient) for recipient in self.recipients]
-        all_rcpts = "".join(rcpts)
-        is_utf8 = envelope.is_smtputf8 or not (all_rcpts.isascii() and envelope.originator.isascii())
+        if len(recipients) == 1:
+            rcpts = self._rcpt_command(recipients[0])
+        else:
+            rcpts = "".join([self._rcpt_command(recipient) for recipient in recipients])
+        is_utf8 = envelope.is_smtputf8 or not (rcpts.isascii() and envelope.originator.isascii())
         if is_utf8 and not extensions.smtputf8:
             words = "the server does not offer SMTPUTF8, which this message needs"
             return self._rule_out(internal_reply(550, "5.6.7", words))
         mail = self._mail_command(is_utf8)
-        wire = f"{mail}{all_rcpts}{'' if self.in_chunks else 'DATA'}\r\n".encode()
-        _check_commands(wire, 2 + len(rcpts))
+        wire = f"{mail}{rcpts}DATA\r\n".encode()
+        # Nothing but the commands meant: the last wall against addresses that carry a command of their own.
+        commands = 2 + len(recipients)
+        if wire.count(b"\r") != commands or wire.count(b"\n") != commands or b"\0" in wire:
+            raise LocalProtocolError("an address holds a line break")
         if self.in_chunks:
-            wire = wire[:-2]
+            wire = wire[: -len(b"DATA\r\n")]
         if extensions.pipelining:
             return wire
-        self._rcpts = [rcpt.encode() for rcpt in rcpts]
+        self._rcpts = rcpts.encode().splitlines(keepends=True)
         return mail.encode()
 
     def take_command(self) -> bytes:
@@ -195,6 +201,10 @@ class Transaction:
         """
         stage = self.stage
         kind = reply.code // 100
+        if stage is _END and kind == 2 and self.is_body_sent:  # the usual end
+            self._end_all(Outcome(_DELIVERED, reply, _END))
+            self.stage = _DONE
+            return _FINISHED
         if reply.code == 421 and stage is not _LONE_DOT:
             return self._receive_closing(reply, stage)
         if kind == 3 and (stage is not _DATA or reply.code != 354):
@@ -334,7 +344,11 @@ class Transaction:
         return _FINISHED
 
     def _end_all(self, outcome: Outcome) -> None:
-        self.outcomes = [earlier or outcome for earlier in self.outcomes]
+        outcomes = self.outcomes
+        if self._open == len(outcomes):  # all that there are
+            self.outcomes = [outcome] * len(outcomes)
+        else:
+            self.outcomes = [earlier or outcome for earlier in outcomes]
         self._open = 0
 
     # -- commands --------------------------------------------------------------------------------------
@@ -346,21 +360,19 @@ class Transaction:
 
     def _mail_command(self, is_utf8: bool) -> str:
         envelope, extensions = self.envelope, self._extensions
-        command = f"MAIL FROM:<{envelope.originator}>"
-        if extensions.has_size:
-            command += f" SIZE={self.size}"
+        options = f" SIZE={self.size}" if extensions.has_size else ""
         # Where 8BITMIME is missing the octets go out all the same, as everybody does: recoding the body would
         # break its signatures, and receivers that can't take it are long gone.
         if envelope.is_8bit and extensions.eightbitmime:
-            command += " BODY=8BITMIME"
+            options += " BODY=8BITMIME"
         if is_utf8:
-            command += " SMTPUTF8"
+            options += " SMTPUTF8"
         if extensions.dsn:
             if envelope.ret in _RET_NAMES:
-                command += f" RET={_RET_NAMES[envelope.ret]}"
+                options += f" RET={_RET_NAMES[envelope.ret]}"
             if envelope.envelope_id:
-                command += f" ENVID={encode_xtext(envelope.envelope_id)}"
-        return command + "\r\n"
+                options += f" ENVID={encode_xtext(envelope.envelope_id)}"
+        return f"MAIL FROM:<{envelope.originator}>{options}\r\n"
 
     def _rcpt_command(self, recipient: RecipientLike) -> str:
         if not self._extensions.dsn or not (recipient.notify or recipient.orcpt):
@@ -398,9 +410,3 @@ def _fate(kind: int) -> Fate:
 
 def _describe(stage: Stage) -> str:
     return "the end of data" if stage in (_END, _LONE_DOT) else stage.name
-
-
-def _check_commands(wire: bytes, commands: int) -> None:
-    """Nothing but the commands meant: the last wall against addresses that carry a command of their own."""
-    if wire.count(b"\r") != commands or wire.count(b"\n") != commands or b"\0" in wire:
-        raise LocalProtocolError("an address holds a line break")
