@@ -1,7 +1,7 @@
 """The `mta` command. Sub-commands are loaded when they are used, so that a small one starts quickly.
 
-Names may be shortened while they are unique, as in PowerMTA: `mta sh st`. Exit codes are those of
-sysexits(3): 64 wrong usage, 69 no server, 75 try again later, 77 not allowed, 78 wrong configuration.
+Names may be shortened while they are unique, as in PowerMTA: `mta sh st`; commands that do nothing
+here are not counted. Exit codes are those of sysexits(3): 64 wrong usage, 69 no server, 75 try again later, 77 not allowed, 78 wrong configuration.
 """
 
 from __future__ import annotations
@@ -65,7 +65,12 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
 
 
 class ShortenedGroup(click.Group):
-    """A group whose commands answer to every unique beginning of their names."""
+    """A group whose commands answer to every unique beginning of their names.
+
+    Those that do nothing here (`yielding`) are never in the way of one that does: `mta de` deletes.
+    """
+
+    yielding: frozenset[str] = frozenset()
 
     def resolve_command(
         self, context: click.Context, arguments: list[str]
@@ -77,6 +82,7 @@ class ShortenedGroup(click.Group):
     def _full_name(self, context: click.Context, name: str) -> str:
         known = self.list_commands(context)
         close = [name] if name in known else [other for other in known if other.startswith(name)]
+        close = [other for other in close if other not in self.yielding] or close
         if len(close) > 1:
             context.fail(f"{name!r} is short for {', '.join(close)}")
         return close[0] if close else name
@@ -84,6 +90,8 @@ class ShortenedGroup(click.Group):
 
 class _LazyGroup(ShortenedGroup):
     """The top group: a module is imported when its command is called, not to print the list of commands."""
+
+    yielding = frozenset(name for name, entry in COMMANDS.items() if entry.module == "mta.cli.unneeded")
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [name for name, entry in COMMANDS.items() if importlib.util.find_spec(entry.module)]

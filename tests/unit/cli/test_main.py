@@ -54,6 +54,14 @@ def test_names_may_be_shortened_while_they_are_unique(capsys: pytest.CaptureFixt
     assert "'re' is short for reload, resume, resolve, reset" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("short", "full"), [("de", "delete"), ("del", "delete"), ("der", "deregister")])
+def test_command_that_does_nothing_is_not_in_the_way_of_one_that_does(
+    short: str, full: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([short, "--help"]) == 0
+    assert f"Usage: mta {full} " in capsys.readouterr().out
+
+
 def test_sub_commands_may_be_shortened_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sh", "topq", "--help"]) == 0
     assert "most recipients" in capsys.readouterr().out
