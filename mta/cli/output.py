@@ -50,6 +50,15 @@ class Output:
         else:
             self._plain(columns, cells, footer)
 
+    def rows(
+        self, data: Any, columns: Sequence[Column], rows: Iterable[Sequence[object]], *, footer: str = ""
+    ) -> None:
+        """`data` for a program, a table of `rows` for people; `rows` are only looked at then."""
+        if self.as_json:
+            self.json(data)
+        else:
+            self.table(columns, rows, footer=footer)
+
     def pairs(self, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
         """`name  value` lines."""
         items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)

@@ -132,9 +132,6 @@ def _queues(
     del chosen["mode_events"]
     domain, _, vmta = (queue or "").partition("/")
     data = call.ask(command, domain=domain or None, vmta=vmta or None, **_given(chosen))
-    if call.as_json:
-        call.output.json(queues_tree(data, title, with_replies=with_replies))
-        return
     now = SystemClock().wall()
     columns = (
         Column("queue"),
@@ -145,7 +142,7 @@ def _queues(
         Column("retry"),
         Column("last error"),
     )
-    rows = [
+    rows = (
         (
             row["name"],
             row["rcp"],
@@ -156,11 +153,12 @@ def _queues(
             _last_error(row),
         )
         for row in data["queue"]
-    ]
-    total = data.get("totalQueues", len(rows))
-    footer = f"{len(rows)} of {total} queues shown, {data.get('totalRcp', 0)} recipients in all."
-    call.output.table(columns, rows, footer=footer)
-    if chosen.get("errors") or queue:
+    )
+    shown = len(data["queue"])
+    footer = f"{shown} of {data.get('totalQueues', shown)} queues shown,"
+    footer += f" {data.get('totalRcp', 0)} recipients in all."
+    call.output.rows(queues_tree(data, title, with_replies=with_replies), columns, rows, footer=footer)
+    if not call.as_json and (chosen.get("errors") or queue):
         for row in data["queue"]:
             _print_events(row, with_replies=with_replies)
 
@@ -205,9 +203,6 @@ def show_topdomains(context: click.Context, /, domain: str | None, **chosen: Any
 def _domains(context: click.Context, domain: str | None, chosen: dict[str, Any], title: str) -> None:
     call = invocation(context)
     data = call.ask("show.domains", domain=domain, **_given(chosen))
-    if call.as_json:
-        call.output.json(domains_tree(data, title))
-        return
     columns = (
         Column("domain"),
         Column("#rcpt", is_number=True),
@@ -215,12 +210,12 @@ def _domains(context: click.Context, domain: str | None, chosen: dict[str, Any],
         Column("conn", is_number=True),
         Column("last error"),
     )
-    rows = [
+    rows = (
         (row["name"], row["rcp"], row["kb"], row["conn"], row.get("lastError", "")) for row in data["domain"]
-    ]
-    call.output.table(
-        columns, rows, footer=f"{len(rows)} of {data.get('totalDomains', len(rows))} domains shown."
     )
+    shown = len(data["domain"])
+    footer = f"{shown} of {data.get('totalDomains', shown)} domains shown."
+    call.output.rows(domains_tree(data, title), columns, rows, footer=footer)
 
 
 @show.command("jobs")
@@ -232,9 +227,6 @@ def show_jobs(context: click.Context, /, **chosen: Any) -> None:
     """Jobs with queued recipients, and paused ones."""
     call = invocation(context)
     data = call.ask("show.jobs", **_given(chosen))
-    if call.as_json:
-        call.output.json(jobs_tree(data, "Jobs"))
-        return
     columns = (
         Column("job-id"),
         Column("#rcpt", is_number=True),
@@ -243,7 +235,7 @@ def show_jobs(context: click.Context, /, **chosen: Any) -> None:
         Column("delivered", is_number=True),
         Column("failed", is_number=True),
     )
-    rows = [
+    rows = (
         (
             row["id"],
             row["rcp"],
@@ -253,8 +245,10 @@ def show_jobs(context: click.Context, /, **chosen: Any) -> None:
             row.get("failed", 0),
         )
         for row in data["job"]
-    ]
-    call.output.table(columns, rows, footer=f"{len(rows)} of {data.get('totalJobs', len(rows))} jobs shown.")
+    )
+    shown = len(data["job"])
+    footer = f"{shown} of {data.get('totalJobs', shown)} jobs shown."
+    call.output.rows(jobs_tree(data, "Jobs"), columns, rows, footer=footer)
 
 
 @show.group("disabled", cls=ShortenedGroup)
@@ -270,16 +264,13 @@ def show_disabled_sources(context: click.Context, queue: str | None) -> None:
     """Source addresses that queues may not use; QUEUE is DOMAIN[/VMTA]."""
     call = invocation(context)
     data = call.ask("show.disabledsources", queue=queue)
-    if call.as_json:
-        call.output.json(data)
-        return
     now = SystemClock().wall()
     columns = (Column("source"), Column("queue"), Column("enabled again"))
-    rows = [
+    rows = (
         (row["ip"], row["queue"], in_future(row["until"], now) if row["until"] else "by hand")
         for row in data["source"]
-    ]
-    call.output.table(columns, rows, footer=f"{counted(len(rows), 'disabled source')}.")
+    )
+    call.output.rows(data, columns, rows, footer=f"{counted(len(data['source']), 'disabled source')}.")
 
 
 @show.command("precache")
@@ -289,9 +280,6 @@ def show_precache(context: click.Context) -> None:
     """Domains whose DNS answers are kept fresh."""
     call = invocation(context)
     data = call.ask("show.precache")
-    if call.as_json:
-        call.output.json(data)
-        return
     columns = (
         Column("domain"),
         Column("hosts", is_number=True),
@@ -299,10 +287,10 @@ def show_precache(context: click.Context) -> None:
         Column("asked at"),
         Column("result"),
     )
-    rows = [
+    rows = (
         (row["name"], row["hosts"], row["ips"], moment(row["time"]), row["status"]) for row in data["domain"]
-    ]
-    call.output.table(columns, rows, footer=f"{counted(len(rows), 'precached domain')}.")
+    )
+    call.output.rows(data, columns, rows, footer=f"{counted(len(data['domain']), 'precached domain')}.")
 
 
 @show.command("vmtas")
@@ -314,9 +302,6 @@ def show_vmtas(context: click.Context, maxitems: int | None, sort: str | None) -
     """Virtual MTAs and what waits for them."""
     call = invocation(context)
     data = call.ask("show.vmtas", maxitems=maxitems, sort=sort)
-    if call.as_json:
-        call.output.json(vmtas_tree(data, "Virtual MTAs"))
-        return
     total = data.get("totalRcp", 0)
     # Monitors take the name from the first column and the recipients from the third.
     columns = (
@@ -328,7 +313,7 @@ def show_vmtas(context: click.Context, maxitems: int | None, sort: str | None) -
         Column("conn", is_number=True),
         Column("sources"),
     )
-    rows = [
+    rows = (
         (
             row["name"],
             row["dom"],
@@ -339,10 +324,9 @@ def show_vmtas(context: click.Context, maxitems: int | None, sort: str | None) -
             ", ".join(row.get("sources", ())),
         )
         for row in data["vmta"]
-    ]
-    call.output.table(
-        columns, rows, footer=f"{counted(len(rows), 'virtual MTA')}, {counted(total, 'recipient')}."
     )
+    footer = f"{counted(len(data['vmta']), 'virtual MTA')}, {counted(total, 'recipient')}."
+    call.output.rows(vmtas_tree(data, "Virtual MTAs"), columns, rows, footer=footer)
 
 
 @show.command("version")
@@ -352,18 +336,8 @@ def show_version(context: click.Context) -> None:
     """The version of the running server."""
     call = invocation(context)
     data = call.ask("show.version")
-    if call.as_json:
-        call.output.json(data)
-        return
-    details = ", ".join(
-        text
-        for text in (
-            f"python {data['python']}" if data.get("python") else "",
-            f"revision {data['revision']}" if data.get("revision") else "",
-        )
-        if text
-    )
-    click.echo(f"{data['name']} {data['version']}" + (f" ({details})" if details else ""))
+    details = ", ".join(f"{name} {data[name]}" for name in ("python", "revision") if data.get(name))
+    call.answer(data, f"{data['name']} {data['version']}" + (f" ({details})" if details else ""))
 
 
 @show.command("workers")
@@ -373,9 +347,6 @@ def show_workers(context: click.Context) -> None:
     """The processes of the server."""
     call = invocation(context)
     data = call.ask("show.workers")
-    if call.as_json:
-        call.output.json(data)
-        return
     now = data.get("timeNow") or SystemClock().wall()
     columns = (
         Column("worker"),
@@ -393,7 +364,7 @@ def show_workers(context: click.Context) -> None:
         Column("out", is_number=True),
         Column("domains"),
     )
-    rows = [
+    rows = (
         (
             row["id"],
             row.get("pid", ""),
@@ -411,8 +382,8 @@ def show_workers(context: click.Context) -> None:
             " ".join(row.get("domains", ())),
         )
         for row in data["worker"]
-    ]
-    call.output.table(columns, rows, footer=f"{len(rows)} running.")
+    )
+    call.output.rows(data, columns, rows, footer=f"{len(data['worker'])} running.")
 
 
 def _given(chosen: dict[str, Any]) -> dict[str, Any]:
