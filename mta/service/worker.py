@@ -92,8 +92,8 @@ class Worker:
         self.alarms: list[str] = []
         self._stopped = asyncio.Event()
         self._found: Iterator[Recovered] = iter(())
-        options = self._open_spool(workers, files, loop)
         self.most_in_memory = self._most_in_memory(workers)
+        options = self._open_spool(workers, files, loop)
         self._take_up_queues(layout, loop, is_leased=lender is not None)
         self._open_ways(layout, options, adopted, loop)
         self.borrower = self._make_borrower(lender)
@@ -102,7 +102,9 @@ class Worker:
         """What is ours on disk: the partition, what operators did, and the shelf of long queues."""
         snapshot, name = self.snapshot, self.name
         options = SpoolOptions.from_settings(snapshot.top, snapshot.spools[0].settings)
-        options = replace(options, memory_pool=options.memory_pool // workers)
+        options = replace(
+            options, memory_pool=options.memory_pool // workers, most_in_memory=self.most_in_memory
+        )
         if files is not None:
             options = replace(options, files=files)
         directory = spool_directory(snapshot) / name
@@ -194,7 +196,7 @@ class Worker:
             return LeasedScheduler(
                 policies=self.in_force.queue,
                 vmtas=self.in_force.vmta,
-                wanting=self._want_more,
+                wanting=self.want_more,
                 parts=sum(post.delivers for post in layout.posts),
                 part=sum(post.delivers for post in layout.posts[: int(self.name)]),
                 sizes=self.partition.size,
@@ -315,6 +317,7 @@ class Worker:
         self.outbound.directions.follow()
         self.admission.rollups = self.outbound.directions.rollups
         self.most_in_memory = self._most_in_memory(len(self.crew.layout))
+        self.partition.keep_in_memory(self.most_in_memory)
         self.scheduler.reconfigure(self.clock.now(), most_connections(snapshot))
         if self.borrower is not None:
             self.borrower.doors.apply()
@@ -383,7 +386,8 @@ class Worker:
         if self.borrower is not None:
             await self.borrower.run()
 
-    def _want_more(self) -> None:
+    def want_more(self) -> None:
+        """Ask at once for our parts of what workers share."""
         if self.borrower is not None:
             self.borrower.hurry()
 

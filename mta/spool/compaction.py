@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from zlib import crc32
 
@@ -71,7 +72,8 @@ def condense(segment: Segment) -> list[Fact]:
                 known[0] == _DEFER and decode_deferral(known[3]).sequence < deferral.sequence
             ):
                 facts[message, recipient] = (kind, recipient, message, encode_deferral(deferral, b""))
-    return list(facts.values())
+    # In the order of the ids, as the index is asked about them: then it reads each of its pages once.
+    return sorted(facts.values(), key=itemgetter(2))
 
 
 class MoveRecords:

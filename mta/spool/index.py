@@ -1,22 +1,33 @@
 """Where every stored message is and how many of its recipients still wait: 22 bytes a message.
 
-Parallel arrays sorted by id. New messages have the highest ids, so they are appended; a message is found by
-bisection. A message whose recipients are all settled stays as a row with nobody waiting for as long as its
-bytes are in a file that a restart would read: until then the settle records about it are needed. No object
-exists per message, except a bit mask for those that are settled in part.
+Parallel arrays sorted by id (rows.py). New messages have the highest ids, so they are appended; a message is
+found by bisection. A message whose recipients are all settled stays as a row with nobody waiting for as long
+as its bytes are in a file that a restart would read: until then the settle records about it are needed.
+
+With a `limit` only so many rows of the youngest messages are kept in memory, and those of older ones lie on a
+shelf on disk in pages (pages.py), of which the last used ones are in memory as well. What a page costs then
+is a few hundred bytes, a third of a byte a message. Whoever settles a young message doesn't notice.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from itertools import compress
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress, groupby
+from operator import itemgetter
 from typing import NamedTuple
 
-from mta.spool.record import Deferral
+from mta.errors import Contradiction
+from mta.spool.pages import LEAST_PAGES, NoShelf, Pages, Shelf
+from mta.spool.rows import Row, Rows, Sums
 
 __all__ = ["Index", "Place"]
+
+#: Rows in a page, as it is made.
+PAGE_ROWS = 1024
+#: Messages that a walk looks at in one go.
+_STRETCH = 4096
 
 
 class Place(NamedTuple):
@@ -28,124 +39,126 @@ class Place(NamedTuple):
 
 
 class Index:
-    """All messages of a partition that are on disk. Pure bookkeeping; nothing here can fail but by misuse."""
+    """All messages of a partition that are on disk. Pure bookkeeping; nothing here can fail but by misuse,
+    and by a Contradiction when the disk has lost a page (see `mourn`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: Shelf | None = None, limit: int = 0, page_rows: int = PAGE_ROWS) -> None:
+        """`limit` is how many rows may be in memory, about, 0 for all; `page_rows` are put away together."""
         self.messages = 0  # with somebody waiting
         self.recipients = 0  # waiting
         self.bytes = 0  # of records with somebody waiting
-        self._ids = array("Q")
-        self._numbers = array("I")
-        self._places = array("I")
-        self._lengths = array("I")
-        self._waiting = array("H")
-        self._settled: dict[int, int] = {}  # message → bit mask, for messages settled in part
+        self.limit = limit
+        self._page_rows = page_rows
+        self._young = Rows()
         self._copies: dict[int, list[int]] = {}  # message → files with older copies of it
+        self._pages = Pages(shelf or NoShelf(), Rows.encode, Rows.decode)
+        self._firsts = array("Q")  # pages by the lowest id that may be in them, which is their number
+        self._files: dict[int, tuple[int, ...]] = {}  # page → numbers of files that its messages are in
+        self._paged = 0  # rows in pages
+        self._last_paged = -1  # the highest id that may be in a page
 
     def __repr__(self) -> str:
-        return f"<Index messages={self.messages} recipients={self.recipients} rows={len(self._ids)}>"
+        return f"<Index messages={self.messages} recipients={self.recipients} rows={len(self)}>"
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._young.ids) + self._paged
 
     @property
     def last(self) -> int:
         """The highest id, -1 without any."""
-        return self._ids[-1] if self._ids else -1
+        ids = self._young.ids
+        return ids[-1] if ids else self._last_paged
+
+    @property
+    def paged(self) -> int:
+        """How many rows are in pages."""
+        return self._paged
 
     def add(self, message: int, number: int, at: int, length: int, recipients: int) -> None:
         """A new message; its id is higher than all before."""
-        self._ids.append(message)
-        self._numbers.append(number)
-        self._places.append(at)
-        self._lengths.append(length)
-        self._waiting.append(recipients)
+        rows = self._young
+        rows.ids.append(message)
+        rows.numbers.append(number)
+        rows.places.append(at)
+        rows.lengths.append(length)
+        rows.waiting.append(recipients)
         self.messages += 1
         self.recipients += recipients
         self.bytes += length
 
-    def extend(self, rows: list[tuple[int, int, int, int, int]]) -> None:
+    def extend(self, rows: Sequence[Row]) -> None:
         """Many new messages at once, arguments as of `add`, in the order of their ids."""
         if rows:
-            for column, values in zip(self._columns(), zip(*rows, strict=True), strict=True):
-                column.extend(array(column.typecode, values))
+            self._young.extend(rows)
             self.messages += len(rows)
-            self.recipients += sum(row[4] for row in rows)
-            self.bytes += sum(row[3] for row in rows)
+            self.recipients += sum([row[4] for row in rows])
+            self.bytes += sum([row[3] for row in rows])
 
-    def merge(self, rows: list[tuple[int, int, int, int, int]]) -> None:
+    def merge(self, rows: Sequence[Row]) -> None:
         """Messages in any order, arguments as of `add`: a restart finds moved ones so.
 
         Of two rows with one id the one in the higher file counts: it is the copy that was made last.
         """
-        if not rows:
-            return
-        for row in sorted(rows, key=lambda row: row[1]):
-            for column, value in zip(self._columns(), (row[0], *row[1:]), strict=True):
-                column.append(value)
-        ids, numbers = self._ids, self._numbers
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        kept: list[int] = []
-        for place in order:
-            if kept and ids[kept[-1]] == ids[place]:
-                loser = min(numbers[place], numbers[kept[-1]])
-                self._copies.setdefault(ids[place], []).append(loser)
-                if numbers[place] > numbers[kept[-1]]:
-                    kept[-1] = place
-            else:
-                kept.append(place)
-        columns = [array(column.typecode, map(column.__getitem__, kept)) for column in self._columns()]
-        self._ids, self._numbers, self._places, self._lengths, self._waiting = columns
-        self.messages = len(self._ids)
-        self.recipients = sum(self._waiting)
-        self.bytes = sum(self._lengths)
+        paged = [(self._page_of(row[0]), row) for row in sorted(rows)]
+        for number, some in groupby(paged, itemgetter(0)):
+            part = self._young if number is None else self._pages.get(number, is_changing=True)
+            size, before = len(part.ids), part.sums()
+            for message, older in part.merge([row for _, row in some]):
+                self._copies.setdefault(message, []).append(older)
+            self._count(before, part.sums())
+            if number is not None:
+                self._divide(number, part, size)
 
     def row(self, message: int) -> int:
-        """The row of a message that is on disk, -1 without one. Rows shift when messages leave."""
-        ids = self._ids
-        row = bisect_left(ids, message)
-        return row if row < len(ids) and ids[row] == message else -1
+        """The row of a message that is on disk, among its neighbours, -1 without one. Rows shift when
+        messages leave."""
+        return self._find(message)[1]
 
     def place(self, message: int) -> Place | None:
         """Where a message's bytes are; None when they are gone."""
-        row = self.row(message)
-        return None if row < 0 else Place(self._numbers[row], self._places[row], self._lengths[row])
+        rows, row = self._find(message)
+        return None if row < 0 else Place(rows.numbers[row], rows.places[row], rows.lengths[row])
 
     def waiting(self, message: int) -> int:
         """How many recipients of a message wait."""
-        row = self.row(message)
-        return 0 if row < 0 else self._waiting[row]
+        rows, row = self._find(message)
+        return 0 if row < 0 else rows.waiting[row]
 
     def is_waiting(self, message: int, recipient: int) -> bool:
         """Whether this recipient is not settled yet."""
-        row = self.row(message)
-        return row >= 0 and self._waiting[row] > 0 and not self._settled.get(message, 0) >> recipient & 1
+        rows, row = self._find(message)
+        return row >= 0 and rows.waiting[row] > 0 and not rows.settled.get(message, 0) >> recipient & 1
 
     def settle(self, message: int, recipient: int) -> Place | None:
         """Count one recipient as settled; the place when it was the last one waiting.
 
-        Settling is final: a second time, or for a message that is gone, it does nothing.
+        Settling is final: a second time, or for a message that is gone, it does nothing. Hot path.
         """
-        row = self.row(message)
-        if row < 0:
-            return None
-        waiting = self._waiting[row]
+        rows = self._young
+        ids = rows.ids
+        row = bisect_left(ids, message)
+        if row == len(ids) or ids[row] != message:
+            rows, row = self._find_old(message, is_changing=True)
+            if row < 0:
+                return None
+        waiting = rows.waiting[row]
         if not waiting:
             return None
-        if waiting > 1 or message in self._settled:
-            mask = self._settled.get(message, 0)
+        settled = rows.settled
+        if waiting > 1 or message in settled:
+            mask = settled.get(message, 0)
             if mask >> recipient & 1:
                 return None
-            self._settled[message] = mask | 1 << recipient
-        self._waiting[row] = waiting - 1
+            settled[message] = mask | 1 << recipient
+        rows.waiting[row] = waiting - 1
         self.recipients -= 1
         if waiting > 1:
             return None
-        self._settled.pop(message, None)
-        length = self._lengths[row]
+        settled.pop(message, None)
+        length = rows.lengths[row]
         self.messages -= 1
         self.bytes -= length
-        return Place(self._numbers[row], self._places[row], length)
+        return Place(rows.numbers[row], rows.places[row], length)
 
     def move(self, message: int, source: int, number: int, at: int, length: int) -> bool:
         """The message now has a copy in file `number`, and that is the one to use.
@@ -153,11 +166,14 @@ class Index:
         False when the index no longer had it in file `source`. The old copy is remembered until its file
         is dropped: as long as any copy is on disk, the row stays.
         """
-        row = self.row(message)
-        if row < 0 or self._numbers[row] != source:
+        rows, row = self._find(message, is_changing=True)
+        if row < 0 or rows.numbers[row] != source:
             return False
-        self.bytes += (length - self._lengths[row]) if self._waiting[row] else 0
-        self._numbers[row], self._places[row], self._lengths[row] = number, at, length
+        self.bytes += (length - rows.lengths[row]) if rows.waiting[row] else 0
+        rows.numbers[row], rows.places[row], rows.lengths[row] = number, at, length
+        page = self._page_of(message)
+        if page is not None and number not in self._files[page]:
+            self._files[page] += (number,)
         self._copies.setdefault(message, []).append(source)
         return True
 
@@ -171,117 +187,197 @@ class Index:
                 others.remove(number)
                 if not others:
                     del self._copies[message]
-        ids, numbers = self._ids, self._numbers
-        start, stop = bisect_left(ids, first), bisect_right(ids, last)
-        kept = [found != number for found in numbers[start:stop]]
-        lost = 0
-        for row in range(start, stop) if not all(kept) else ():
-            if kept[row - start]:
-                continue
-            if ids[row] in self._copies:
-                # Nobody waits for it, but a restart would find the other copy.
-                numbers[row] = self._copies[ids[row]][0]
-                kept[row - start] = True
-            elif self._waiting[row]:
-                lost += 1
-                self.messages -= 1
-                self.recipients -= self._waiting[row]
-                self.bytes -= self._lengths[row]
-                self._settled.pop(ids[row], None)
-        if not any(kept):
-            for column in self._columns():
-                del column[start:stop]
-        else:
-            for column in self._columns():
-                column[start:stop] = array(column.typecode, compress(column[start:stop], kept))
-        return lost
+        lost = self._young.drop(number, first, last, self._copies)
+        messages = lost[0]
+        self._count(lost, (0, 0, 0))
+        for page in self._pages_with(number, first, last):
+            rows = self._pages.get(page, is_changing=True)
+            before = len(rows.ids)
+            lost = rows.drop(number, first, last, self._copies)
+            messages += lost[0]
+            self._count(lost, (0, 0, 0))
+            self._tidy(page, rows, before)
+        return messages
 
     def ids(self, number: int, first: int, last: int) -> list[int]:
         """The messages `first` to `last` in file `number` that somebody waits for."""
-        start, stop = bisect_left(self._ids, first), bisect_right(self._ids, last)
-        numbers, waiting, ids = self._numbers, self._waiting, self._ids
-        return [ids[row] for row in range(start, stop) if numbers[row] == number and waiting[row]]
+        found: list[int] = []
+        for page in self._pages_with(number, first, last):
+            found += _waiting_ids(self._pages.get(page), number, first, last)
+        return found + _waiting_ids(self._young, number, first, last)
 
     def all_waiting(self) -> Iterator[int]:
         """The ids somebody waits for now, in order; stays right while messages come and go."""
-        ids = array("Q", compress(self._ids, self._waiting))
-        return iter(ids)
+        last, after = self.last, -1
+        while after < last:
+            ids, after = self._stretch(after, last)
+            yield from ids
 
     def walk(self) -> Iterator[tuple[int, Place, int]]:
         """What somebody waits for now, in order: id, place, and the bit mask of who is settled.
 
-        Stays right while messages come and go. Each row is looked for behind the one before it, where it is
-        unless something has left: a restart walks over a million of them.
+        Stays right while messages come and go. Each young row is looked for behind the one before it, where
+        it is unless something has left: a restart walks over a million of them.
         """
         row = -1
         for message in self.all_waiting():
             row += 1
-            ids = self._ids
+            rows = self._young
+            ids = rows.ids
             if row >= len(ids) or ids[row] != message:
-                row = bisect_left(ids, message)
-                if row == len(ids) or ids[row] != message:
+                rows, row = self._find(message)
+                if row < 0:
                     continue
-            if self._waiting[row]:
-                place = Place(self._numbers[row], self._places[row], self._lengths[row])
-                yield message, place, self._settled.get(message, 0)
+            if rows.waiting[row]:
+                place = Place(rows.numbers[row], rows.places[row], rows.lengths[row])
+                yield message, place, rows.settled.get(message, 0)
 
     def live_bytes(self) -> dict[int, int]:
         """Per file number, the bytes of records somebody waits for."""
         live: dict[int, int] = {}
-        for number, length, waiting in zip(self._numbers, self._lengths, self._waiting, strict=True):
-            if waiting:
-                live[number] = live.get(number, 0) + length
+        for rows in self._all_rows():
+            for number, length, waiting in zip(rows.numbers, rows.lengths, rows.waiting, strict=True):
+                if waiting:
+                    live[number] = live.get(number, 0) + length
         return live
 
     def settled_in_part(self, message: int) -> int:
         """The bit mask of settled recipients of a message that others still wait for."""
-        return self._settled.get(message, 0)
+        return self._find(message)[0].settled.get(message, 0)
 
-    def _columns(self) -> tuple[array[int], ...]:
-        return self._ids, self._numbers, self._places, self._lengths, self._waiting
+    def mourn(self, tell: Callable[[str], None]) -> None:
+        """From now on `tell` when the disk has lost a page, and go on as if nothing had been in it.
 
+        Whoever is told sees to it that nothing more is done with this partition before it is read anew.
+        """
 
-class Deferrals:
-    """What is known about tries to come, gathered at a restart and given away with `take`.
+        def lost(error: Contradiction) -> Rows:
+            tell(str(error))
+            return Rows()
 
-    Rows of one-recipient messages are arrays beside the index (18 bytes a message); further recipients of
-    a message are few and live in a dictionary.
-    """
+        self._pages.lost = lost
 
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self._sequences = array("Q", bytes(8 * len(index)))
-        self._dues = array("d", bytes(8 * len(index)))
-        self._attempts = array("H", bytes(2 * len(index)))
-        self._ids = array("Q", index._ids)
-        self._others: dict[tuple[int, int], Deferral] = {}
-        self._row = -1  # found last: whoever asks for all goes from row to row
-        self.highest = 0
+    def young_ids(self) -> array[int]:
+        """A copy of the ids of those in memory; all others have lower ones."""
+        return array("Q", self._young.ids)
 
-    def note(self, message: int, recipient: int, deferral: Deferral) -> None:
-        """A deferral read from the log, in any order."""
-        self.highest = max(self.highest, deferral.sequence)
-        row = bisect_left(self._ids, message)
-        if row == len(self._ids) or self._ids[row] != message:
+    # -- what is in pages ---------------------------------------------------------------------------------
+
+    def age(self) -> None:
+        """Put rows of the oldest messages on the shelf when there are more in memory than may be. Not for
+        each message: it moves all of the others."""
+        self._pages.try_again()
+        rows = self._young
+        surplus = len(rows.ids) - self.limit
+        if not self.limit or surplus < max(self._page_rows, self.limit >> 4):
             return
-        if recipient:
-            known = self._others.get((message, recipient))
-            if known is None or known.sequence < deferral.sequence:
-                self._others[message, recipient] = deferral
-        elif self._sequences[row] < deferral.sequence:
-            self._sequences[row], self._dues[row] = deferral.sequence, deferral.due
-            self._attempts[row] = min(deferral.attempts, 0xFFFF)
+        self._pages.most = max(LEAST_PAGES, self.limit // (4 * self._page_rows))
+        surplus -= surplus % self._page_rows
+        for start in range(0, surplus, self._page_rows):
+            self._add_page(rows.ids[start], rows.part(start, start + self._page_rows))
+        rows.cut(surplus)
 
-    def find(self, message: int, recipient: int) -> Deferral | None:
-        """The latest deferral of one recipient; None when it never was deferred."""
-        if recipient:
-            return self._others.get((message, recipient))
-        ids, row = self._ids, self._row + 1
-        if row >= len(ids) or ids[row] != message:
-            row = bisect_left(ids, message)
-            if row == len(ids) or ids[row] != message:
-                return None
-        self._row = row
-        if not self._sequences[row]:
+    def _find(self, message: int, *, is_changing: bool = False) -> tuple[Rows, int]:
+        rows = self._young
+        ids = rows.ids
+        row = bisect_left(ids, message)
+        if row < len(ids) and ids[row] == message:
+            return rows, row
+        return self._find_old(message, is_changing=is_changing)
+
+    def _find_old(self, message: int, *, is_changing: bool = False) -> tuple[Rows, int]:
+        """The page of a message that is not among the young, and its row there, -1 without one."""
+        page = self._page_of(message)
+        if page is None:
+            return self._young, -1
+        rows = self._pages.get(page, is_changing=is_changing)
+        return rows, rows.find(message)
+
+    def _page_of(self, message: int) -> int | None:
+        """The page that has a message if any has; None when it can only be among the young."""
+        if message > self._last_paged or not self._firsts:
             return None
-        return Deferral(self._sequences[row], self._dues[row], self._attempts[row])
+        return self._firsts[max(0, bisect_right(self._firsts, message) - 1)]
+
+    def _pages_with(self, number: int, first: int, last: int) -> list[int]:
+        """The pages that may have messages from `first` to `last` in file `number`."""
+        if not self._firsts or first > self._last_paged:
+            return []
+        start = max(0, bisect_right(self._firsts, first) - 1)
+        return [
+            page
+            for page in self._firsts[start : bisect_right(self._firsts, last)]
+            if number in self._files[page]
+        ]
+
+    def _all_rows(self) -> Iterator[Rows]:
+        for page in array("Q", self._firsts):
+            yield self._pages.get(page)
+        yield self._young
+
+    def _stretch(self, after: int, last: int) -> tuple[list[int], int]:
+        """Ids somebody waits for behind `after`, not beyond `last`, and how far that reaches."""
+        page = self._page_of(after + 1)
+        rows = self._young if page is None else self._pages.get(page)
+        start, stop = bisect_right(rows.ids, after), bisect_right(rows.ids, last)
+        if page is not None:
+            following = bisect_right(self._firsts, page)
+            upto = self._firsts[following] - 1 if following < len(self._firsts) else self._last_paged
+        elif stop - start > _STRETCH:
+            stop = start + _STRETCH
+            upto = rows.ids[stop - 1]
+        else:
+            upto = last
+        return list(compress(rows.ids[start:stop], rows.waiting[start:stop])), upto
+
+    def _add_page(self, number: int, rows: Rows) -> None:
+        """Rows that are in a page from now on; what they count for doesn't change."""
+        self._firsts.insert(bisect_left(self._firsts, number), number)
+        self._files[number] = tuple(set(rows.numbers))
+        self._paged += len(rows.ids)
+        self._last_paged = max(self._last_paged, rows.ids[-1])
+        self._pages.add(number, rows)
+
+    def _forget_page(self, number: int, rows: int) -> None:
+        """A page with so many rows is gone."""
+        self._firsts.remove(number)
+        del self._files[number]
+        self._paged -= rows
+        self._pages.remove(number)
+
+    def _divide(self, number: int, rows: Rows, before: int) -> None:
+        """A page that had `before` rows and got more becomes as many pages as it should be."""
+        self._forget_page(number, before)
+        for start in range(0, len(rows.ids), self._page_rows):
+            self._add_page(rows.ids[start], rows.part(start, start + self._page_rows))
+
+    def _tidy(self, number: int, rows: Rows, before: int) -> None:
+        """A page that had `before` rows and lost some goes when none is left, and joins the page in front of
+        it when both are short."""
+        self._paged += len(rows.ids) - before
+        if not rows.ids:
+            self._forget_page(number, 0)
+            return
+        self._files[number] = tuple(set(rows.numbers))
+        at, short = bisect_left(self._firsts, number), self._page_rows // 4
+        if len(rows.ids) > short or not at:
+            return
+        previous = self._firsts[at - 1]
+        others = self._pages.get(previous, is_changing=True)
+        if len(others.ids) <= short:
+            others.join(rows)
+            self._files[previous] = tuple(set(others.numbers))
+            self._paged += len(rows.ids)
+            self._forget_page(number, len(rows.ids))
+
+    def _count(self, before: Sums, after: Sums) -> None:
+        self.messages += after[0] - before[0]
+        self.recipients += after[1] - before[1]
+        self.bytes += after[2] - before[2]
+
+
+def _waiting_ids(rows: Rows, number: int, first: int, last: int) -> list[int]:
+    """The messages `first` to `last` in file `number` that somebody waits for."""
+    start, stop = bisect_left(rows.ids, first), bisect_right(rows.ids, last)
+    numbers, waiting, ids = rows.numbers, rows.waiting, rows.ids
+    return [ids[row] for row in range(start, stop) if numbers[row] == number and waiting[row]]

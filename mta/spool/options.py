@@ -29,6 +29,7 @@ class SpoolOptions:
 
     `segment_size` and `settle_size` bound a file; 0 chooses by the size of the file system. `delete_files`
     removes files instead of using them again (delete-file-holders). `deliver_only` refuses new mail.
+    `most_in_memory` is of how many messages the places are kept in memory, about, 0 for all.
     `max_backlog` is how much of outcomes may wait in memory for room on the disk before mail is refused.
     """
 
@@ -40,6 +41,7 @@ class SpoolOptions:
     delete_files: bool = False
     deliver_only: bool = False
     max_backlog: int = 16 << 20
+    most_in_memory: int = 0
     pace: Pace = field(default_factory=Pace)
     clock: Clock = field(default_factory=SystemClock)
     files: Files = field(default_factory=Files)

@@ -23,9 +23,10 @@ from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
 from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.batch import Done, Outcome, as_spool_error
 from mta.spool.commit import Committer
+from mta.spool.deferrals import Deferrals
 from mta.spool.files import Room
 from mta.spool.heads import HeadReader, check_head
-from mta.spool.index import Deferrals, Index, Place
+from mta.spool.index import Index, Place
 from mta.spool.lock import SpoolLock
 from mta.spool.marks import Marks
 from mta.spool.options import SpoolOptions
@@ -84,6 +85,7 @@ class Partition:
         self._files, self._clock = options.files, options.clock
         self._index: Index = found.index
         self._deferrals: Deferrals | None = found.deferrals
+        self._shelf = found.shelf
         self._pool = MemoryPool(options.memory_pool)
         self._quarantine = Quarantine(directory)
         gap = _WIDE_ID_GAP if found.ignored else _ID_GAP if found.highest_message else 0
@@ -134,6 +136,7 @@ class Partition:
             committed=self._committed,
             broke=self._broke,
         )
+        self._index.mourn(self._committer.give_up)
         self._upkeep = Upkeep(
             directory=directory,
             options=options,
@@ -164,6 +167,10 @@ class Partition:
         """How many recipients nothing has become of yet."""
         return self._index.recipients
 
+    def keep_in_memory(self, most: int) -> None:
+        """From now on the places of at most so many messages, about, are kept in memory, 0 for all."""
+        self._index.limit = most
+
     @classmethod
     def open(cls, directory: Path, *, options: SpoolOptions, loop: asyncio.AbstractEventLoop) -> Partition:
         """Lock, read and make ready a partition, creating it if need be.
@@ -177,7 +184,8 @@ class Partition:
                 _make_private(directory / folder)
             lock = SpoolLock(directory)
             try:
-                return cls(directory, options, loop, lock, survey(options.files, directory, write=True))
+                found = survey(options.files, directory, write=True, limit=options.most_in_memory)
+                return cls(directory, options, loop, lock, found)
             except BaseException:
                 lock.close()
                 raise
@@ -196,7 +204,7 @@ class Partition:
         before, read, find = self._next, self._heads.read, deferrals.find
         for message, place, settled in self._index.walk():
             if message >= before:
-                return
+                break
             try:
                 size, _, encoded = decode_accept_head(read(message, place))
                 envelope = decode_envelope(encoded)
@@ -211,6 +219,7 @@ class Partition:
                         Waiting(recipient, known.attempts, known.due) if known else Waiting(recipient, 0, 0.0)
                     )
             yield Recovered(message, envelope, size, waiting)
+        deferrals.forget()
 
     def refusal(self, size: int) -> SpoolError | None:
         """Why a message of `size` bytes can't be taken now; None when it can. Cheap enough for every MAIL."""
@@ -339,6 +348,8 @@ class Partition:
         self._accepts.close()
         self._settles.close()
         self._marks.close()
+        if self._shelf is not None:
+            self._shelf.close()
         self._lock.close()
 
     def stats(self) -> SpoolStats:

@@ -16,11 +16,13 @@ import logging
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from mta.errors import SpoolError
+from mta.spool.deferrals import Deferrals
 from mta.spool.files import Files
-from mta.spool.index import Deferrals, Index
+from mta.spool.index import Index
 from mta.spool.marks import MarksRead, Position, read_marks
 from mta.spool.quarantine import Damage
 from mta.spool.record import (
@@ -38,6 +40,7 @@ from mta.spool.record import (
 )
 from mta.spool.scan import HOLE, Found, Scanner
 from mta.spool.segment import Segment
+from mta.spool.shelf import DiskShelf
 
 __all__ = ["ACCEPT_FOLDER", "SETTLE_FOLDER", "Survey", "open_files", "scan_file", "survey"]
 
@@ -45,10 +48,13 @@ logger = logging.getLogger(__name__)
 
 ACCEPT_FOLDER = "segments"
 SETTLE_FOLDER = "settle"
+_message_of = itemgetter(3)
 #: What the kernel says about things that are no files of ours: links, directories, pipes, or already gone.
 _NOT_OURS = frozenset({None, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOENT, errno.ENODEV})
 #: So far behind a damaged header a sound record is looked for.
 _SALVAGE_BYTES = 1 << 20
+#: So many moved messages are put in their places in one go.
+_MANY_MOVED = 1 << 16
 
 
 @dataclass
@@ -66,8 +72,12 @@ class Survey:
     highest_message: int = 0
     #: files that may be ours and can't be understood: their numbers and ids may be in use
     ignored: int = 0
+    #: where what is too much for memory lies
+    shelf: DiskShelf | None = None
 
     def close(self) -> None:
+        if self.shelf is not None:
+            self.shelf.close()
         for segment in [*self.accepts, *self.settles]:
             segment.files.close(segment.descriptor)
 
@@ -193,8 +203,12 @@ def _is_suspect(records: list[Found]) -> bool:
     return len(set(messages)) < len(messages)
 
 
-def survey(files: Files, directory: Path, *, write: bool = False) -> Survey:
-    """Read a whole partition. SpoolError when it can't be read at all."""
+def survey(files: Files, directory: Path, *, write: bool = False, limit: int = 0) -> Survey:
+    """Read a whole partition. SpoolError when it can't be read at all.
+
+    `limit` is how many rows of the index may be in memory, 0 for all: the others go to a shelf in the
+    partition's directory while it is read.
+    """
     marks = read_marks(directory)
     accepts, ignored = open_files(files, directory / ACCEPT_FOLDER, FileKind.ACCEPT, write=write)
     try:
@@ -203,10 +217,11 @@ def survey(files: Files, directory: Path, *, write: bool = False) -> Survey:
         for segment in accepts:
             files.close(segment.descriptor)
         raise
-    index = Index()
-    result = Survey(index, Deferrals(index), accepts, settles, ignored=ignored + more)
+    shelf = DiskShelf(directory, files) if write else None
+    index = Index(shelf, limit)
+    result = Survey(index, Deferrals(index), accepts, settles, ignored=ignored + more, shelf=shelf)
     _read_accepts(result, marks)
-    result.deferrals = Deferrals(index)
+    result.deferrals = Deferrals(index, shelf)
     _read_settles(result, marks)
     live = index.live_bytes()
     for segment in accepts:
@@ -239,7 +254,12 @@ def _read_accepts(result: Survey, marks: MarksRead) -> None:
                 highest = message
         segment.first, segment.last = lowest, highest
         index.extend(rows)
+        if len(late) > _MANY_MOVED:
+            index.merge(late)
+            late = []
+        index.age()
     index.merge(late)
+    index.age()
 
 
 def _read_settles(result: Survey, marks: MarksRead) -> None:
@@ -248,7 +268,11 @@ def _read_settles(result: Survey, marks: MarksRead) -> None:
     for segment in result.settles:
         if segment.header.state != FileState.IN_USE:
             continue
-        for kind, _, recipient, message, head, _ in scan_file(segment, result, marks.settle):
+        records = scan_file(segment, result, marks.settle)
+        if index.paged:
+            # Each page is read once a file. The order of what is said makes no difference.
+            records.sort(key=_message_of)
+        for kind, _, recipient, message, head, _ in records:
             if kind == settle_kind:
                 index.settle(message, recipient)
             elif kind == defer_kind:

@@ -49,14 +49,9 @@ class DiskShelf:
         try:
             if self._end + len(data) > FILE_SIZE:
                 self._begin()
-            descriptor = self._descriptors[self._number]
-            written = 0
-            while written < len(data):
-                written += self._files.write(descriptor, [memoryview(data)[written:]], self._end + written)
+            self._write(data, self._number, self._end)
         except OSError as error:
-            if not self._is_full:
-                log.warning("directory=%s event=not-parked error=%r", self._directory, str(error))
-            self._is_full = True
+            self._have_no_room(error)
             return None
         self._is_full = False
         place = self._number << OFFSET_BITS | self._end
@@ -64,6 +59,16 @@ class DiskShelf:
         self._live[self._number] += len(data)
         self.held += len(data)
         return place
+
+    def replace(self, place: int, data: bytes) -> bool:
+        """Put other octets, not more, where some lie; they keep their size. False when the disk has no room
+        now: then what lies there counts no more."""
+        try:
+            self._write(data, place >> OFFSET_BITS, place & OFFSET_MASK)
+        except OSError as error:
+            self._have_no_room(error)
+            return False
+        return True
 
     def look(self, place: int, size: int) -> bytes:
         """What lies at a place. Raises Contradiction when the disk can't say."""
@@ -94,6 +99,16 @@ class DiskShelf:
             self._close(number)
         self._end = FILE_SIZE
         self.held = 0
+
+    def _write(self, data: bytes, number: int, at: int) -> None:
+        descriptor, written = self._descriptors[number], 0
+        while written < len(data):
+            written += self._files.write(descriptor, [memoryview(data)[written:]], at + written)
+
+    def _have_no_room(self, error: OSError) -> None:
+        if not self._is_full:
+            log.warning("directory=%s event=not-parked error=%r", self._directory, str(error))
+        self._is_full = True
 
     def _begin(self) -> None:
         """Go on in a fresh file; the one before goes if nothing is in it."""

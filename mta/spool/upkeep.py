@@ -142,6 +142,7 @@ class Upkeep:
     def look(self) -> None:
         """What a second of time asks for: free what is empty, compact what is nearly so."""
         self._is_full = False
+        self._index.age()
         for segment in list(self._accepts.in_use.values()):
             if not segment.live:
                 self.emptied(segment)

@@ -5,7 +5,8 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.spool.index import Deferrals, Index, Place
+from mta.spool.deferrals import Deferrals
+from mta.spool.index import Index, Place
 from mta.spool.record import Deferral
 
 
@@ -175,7 +176,7 @@ def test_a_million_waiting_messages_take_less_than_forty_bytes_each() -> None:
     for message in range(1_000_000):
         index.add(message, 1 + message // 10_000, 4096, 500, 1)
 
-    size = sum(sys.getsizeof(column) for column in index._columns())
+    size = sum(sys.getsizeof(column) for column in index._young.columns())
     assert size / 1_000_000 < 26
     deferrals = Deferrals(index)
     deferrals.note(500_000, 0, Deferral(1, 2.0, 3))
