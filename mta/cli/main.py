@@ -1,7 +1,8 @@
 """The `mta` command. Sub-commands are loaded when they are used, so that a small one starts quickly.
 
-Names may be shortened while they are unique, as in PowerMTA: `mta sh st`; commands that do nothing
-here are not counted. Exit codes are those of sysexits(3): 64 wrong usage, 69 no server, 75 try again later, 77 not allowed, 78 wrong configuration.
+Names may be shortened while they are unique, as in PowerMTA: `mta sh st`; commands that do nothing here
+are not counted. Exit codes are those of sysexits(3): 64 wrong usage, 69 no server, 75 try again later,
+77 not allowed, 78 wrong configuration.
 """
 
 from __future__ import annotations
