@@ -58,7 +58,7 @@ REFUSALS_AT_ONCE: Final = 16
 ENVELOPE_FACTOR: Final = 4
 
 _WAIT, _WRITE, _BODY, _SEND_DOT, _DONE = Move
-_END = Stage.END
+_MAIL, _END = Stage.MAIL, Stage.END
 
 
 class Supply(Protocol):
@@ -98,7 +98,9 @@ class Session(asyncio.Protocol):
         self.connection = connection
         self.facts = connection.facts()
         self.slot = slot
+        self.queue_name = str(slot.key)
         self.policy = policy
+        self.now = clock.now()  # when that happened which is being dealt with
         self.completed = 0  # transactions that ended by the server's word
         self.delivered = 0  # recipients
         self.errors = 0  # recipients refused
@@ -111,6 +113,10 @@ class Session(asyncio.Protocol):
         self._transport = connection.transport
         self._pipelining = connection.extensions.pipelining
         self._parser = ReplyParser(phrases)
+        self._most_errors = policy.max_errors_per_connection or float("inf")
+        # What the server has for the end of data, and from then on for the envelope behind it.
+        self._patience_with_end = policy.data_termination_timeout
+        self._patience_with_envelope = ENVELOPE_FACTOR * policy.command_timeout
         self._awaiting: deque[Attempt | None] = deque()
         self._sending: Attempt | None = None  # whose body is being written, or waits for its head
         self._offset = 0  # written of that body
@@ -160,6 +166,7 @@ class Session(asyncio.Protocol):
     def cut(self, words: str = "shutting down") -> None:
         """Stop now: what has not passed its final dot counts as never tried; the rest is waited for."""
         self._is_draining = True
+        self.now = self._clock.now()
         reply = internal_reply(451, "4.3.2", words)
         for attempt in list(self._awaiting):
             if attempt is not None and not (
@@ -174,6 +181,7 @@ class Session(asyncio.Protocol):
 
     def abort(self, reply: Reply) -> None:
         """End it here and now; `reply` is recorded for whoever has no outcome."""
+        self.now = self._clock.now()
         self._lose_all(reply)
         self._transport.abort()
 
@@ -206,6 +214,7 @@ class Session(asyncio.Protocol):
             # 221 or whatever: nothing depends on it. close() would wait for the peer's side of it.
             self._transport.abort()
             return
+        self.now = self._clock.now()
         try:
             self._receive(data)
         except Exception as error:
@@ -240,6 +249,7 @@ class Session(asyncio.Protocol):
 
     def _guarded(self, action: object, *arguments: object) -> None:
         """Run what may fail by the peer's fault or ours."""
+        self.now = self._clock.now()
         try:
             action(*arguments)  # type: ignore[operator]
         except Exception as error:
@@ -282,20 +292,22 @@ class Session(asyncio.Protocol):
             if attempt is None:
                 awaiting.popleft()
                 self._after_reset(reply)
+            elif (
+                (transaction := attempt.transaction).stage is _MAIL
+                and place + 1 < count
+                and transaction.receive_three(reply, replies[place], replies[place + 1])
+            ):
+                place += 2
+                self._begin_body(attempt)
             else:
-                transaction = attempt.transaction
-                if place + 1 < count and transaction.receive_three(reply, replies[place], replies[place + 1]):
-                    place += 2
-                    move = _BODY
-                else:
-                    move = transaction.receive(reply)
-                if move is _WAIT:
-                    continue
-                if move is _BODY:
-                    self._begin_body(attempt)
-                elif move is _DONE:
+                move = transaction.receive(reply)
+                if move is _DONE:
                     awaiting.popleft()
                     self._conclude(attempt)
+                elif move is _WAIT:
+                    continue
+                elif move is _BODY:
+                    self._begin_body(attempt)
                 elif move is _WRITE:
                     self._transport.write(transaction.take_command())
                 elif move is _SEND_DOT:
@@ -332,7 +344,7 @@ class Session(asyncio.Protocol):
         else:
             self._transport.write(b"RSET\r\n" + attempt.wire)
             self._awaiting.append(attempt)
-            self._start_clock(attempt)
+            self._envelope_until = self.now + self._patience_with_envelope
 
     def _after_reset(self, reply: Reply) -> None:
         if reply.code // 100 != 2:
@@ -355,25 +367,26 @@ class Session(asyncio.Protocol):
         self.is_resting = False
         self._awaiting.append(attempt)
         self._transport.write(attempt.wire)
-        self._start_clock(attempt)
+        self._envelope_until = self.now + self._patience_with_envelope
         self._await_reply()
 
     def _draw(self) -> Attempt | None:
         """The next message whose envelope can be written; its commands are in `wire`."""
-        most = self.policy.max_errors_per_connection
-        if self._is_draining or (most and self.errors >= most):
+        if self._is_draining or self.errors >= self._most_errors:
             return None
         for _ in range(REFUSALS_AT_ONCE):
             attempt = self._supply.next_attempt(self)
             if attempt is None:
                 return None
-            attempt.transaction.in_chunks = self._in_chunks
+            transaction = attempt.transaction
+            if self._in_chunks:
+                transaction.in_chunks = True
             try:
-                attempt.wire = attempt.transaction.start()
+                attempt.wire = wire = transaction.start()
+                if wire:
+                    return attempt
             except LocalProtocolError as error:
-                attempt.transaction.refuse(internal_reply(553, "5.1.3", str(error)))
-            if attempt.wire:
-                return attempt
+                transaction.refuse(internal_reply(553, "5.1.3", str(error)))
             self._supply.conclude(self, attempt)
         self._loop.call_soon(self.resume)
         return None
@@ -389,9 +402,8 @@ class Session(asyncio.Protocol):
             self._transport.write(attempt.wire)
 
     def _rest(self) -> None:
-        now = self._clock.now()
-        most = self.policy.max_errors_per_connection
-        if self._is_draining or self.slot.is_retired or (most and self.errors >= most):
+        now = self.now
+        if self._is_draining or self.slot.is_retired or self.errors >= self._most_errors:
             self._quit()
             return
         self.is_resting = True
@@ -406,8 +418,7 @@ class Session(asyncio.Protocol):
         self.is_resting = False
         self._is_quitting = True
         self._transport.write(b"QUIT\r\n")
-        now = self._clock.now()
-        self._deadline.move(now + QUIT_PATIENCE, now)
+        self._deadline.move(self.now + QUIT_PATIENCE, self.now)
 
     # -- bodies ----------------------------------------------------------------------------------------
 
@@ -483,24 +494,20 @@ class Session(asyncio.Protocol):
 
     # -- time ------------------------------------------------------------------------------------------
 
-    def _start_clock(self, attempt: Attempt) -> None:
-        self._envelope_until = self._clock.now() + ENVELOPE_FACTOR * self.policy.command_timeout
-
     def _await_reply(self) -> None:
         """Give the server its time for what it owes next."""
-        now = self._clock.now()
-        policy = self.policy
+        now, deadline = self.now, self._deadline
         attempt = self._awaiting[0] if self._awaiting else None
         if self._sending is not None:
-            deadline = now + policy.data_send_timeout
+            at = now + self.policy.data_send_timeout
         elif attempt is not None and attempt.transaction.stage is _END:
-            deadline = now + policy.data_termination_timeout
-            self._envelope_until = deadline + ENVELOPE_FACTOR * policy.command_timeout
+            at = now + self._patience_with_end
+            self._envelope_until = at + self._patience_with_envelope
         else:
-            deadline = min(now + policy.command_timeout, self._envelope_until)
-        self._deadline.at = deadline
-        if deadline < self._deadline.looks_at:
-            self._deadline.move(deadline, now)
+            at = min(now + self.policy.command_timeout, self._envelope_until)
+        deadline.at = at
+        if at < deadline.looks_at:
+            deadline.move(at, now)
 
     def _overdue(self) -> None:
         if self._is_quitting or self._is_over:

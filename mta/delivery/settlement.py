@@ -114,13 +114,13 @@ class Settlement:
         returns: Returns,
         clock: Clock,
         name: str = "",
-        sent: Callable[[int, int], None] | None = None,
+        sent: Callable[[float, int, int, int], None] | None = None,
         ended: Callable[[Envelope, bool], None] | None = None,
         copies: Copies | None = None,
     ) -> None:
-        """`name` makes event ids unique among workers; `sent(recipients, octets)` is told of deliveries,
-        `ended` of each recipient of a job that is delivered (True) or has failed for good. `copies` sends
-        what bcc-upon-delivery wants."""
+        """`name` makes event ids unique among workers. `sent(now, recipients, messages, octets)` is told of
+        deliveries, `ended` of each recipient of a job that is delivered (True) or has failed for good.
+        `copies` sends what bcc-upon-delivery wants."""
         self._scheduler = scheduler
         self._store = store
         self._categories = categories
@@ -147,43 +147,44 @@ class Settlement:
 
     def conclude(self, session: Session, attempt: Attempt) -> bool:
         """Every recipient has its outcome; returns whether all are delivered (the hot path)."""
-        now = self._clock.now()
+        now, refs = session.now, attempt.refs
         untried: list[int] = []
         delivered = 0
-        for index, outcome in enumerate(attempt.transaction.outcomes):
+        for ref, outcome in zip(refs, attempt.transaction.outcomes, strict=True):
             assert outcome is not None
             fate = outcome.fate
             if fate is _DELIVERED:
                 delivered += 1
-                self._deliver(session, attempt, index, outcome, now)
+                self._deliver(session, attempt, ref, outcome, now)
             elif fate is _UNTRIED:
-                untried.append(attempt.refs[index])
+                untried.append(ref)
                 if outcome.stage is Stage.RCPT and len(untried) == 1:
-                    session.most_recipients = max(1, index)  # the rest was one too many
+                    session.most_recipients = max(1, refs.index(ref))  # the rest was one too many
             else:
-                self._refuse(session, attempt, index, outcome, now)
+                self._refuse(session, attempt, ref, outcome, now)
         if delivered:
             session.delivered += delivered
             self._delivered += delivered
             if self._sent is not None:
-                self._sent(delivered, attempt.size)
+                self._sent(now, delivered, 1, attempt.size)
         if untried:
             self._scheduler.put_back(session.slot, untried)
-        return delivered == len(attempt.refs)
+        return delivered == len(refs)
 
-    def _deliver(self, session: Session, attempt: Attempt, index: int, outcome: Outcome, now: float) -> None:
-        ref, recipient, reply = attempt.refs[index], attempt.recipients[index], outcome.reply
+    def _deliver(self, session: Session, attempt: Attempt, ref: int, outcome: Outcome, now: float) -> None:
+        envelope, reply, policy = attempt.envelope, outcome.reply, session.policy
         slot, facts = session.slot, session.facts
+        message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
         settled = self._scheduler.settle(slot, now, ref, _REACTION_DELIVERED)
         if outcome.uncertain:
             self._uncertain += 1
-        if self._ended is not None and attempt.envelope.job_id:
-            self._ended(attempt.envelope, True)
+        if envelope.job_id and self._ended is not None:
+            self._ended(envelope, True)
         event = self._event(
             "d",
-            attempt.envelope,
-            ref & RECIPIENT_MASK,
-            slot.key,
+            envelope,
+            index,
+            session.queue_name,
             facts,
             action="delivered" if facts.has_dsn else "relayed",
             status=consistent(reply.code, reply.enhanced),
@@ -192,18 +193,17 @@ class Settlement:
             size=attempt.size,
             first_attempt=attempt.started_at if settled.attempts == 1 else 0.0,
         )
-        message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
-        encoded = encode_event(event) if "d" not in session.policy.disabled_records else b""
-        if session.policy.bcc_upon_delivery and self._copies is not None:
-            self._copies(session.policy.bcc_upon_delivery, attempt.envelope, index, message)
-        if recipient.notify & _SUCCESS and not facts.has_dsn:
+        encoded = encode_event(event) if "d" not in policy.disabled_records else b""
+        if policy.bcc_upon_delivery and self._copies is not None:
+            self._copies(policy.bcc_upon_delivery, envelope, index, message)
+        if envelope.recipients[index].notify & _SUCCESS and not facts.has_dsn:
             # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
             settle = partial(self._store.settle, message, index, encoded)
-            self._returns(attempt.envelope, index, event, message, settle)
+            self._returns(envelope, index, event, message, settle)
         else:
             self._store.settle(message, index, encoded)
 
-    def _refuse(self, session: Session, attempt: Attempt, index: int, outcome: Outcome, now: float) -> None:
+    def _refuse(self, session: Session, attempt: Attempt, ref: int, outcome: Outcome, now: float) -> None:
         """Deferred or failed, as the queue's rules see it."""
         slot = session.slot
         if outcome.uncertain:
@@ -211,7 +211,7 @@ class Settlement:
             log.warning(
                 "queue_id=%s recipient=%d event=uncertain remote=%r",
                 attempt.envelope.queue_id,
-                attempt.refs[index] & RECIPIENT_MASK,
+                ref & RECIPIENT_MASK,
                 session.facts.mta_name,
             )
         if outcome.stage is Stage.END and is_internal(outcome.reply):
@@ -225,7 +225,7 @@ class Settlement:
         self._settle(
             slot,
             attempt.envelope,
-            attempt.refs[index],
+            ref,
             outcome,
             judgement,
             session.facts,
@@ -271,14 +271,14 @@ class Settlement:
         self._scheduler.settle(slot, now, ref, Reaction.DELIVERED)
         self._delivered += 1
         if self._sent is not None:
-            self._sent(1, size)
+            self._sent(now, 1, 1, size)
         if self._ended is not None and envelope.job_id:
             self._ended(envelope, True)
         event = self._event(
             "d",
             envelope,
             index,
-            slot.key,
+            str(slot.key),
             facts,
             action="delivered",
             status=reply.enhanced,
@@ -329,7 +329,15 @@ class Settlement:
         if envelope.is_personal:
             envelope = personal_envelope(envelope, index)
         event = self._event(
-            "t", envelope, index, key, Facts(), action="delayed", status="4.4.1", reply=reply, category=""
+            "t",
+            envelope,
+            index,
+            str(key),
+            Facts(),
+            action="delayed",
+            status="4.4.1",
+            reply=reply,
+            category="",
         )
         self._returns(envelope, index, event, ref >> RECIPIENT_BITS, _nothing)
 
@@ -401,7 +409,7 @@ class Settlement:
                 "t",
                 envelope,
                 ref & RECIPIENT_MASK,
-                key,
+                str(key),
                 facts,
                 action="delayed",
                 status=_temporary(status),
@@ -440,7 +448,7 @@ class Settlement:
             "b",
             envelope,
             index,
-            key,
+            str(key),
             facts,
             action="failed",
             status=status,
@@ -469,7 +477,7 @@ class Settlement:
         kind: str,
         envelope: Envelope,
         index: int,
-        key: QueueKey,
+        queue: str,
         facts: Facts,
         *,
         action: str,
@@ -503,7 +511,7 @@ class Settlement:
             envelope.vmta,
             envelope.job_id,
             envelope.envelope_id,
-            f"{key.domain}/{key.vmta}",
+            queue,
             envelope.vmta_pool,
             envelope.source_user,
             envelope.source_ip,

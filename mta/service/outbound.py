@@ -40,12 +40,12 @@ class Outbound:
         jobs: JobBook,
         schedules: Schedules,
         inbound: Inbound,
-        sent: Callable[[int, int], None],
+        sent: Callable[[float, int, int, int], None],
         spare_processors: int,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Reads the keys of DKIM: raises ConfigError. `sent(recipients, size)` counts transactions.
+        """Reads the keys of DKIM: raises ConfigError. `sent(now, recipients, messages, size)` counts.
 
         `spare_processors` are the processors that this worker may use beside its own.
         """

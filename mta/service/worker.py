@@ -181,7 +181,7 @@ class Worker:
             jobs=self.jobs,
             schedules=self.schedules,
             inbound=self.inbound,
-            sent=self._count_sent,
+            sent=self.traffic.out.add,
             spare_processors=layout.spare_processors(int(self.name), self._processors),
             clock=self.clock,
             loop=loop,
@@ -363,9 +363,6 @@ class Worker:
         self.alarms.append(alarm)
         log.critical("event=alarm text=%r", alarm)
         self.dispatcher.halt("our spool is broken")
-
-    def _count_sent(self, recipients: int, size: int) -> None:
-        self.traffic.out.add(self.clock.now(), recipients, 1, size)
 
     async def _recover(self) -> None:
         """Bring what waited on disk back into the queues, while new mail and deliveries go on."""
