@@ -15,6 +15,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -29,7 +30,6 @@ from mta.ingress.content import (
     field_text,
     open_content,
     own_lines,
-    stamped,
     strip,
 )
 from mta.ingress.joint import AcceptResult, Joint
@@ -80,7 +80,7 @@ class SpoolWriter(Protocol):
 class _Rules:
     """What one configuration says about acceptance."""
 
-    epoch: int
+    snapshot: Snapshot
     selection: Selection
     stamp: Stamp
     captured: tuple[bytes, ...]
@@ -126,7 +126,7 @@ class Acceptance:
     def accept(self, submission: Submission, done: Callable[[AcceptResult], None]) -> None:
         """Take one message; `done` is called exactly once, perhaps before this returns."""
         rules = self._rules
-        if rules.epoch != (snapshot := self._snapshot()).epoch:
+        if rules.snapshot is not (snapshot := self._snapshot()):
             rules = self._rules = self._read(snapshot)
         refusal = self._check(submission)
         if refusal is not None:
@@ -148,18 +148,13 @@ class Acceptance:
             return
         queue_id = self._queue_ids.next()
         now = self._clock.now()
-        queue_domain = rules.selection.queue_domain
-        vmta = choice.vmta
-        recipients = tuple(
-            [
-                Recipient(address, queue_domain(address, vmta), notify, orcpt)
-                for address, notify, orcpt in submission.recipients
-            ]
-        )
+        recipients = rules.selection.placed(submission.recipients, choice.vmta)
         envelope = _envelope(
             rules, submission, content, choice, submission.originator, recipients, "", queue_id, now, priority
         )
-        body = stamped(rules.stamp, submission, content, queue_id, now)
+        if submission.source.stripped:
+            strip(submission, content)
+        body = own_lines(rules.stamp, submission, content, queue_id, now) + submission.chunks
         self._store(rules, envelope, body, submission.size, done)
 
     def _accept_treated(
@@ -214,34 +209,45 @@ class Acceptance:
         size: int,
         done: Callable[[AcceptResult], None],
     ) -> None:
+        stored = partial(self._stored, envelope, size, rules.with_receipts, done)
+        self._partition.accept(encode_envelope(envelope), body, stored, envelope)
+
+    def _stored(
+        self,
+        envelope: Envelope,
+        size: int,
+        with_receipts: bool,
+        done: Callable[[AcceptResult], None],
+        message: int,
+        error: SpoolError | None,
+    ) -> None:
+        """A message is on disk, or can't be."""
         queue_id = envelope.queue_id
-
-        def committed(message: int, error: SpoolError | None) -> None:
-            if error is not None:
-                log.warning("queue-id=%s not stored: %s", queue_id, error)
-                done(AcceptResult("", _reply_to(error)))
-                return
-            self.accepted += 1
-            self._admitted(envelope, message, size)
-            if rules.with_receipts:
-                # Said to be ours only when its `r` records can't be lost either. Should they wait for room
-                # on the disk, the message is safe all the same.
-                self._record_receipts(envelope)
-                self._partition.flush(lambda error: done(AcceptResult(queue_id)))
-            else:
-                done(AcceptResult(queue_id))
-
-        self._partition.accept(encode_envelope(envelope), body, committed, envelope)
+        if error is not None:
+            log.warning("queue-id=%s not stored: %s", queue_id, error)
+            done(AcceptResult("", _reply_to(error)))
+            return
+        self.accepted += 1
+        self._admitted(envelope, message, size)
+        if with_receipts:
+            # Said to be ours only when its `r` records can't be lost either. Should they wait for room on
+            # the disk, the message is safe all the same.
+            self._record_receipts(envelope)
+            self._partition.flush(lambda error: done(AcceptResult(queue_id)))
+        else:
+            done(AcceptResult(queue_id))
 
     def _check(self, submission: Submission) -> Reply | None:
-        if not submission.recipients and not submission.condemned:
+        count, size = len(submission.recipients), submission.size
+        if not count and not submission.condemned:
             return _NO_RECIPIENTS
-        if len(submission.recipients) > RECIPIENT_MASK:
+        if count > RECIPIENT_MASK:
             return _TOO_MANY
         limit = submission.source.max_message_size
-        if limit is not None and submission.size > limit:
+        if limit is not None and size > limit:
             return TOO_BIG
-        return self.refusal(submission.size)
+        error = self._partition.refusal(size)
+        return None if error is None else _reply_to(error)
 
     def _read(self, snapshot: Snapshot) -> _Rules:
         captured: set[bytes] = set()
@@ -255,7 +261,7 @@ class Acceptance:
         selection = Selection(snapshot)
         treatment = Treatment(snapshot, selection, self._cold)
         return _Rules(
-            snapshot.epoch,
+            snapshot,
             selection,
             Stamp(snapshot.host_name() or self._host_name),
             tuple(sorted(captured)),
@@ -301,10 +307,13 @@ def _reply_to(error: SpoolError) -> Reply:
 
 
 def _choose(selection: Selection, submission: Submission, content: Content) -> Choice | Reply:
+    policy = submission.source
     if submission.vmta:
-        return selection.named(submission.vmta, submission.source)
+        return selection.named(submission.vmta, policy)
+    if content.vmta_header is None and not policy.pattern_list:
+        return selection.usual(policy, submission.received_on)
     return selection.choose(
-        submission.source,
+        policy,
         header=content.vmta_header,
         block=content.block,
         originator=submission.originator,

@@ -6,10 +6,10 @@ Nothing here is proportional to the size of the body.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 
+from mta.ingress.relaying import SourcePolicy
 from mta.ingress.stamp import Stamp
 from mta.ingress.submission import Submission
 from mta.message import headers
@@ -23,7 +23,6 @@ __all__ = [
     "field_text",
     "open_content",
     "own_lines",
-    "stamped",
     "strip",
 ]
 
@@ -73,6 +72,14 @@ def open_content(submission: Submission) -> Content | Reply:
     if block and not _FIELD_START.match(block):
         _make_body(submission, content)
         return content
+    if policy.has_control_headers:
+        return _obeyed(policy, content, lowered)
+    return content
+
+
+def _obeyed(policy: SourcePolicy, content: Content, lowered: bytes) -> Content | Reply:
+    """The content with what its control headers say; `lowered` is its block in lower case."""
+    block = content.block
     if policy.process_vmta and (at := headers.find(lowered, b"x-virtual-mta")) >= 0:
         content.vmta_header = headers.value_at(block, at)
     if policy.process_job and (at := headers.find(lowered, b"x-job")) >= 0:
@@ -136,16 +143,6 @@ def field_text(block: bytes, at: int, limit: int) -> str:
     return text[:limit]
 
 
-def stamped(
-    stamp: Stamp, submission: Submission, content: Content, queue_id: str, now: float
-) -> Sequence[bytes]:
-    """The content as it goes to disk: our lines, then the message without what was to be taken out."""
-    if submission.source.stripped and content.block:
-        strip(submission, content)
-    lines = own_lines(stamp, submission, content, queue_id, now)
-    return [*lines, *submission.chunks] if lines else submission.chunks
-
-
 def strip(submission: Submission, content: Content) -> None:
     """Take out what was to be taken out."""
     block = content.block
@@ -166,22 +163,19 @@ def own_lines(
 ) -> list[bytes]:
     """Our lines; `included` are those that the operator wants behind Received."""
     policy = submission.source
-    block = content.block
     lines: list[bytes] = []
     if policy.add_received:
         recipients = submission.recipients
+        recipient = recipients[0][0] if len(recipients) == 1 else ""
+        source_ip = "" if policy.hide_source else submission.source_ip
         lines.append(
-            stamp.received(
-                helo=submission.helo,
-                source_ip="" if policy.hide_source else submission.source_ip,
-                protocol=submission.protocol,
-                queue_id=queue_id,
-                recipient=recipients[0][0] if len(recipients) == 1 else "",
-                now=now,
-            )
+            stamp.received(submission.helo, source_ip, submission.protocol, queue_id, recipient, now)
         )
     if included:
         lines.append(included)
+    if not policy.completes_header:
+        return lines
+    block = content.block
     if policy.add_date != "no" and not policy.dates_at_delivery and not headers.has(block, b"date"):
         lines.append(stamp.date_line(now))
     if policy.add_message_id and not headers.has(block, b"message-id"):

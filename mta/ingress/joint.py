@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from mta.smtp.reply import Reply
 
 __all__ = ["AcceptResult", "Joint"]
 
 
-class AcceptResult(NamedTuple):
+class AcceptResult(msgspec.Struct, frozen=True):
     """The queue id of a message that is on disk, or the reply that refuses it."""
 
     queue_id: str

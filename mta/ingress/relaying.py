@@ -104,6 +104,9 @@ class SourcePolicy:
     is_treated: bool = field(init=False)
     #: Whether nobody looks at our replies on their way out.
     replies_directly: bool = field(init=False)
+    #: Whether any control header is obeyed, and whether a Date or a Message-ID may have to be added.
+    has_control_headers: bool = field(init=False)
+    completes_header: bool = field(init=False)
     #: Names of header fields that are taken out, lower case; follows from the others.
     stripped: frozenset[bytes] = field(init=False)
 
@@ -132,6 +135,17 @@ class SourcePolicy:
             or self.add_vmta_header
         )
         object.__setattr__(self, "is_treated", is_treated)
+        obeys = (
+            self.process_vmta
+            or self.process_job
+            or bool(self.job_header)
+            or self.process_envid
+            or self.process_schedule
+            or self.process_dkim_options
+        )
+        object.__setattr__(self, "has_control_headers", obeys)
+        completes = self.add_message_id or (self.add_date != "no" and not self.dates_at_delivery)
+        object.__setattr__(self, "completes_header", completes)
         object.__setattr__(self, "replies_directly", not (self.log_data or self.hangs_up_on_4xx))
 
     @classmethod

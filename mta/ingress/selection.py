@@ -10,14 +10,14 @@ The pattern list also gives the message its priority within its queues, whoever 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mta.config.patterns import AddressPattern
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot
 from mta.ingress.relaying import SourcePolicy
 from mta.message import headers
-from mta.message.envelope import NORMAL_PRIORITY
+from mta.message.envelope import NORMAL_PRIORITY, Recipient
 from mta.smtp.address import split_domain
 from mta.smtp.reply import Reply
 
@@ -79,6 +79,10 @@ class Selection:
             for pattern in self._matching(patterns, block, originator, recipients, _DEPTH):
                 if pattern.vmta:
                     return self.named(pattern.vmta, policy)
+        return self.usual(policy, received_on)
+
+    def usual(self, policy: SourcePolicy, received_on: str) -> Choice | Reply:
+        """The choice for a message that neither its header nor a pattern list speaks about."""
         name = policy.default_vmta
         if not name:
             return self._default
@@ -122,6 +126,18 @@ class Selection:
                 self._queue_domains.clear()
             self._queue_domains[raw, vmta] = found
         return found
+
+    def placed(self, recipients: Iterable[tuple[str, int, str]], vmta: str) -> tuple[Recipient, ...]:
+        """Recipients (address, NOTIFY, ORCPT) with the domains of the queues they wait in."""
+        known = self._queue_domains
+        placed = []
+        for address, notify, orcpt in recipients:
+            _, at, raw = address.rpartition("@")
+            domain = known.get((raw, vmta)) if at else None
+            if domain is None:
+                domain = self.queue_domain(address, vmta)
+            placed.append(Recipient(address, domain, notify, orcpt))
+        return tuple(placed)
 
     def find(self, name: str) -> Choice | None:
         """The virtual MTA or the next member of the pool of this name; None when there is neither."""

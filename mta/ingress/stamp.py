@@ -29,7 +29,7 @@ class Stamp:
         self._fronts: dict[tuple[str, str, str], str] = {}
 
     def received(
-        self, *, helo: str, source_ip: str, protocol: str, queue_id: str, recipient: str, now: float
+        self, helo: str, source_ip: str, protocol: str, queue_id: str, recipient: str, now: float
     ) -> bytes:
         """Our Received line; without its `from` part when `source_ip` is "".
 

@@ -290,12 +290,13 @@ class DataReader(Content):
         seen.decode(text, True)
         if seen.newlines != "\r\n":
             return False
-        position, reach, find = 0, self.max_line + 2, data.rfind
-        last = size - reach
-        while position < last:
-            position = find(b"\n", position, position + reach) + 1
-            if not position:
-                return False
+        position, reach, last_index = 0, self.max_line + 2, data.rindex
+        enough = size - reach
+        try:
+            while position < enough:
+                position = last_index(b"\n", position, position + reach) + 1
+        except ValueError:
+            return False
         self.size = size
         self.chunks = [data]
         self.is_8bit = not text.isascii()
