@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiosmtplib
@@ -73,7 +73,7 @@ class Demo:
         self._folder = self._tail.target.parent
 
     async def run(self) -> int:
-        """Show everything; 0 = every message came to its right end."""
+        """Show everything; 0 = every message came to its right end, 130 = interrupted before that."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
@@ -82,7 +82,8 @@ class Demo:
             await self._start_world(stack)
             stack.push_async_callback(self._stop_server)
             await self._start_server()
-            await self._relay()
+            if self._stop.is_set() or not await self._relay():
+                return self._interrupted()
             wrong = self._report()
             if self._stay and not self._stop.is_set():
                 self._console.print("\nEverything keeps running until you press Ctrl-C.")
@@ -139,7 +140,9 @@ class Demo:
         try:
             async with asyncio.timeout(START_SECONDS):
                 while not await is_answering(self._host, self._port):
-                    if self._process.returncode is not None or self._stop.is_set():
+                    if self._stop.is_set():
+                        return
+                    if self._process.returncode is not None:
                         raise TimeoutError
                     await asyncio.sleep(POLL)
         except TimeoutError:
@@ -161,8 +164,8 @@ class Demo:
 
     # --- the mail
 
-    async def _relay(self) -> None:
-        """Inject everything, and wait until each recipient has its final record."""
+    async def _relay(self) -> bool:
+        """Inject everything, and wait until each recipient has its final record; False when interrupted."""
         messages = list(sample_messages(self._count))
         recipients = sum(len(message.recipients) for message in messages)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -171,9 +174,10 @@ class Demo:
             finished = progress.add_task("recipients at their end", total=recipients)
             async with asyncio.TaskGroup() as company:
                 company.create_task(self._inject_all(messages, lambda: progress.advance(injected)))
-                company.create_task(
+                watching = company.create_task(
                     self._watch(recipients, lambda count: progress.update(finished, completed=count))
                 )
+        return watching.result() or not self._stop.is_set()
 
     async def _inject_all(self, messages: list[SampleMessage], accepted: Callable[[], None]) -> None:
         """The application: some sessions at a time, each sends message after message."""
@@ -202,21 +206,26 @@ class Demo:
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DemoFailed(f"the server refused a message: {error}") from error
 
-    async def _watch(self, recipients: int, show: Callable[[int], None]) -> None:
-        """Read the accounting file as it grows, until everybody has a final record or time is up."""
+    async def _watch(self, recipients: int, show: Callable[[int], None]) -> bool:
+        """Read the accounting file as it grows, until time is up; True when everybody has a final record."""
         deadline = asyncio.get_running_loop().time() + FINISH_SECONDS
         while not self._stop.is_set() and asyncio.get_running_loop().time() < deadline:
             self._tail.read()
             finals = len(ours(self._tail.records, "d")) + len(ours(self._tail.records, "b"))
             show(finals)
             if finals >= recipients:
-                return
+                return True
             await asyncio.sleep(POLL)
+        return False
 
     def _arrived(self, delivery: Delivery) -> None:
         self._ledger.note(delivery, asyncio.get_running_loop().time())
 
     # --- after
+
+    def _interrupted(self) -> int:
+        self._console.print("Interrupted before every recipient had come to its end: no verdict.")
+        return 130
 
     def _report(self) -> list[str]:
         self._tail.read()
@@ -323,6 +332,15 @@ def shown(path: Path) -> Path:
     return path
 
 
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What went wrong, however deep in task groups."""
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from leaves(one)
+        else:
+            yield one
+
+
 def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="mta.sink.demo", description="Show the whole server at work.")
@@ -338,8 +356,9 @@ def main() -> int:
         demo = Demo(config=options.config, count=options.messages, stay=options.stay, console=console)
         code = run(demo.run())
     except* DemoFailed as failures:
-        for failure in failures.exceptions:
-            console.print(f"[red]The demonstration failed:[/red] {failure}")
+        # Twenty sessions may fail of the same thing.
+        for reason in dict.fromkeys(str(failure) for failure in leaves(failures)):
+            console.print(f"[red]The demonstration failed:[/red] {reason}")
     return code
 
 

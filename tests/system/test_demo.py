@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mta.sink.demo import CONFIG
+from tests.support.service import free_port
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -20,9 +21,7 @@ def config_in(directory: Path) -> Path:
     """The quickstart's configuration, moved out of the way of one that may be running."""
     text = CONFIG.read_text()
     for port in ("2525", "2526", "5354"):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            text = re.sub(rf"\b{port}\b", str(probe.getsockname()[1]), text)
+        text = re.sub(rf"\b{port}\b", str(free_port()), text)
     path = directory / "conf" / "quickstart.conf"
     path.parent.mkdir()
     path.write_text(text)
@@ -46,6 +45,26 @@ async def test_demonstration_relays_checks_and_ends_well(tmp_path: Path) -> None
     assert "every body arrived as it was sent" in said
     assert "127.0.0.11" in said
     assert "127.0.0.12" in said
+
+
+@pytest.mark.parametrize("line_before", [b"mock receivers", b"server  "])
+async def test_demonstration_that_is_interrupted_early_gives_no_verdict(
+    tmp_path: Path, line_before: bytes
+) -> None:
+    process = await start(tmp_path)
+    assert process.stdout is not None
+    said = b""
+    while line_before not in said:
+        line = await process.stdout.readline()
+        assert line, said.decode()
+        said += line
+    process.send_signal(signal.SIGINT)
+
+    said += (await process.communicate())[0]
+    assert process.returncode == 130, said.decode()
+    assert b"Interrupted" in said
+    assert b"wrong:" not in said
+    assert b"failed" not in said
 
 
 @pytest.mark.slow
