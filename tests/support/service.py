@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -24,12 +26,17 @@ from mta.sink.zone import Zone
 START_SECONDS = 40.0
 
 
+#: Below those that the kernel gives to clients: it may give any other to one before its server has bound it.
+PORTS = 12_000, 32_000
+
+
 def free_port() -> int:
     """A port nobody uses right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)  # whatever seed a test has set
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def has_ended(pid: int) -> bool:

@@ -35,7 +35,7 @@ class Workshop:
 
     `rules` is the script of the receiver that all `domains` lead to; `refusing` that of a second one, which
     example.com is sent to instead. `within` goes into `<domain *>`, `extra` behind it; time begins at
-    `start`.
+    `start`. `@PORT@` in `extra` is the port of a second listener, or of the dummy: `second_port`.
     `files` write the spool; `receiving` are further options of the receiver (`tls`, `pipelining` ...).
     """
 
@@ -90,9 +90,15 @@ class Workshop:
         stack.callback(self.nameserver.close)
 
     async def _start_worker(self, stack: AsyncExitStack) -> None:
-        sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        sock.setblocking(False)
-        self.port: int = sock.getsockname()[1]
+        # Opened before anybody reads of them: a port that is only looked up may be somebody else's by then.
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            for _ in range(2 if "@PORT@" in self._extra else 1)
+        ]
+        for sock in sockets:
+            sock.setblocking(False)
+        self.port: int = sockets[0].getsockname()[1]
+        self.second_port: int = sockets[-1].getsockname()[1]
         self.clock = MovedClock() if self.start is None else MovedClock(self.start)
         self.text = self._text()
         loaded = load_text(self.text)
@@ -108,12 +114,10 @@ class Workshop:
         stack.callback(self.worker.partition.close)
         self._log = EventReader(self.worker.partition.directory)
         stack.callback(self._log.close)
-        # A dummy-smtp-port is a listener too.
-        more = [
-            stack.enter_context(socket.create_server((other.host, other.port)))
-            for other in loaded.snapshot.listeners[1:]
+        assert [other.port for other in loaded.snapshot.listeners] == [
+            sock.getsockname()[1] for sock in sockets
         ]
-        await self.worker.start([sock, *more])
+        await self.worker.start(sockets)
         self._life = asyncio.create_task(self.worker.run())
         stack.push_async_callback(self._end_worker)
 
@@ -143,7 +147,7 @@ name-server {host}:{port}
 <spool {self.directory}/spool>
 </spool>
 {detour}
-{self._extra}
+{self._extra.replace("@PORT@", str(self.second_port))}
 """
 
     def injector(self, **options: object) -> Injector:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.inbound import Caller, Inbound
-from tests.support.service import free_port
 from tests.support.workshop import Workshop
 
 pytestmark = pytest.mark.both_loops
@@ -94,17 +93,16 @@ async def test_who_waits_when_the_service_ends_is_told_so() -> None:
 
 @pytest.mark.parametrize(("own", "waits"), [("yes", True), ("no", False)])
 async def test_a_listener_may_differ_from_the_others(tmp_path: Path, own: str, waits: bool) -> None:
-    port = free_port()
     extra = f"""
 total-max-smtp-in 1
 smtp-await-slot {"no" if waits else "yes"}
-<smtp-listener 127.0.0.1:{port}>
+<smtp-listener 127.0.0.1:@PORT@>
 await-slot {own}
 </smtp-listener>"""
     async with (
         Workshop(tmp_path, extra=extra) as shop,
         Caller(shop.port) as first,
-        Caller(port, greeting=False) as second,
+        Caller(shop.second_port, greeting=False) as second,
     ):
         if waits:
             await until_in_line(shop)
@@ -114,11 +112,14 @@ await-slot {own}
 
 @pytest.mark.parametrize(("wish", "waits"), [("yes", True), ("no", False)])
 async def test_the_dummy_has_a_line_of_its_own(tmp_path: Path, wish: str, waits: bool) -> None:
-    port = free_port()
     extra = (
-        f"total-max-smtp-in 1\ndummy-smtp-ip 127.0.0.1\ndummy-smtp-port {port}\ndummy-smtp-await-slot {wish}"
+        f"total-max-smtp-in 1\ndummy-smtp-ip 127.0.0.1\ndummy-smtp-port @PORT@\ndummy-smtp-await-slot {wish}"
     )
-    async with Workshop(tmp_path, extra=extra), Caller(port) as first, Caller(port, greeting=False) as second:
+    async with (
+        Workshop(tmp_path, extra=extra) as shop,
+        Caller(shop.second_port) as first,
+        Caller(shop.second_port, greeting=False) as second,
+    ):
         if waits:
             await first.hello()  # the second one has come in vain by now
             await first.ask("QUIT")

@@ -9,23 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.inbound import Caller
-from tests.support.service import free_port
 from tests.support.workshop import Workshop
 
 
 class Dummy(Workshop):
-    """A worker with a dummy on `dummy`."""
+    """A worker with a dummy on `second_port`."""
 
     def __init__(self, directory: Path, *lines: str, extra: str = "") -> None:
-        self.dummy = free_port()
-        text = "\n".join(
-            (
-                "dummy-smtp-ip 127.0.0.1",
-                f"dummy-smtp-port {self.dummy}",
-                *lines,
-                extra.replace("DUMMY", str(self.dummy)),
-            )
-        )
+        text = "\n".join(("dummy-smtp-ip 127.0.0.1", "dummy-smtp-port @PORT@", *lines, extra))
         super().__init__(directory, extra=text)
 
 
@@ -37,7 +28,7 @@ async def post(call: Caller, *recipients: str) -> str:
 
 
 async def test_every_message_is_taken_and_none_is_kept(tmp_path: Path) -> None:
-    async with Dummy(tmp_path) as shop, Caller(shop.dummy) as call:
+    async with Dummy(tmp_path) as shop, Caller(shop.second_port) as call:
         await call.hello()
         for number in (1, 2):
             reply = await post(call, "b@example.com", "c@anywhere.example")
@@ -52,18 +43,18 @@ async def test_every_message_is_taken_and_none_is_kept(tmp_path: Path) -> None:
 
 
 async def test_extensions_are_offered_as_configured(tmp_path: Path) -> None:
-    async with Dummy(tmp_path) as shop, Caller(shop.dummy) as call:
+    async with Dummy(tmp_path) as shop, Caller(shop.second_port) as call:
         plain = await call.hello()
         assert not any(word in plain for word in ("PIPELINING", "CHUNKING", "VERP", "XMRG", "AUTH"))
     words = ("chunking", "pipelining", "verp", "mailmerge")
     lines = [f"dummy-smtp-has-{word} yes" for word in words]
-    async with Dummy(tmp_path, *lines) as shop, Caller(shop.dummy) as call:
+    async with Dummy(tmp_path, *lines) as shop, Caller(shop.second_port) as call:
         rich = await call.hello()
         assert all(word in rich for word in ("PIPELINING", "CHUNKING", "VERP", "XMRG"))
 
 
 async def test_traffic_need_not_be_counted(tmp_path: Path) -> None:
-    async with Dummy(tmp_path, "dummy-smtp-update-stats no") as shop, Caller(shop.dummy) as call:
+    async with Dummy(tmp_path, "dummy-smtp-update-stats no") as shop, Caller(shop.second_port) as call:
         await call.hello()
         await post(call, "b@example.com")
 
@@ -71,7 +62,7 @@ async def test_traffic_need_not_be_counted(tmp_path: Path) -> None:
 
 
 async def test_answer_may_take_its_time(tmp_path: Path) -> None:
-    async with Dummy(tmp_path, "dummy-smtp-latency 60") as shop, Caller(shop.dummy) as call:
+    async with Dummy(tmp_path, "dummy-smtp-latency 60") as shop, Caller(shop.second_port) as call:
         await call.hello()
         began = asyncio.get_running_loop().time()
         await post(call, "b@example.com")
@@ -84,7 +75,7 @@ async def test_those_on_the_list_are_refused(tmp_path: Path, caplog: pytest.LogC
     refused.write_text("Bad@Example.com\n\nworse.example\n")
     lines = (f"dummy-smtp-blacklist {refused}", "dummy-smtp-log-blacklist yes")
     with caplog.at_level("INFO"):
-        async with Dummy(tmp_path, *lines) as shop, Caller(shop.dummy) as call:
+        async with Dummy(tmp_path, *lines) as shop, Caller(shop.second_port) as call:
             await call.hello()
             assert await call.codes(
                 "MAIL FROM:<a@example.org>",
@@ -104,7 +95,7 @@ async def test_a_share_of_those_on_the_list_is_refused(tmp_path: Path) -> None:
         "dummy-smtp-blacklist-bounce-method random",
         "dummy-smtp-blacklist-bounce-percent 30",
     )
-    async with Dummy(tmp_path, *lines) as shop, Caller(shop.dummy) as call:
+    async with Dummy(tmp_path, *lines) as shop, Caller(shop.second_port) as call:
         await call.hello()
         await call.codes("MAIL FROM:<a@example.org>")
         codes = Counter(
@@ -116,7 +107,9 @@ async def test_a_share_of_those_on_the_list_is_refused(tmp_path: Path) -> None:
 
 
 async def test_mail_of_ours_may_go_to_the_dummy(tmp_path: Path) -> None:
-    async with Dummy(tmp_path, extra="<domain example.com>\nsmtp-hosts [127.0.0.1]:DUMMY\n</domain>") as shop:
+    async with Dummy(
+        tmp_path, extra="<domain example.com>\nsmtp-hosts [127.0.0.1]:@PORT@\n</domain>"
+    ) as shop:
         await shop.submit()
         (event,) = await shop.until_events(1, "d")
 
