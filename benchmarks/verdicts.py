@@ -195,12 +195,12 @@ def said_yardsticks(all_figures: Sequence[Figures]) -> list[str]:
         if ours is None or not ours.median("loop_us"):
             continue
         readings = [run for one in entries for run in one.runs]
-        loop = said_spread([run.loop_us for run in readings])
-        ping = said_spread([run.ping_us for run in readings])
-        text = f"{shape}, the machine meanwhile: fixed Python loop {loop} us, socketpair round trip {ping} us"
+        loops, pings = [run.loop_us for run in readings], [run.ping_us for run in readings]
+        text = f"{shape}, the machine meanwhile: fixed Python loop {said_spread(loops)} us,"
+        text += f" socketpair round trip {said_spread(pings)} us"
         cost = ours.median("cpu_us")
-        units = [f"{cost / ours.median('loop_us'):.3f} loops"]
-        units.append(f"{cost / ours.median('ping_us'):.1f} round trips")
+        units = [f"{cost / statistics.median(loops):.3f} loops"]
+        units.append(f"{cost / statistics.median(pings):.1f} round trips")
         peers = [one for one in entries if one.entry.server is Server.POSTFIX]
         if peers:
             peer = max(peers, key=lambda one: one.median("rate")).median("cpu_us")
