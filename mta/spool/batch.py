@@ -16,18 +16,36 @@ from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
 from mta.spool.segment import Segment
 
-__all__ = ["Accepted", "Batch", "Chore", "Done", "Outcome", "Write", "as_spool_error", "take_back"]
+__all__ = [
+    "Accepted",
+    "Answer",
+    "Batch",
+    "Chore",
+    "Done",
+    "Outcome",
+    "Row",
+    "Write",
+    "add_write",
+    "as_spool_error",
+    "take_back",
+]
 
 Done = Callable[[int, SpoolError | None], None]
 
-#: (message, recipients, envelope, body, body length, done), waiting for a commit.
-Accepted = tuple[int, int, bytes, "list[bytes]", int, Done]
+#: (message, recipients, envelope, body, body length, body check, done), waiting for a commit.
+Accepted = tuple[int, int, bytes, "list[bytes]", int, int, Done]
+
+#: What a message is told.
+Answer = tuple[Accepted, "SpoolError | None"]
 
 #: (kind, recipient, message, head, when it was said), waiting for a commit.
 Outcome = tuple[int, int, int, bytes, float]
 
 #: (file, offset, parts).
 Write = tuple[Segment, int, "list[bytes]"]
+
+#: What the index is told of a message: (message, file number, offset, record length, recipients).
+Row = tuple[int, int, int, int, int]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -36,6 +54,16 @@ def as_spool_error(error: OSError) -> SpoolError:
     """SpoolFull for what passes when there is room again, SpoolBroken for the rest."""
     text = error.strerror or str(error)
     return SpoolFull(text) if error.errno in _NO_ROOM else SpoolBroken(text)
+
+
+def add_write(writes: list[Write], segment: Segment, at: int, parts: list[bytes]) -> None:
+    """Have `parts` written at `at`: behind what is written to that file anyway, in one write with it."""
+    for written, _, earlier in writes:
+        if written is segment:
+            earlier += parts
+            return
+    if parts:
+        writes.append((segment, at, parts))
 
 
 def take_back(writes: list[Write]) -> SpoolError | None:
@@ -73,10 +101,12 @@ class Batch:
         "chore",
         "chore_error",
         "directories",
+        "filled",
         "flushes",
         "formed",
         "placed",
         "refused",
+        "rows",
         "seconds",
         "settle_error",
         "settle_syncs",
@@ -87,8 +117,12 @@ class Batch:
     def __init__(self, formed: float = 0.0) -> None:
         #: when it was formed, by the loop's clock
         self.formed = formed
-        #: (accepted, segment, offset, record length), in order
-        self.placed: list[tuple[Accepted, Segment, int, int]] = []
+        #: in order
+        self.placed: list[Accepted] = []
+        #: one for each of those
+        self.rows: list[Row] = []
+        #: (file, bytes of those, lowest id, highest id)
+        self.filled: list[tuple[Segment, int, int, int]] = []
         #: (accepted, why), could not even be placed
         self.refused: list[tuple[Accepted, SpoolError]] = []
         self.accept_writes: list[Write] = []
@@ -108,6 +142,13 @@ class Batch:
         return (
             f"<Batch accepts={len(self.placed)} settles={len(self.settles)} syncs={len(self.settle_syncs)}>"
         )
+
+    def note_accepts(self, segment: Segment, at: int, parts: list[bytes], rows: list[Row], end: int) -> None:
+        """These records go into a file, from `at` to `end`."""
+        add_write(self.accept_writes, segment, at, parts)
+        self.rows += rows
+        self.filled.append((segment, end - at, rows[0][0], rows[-1][0]))
+        segment.end = end
 
     def run(self, clock: Clock) -> None:
         """Write and sync; never raises for what the disk does."""

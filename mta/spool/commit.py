@@ -19,14 +19,23 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from itertools import repeat
+from operator import itemgetter, sub
 
 from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
-from mta.spool.batch import Accepted, Batch, Chore, Outcome, as_spool_error
+from mta.spool.batch import Accepted, Answer, Batch, Chore, Outcome, Row, add_write, as_spool_error
 from mta.spool.index import Index
 from mta.spool.marks import Marks
 from mta.spool.pace import Pace, Turnaround, WindowGauge
-from mta.spool.record import ACCEPT_OVERHEAD, RecordKind, body_check, encode_accept, encode_end, encode_record
+from mta.spool.record import (
+    ACCEPT_OVERHEAD,
+    RECORD_SIZE,
+    RecordKind,
+    encode_accept,
+    encode_end,
+    encode_record,
+)
 from mta.spool.segment import Segment, SegmentSet
 
 __all__ = ["Committer"]
@@ -36,6 +45,12 @@ _ACCEPT, _SETTLE = int(RecordKind.ACCEPT), int(RecordKind.SETTLE)
 _BATCH_BYTES = 8 << 20
 _MANY_OUTCOMES = 4096
 _RETRY_WHEN_FULL = 0.25
+#: Fewer are added to the index faster one by one.
+_MANY_ROWS = 12
+#: What an outcome takes in memory beside its head.
+_TUPLE = 64
+#: Of an outcome: its head, and when it was said.
+_head, _said = itemgetter(3), itemgetter(4)
 
 
 class Committer:
@@ -73,7 +88,7 @@ class Committer:
         self.window = WindowGauge()
         self.accept_segment = accept_segment
         self.settle_segment = settle_segment
-        self._loop, self._clock, self._pace = loop, clock, pace
+        self._loop, self._clock, self._now, self._pace = loop, clock, clock.now, pace
         self._accepts, self._settles = accepts, settles
         self._index, self._marks, self._max_backlog = index, marks, max_backlog
         self._settled, self._refused, self._committed, self._broke = settled, refused, committed, broke
@@ -120,15 +135,16 @@ class Committer:
         """Write an outcome with the next batch, or soon."""
         if self.broken:
             return  # nothing can be written any more; the restart repeats what is not settled
-        if self.backlog > self._max_backlog and self._is_full and kind != _SETTLE:
+        if self._is_full and self.backlog > self._max_backlog and kind != _SETTLE:
             self.dropped += 1
             return  # each recipient is settled once, but tries could go on for as long as the disk is full
-        self._outcomes.append((kind, recipient, message, head, self._clock.now()))
-        self.backlog += len(head) + 64
+        outcomes = self._outcomes
+        outcomes.append((kind, recipient, message, head, self._now()))
+        self.backlog += len(head) + _TUPLE
         if self._timer is None:
             self._set_timer()
         if (
-            len(self._outcomes) >= _MANY_OUTCOMES
+            len(outcomes) >= _MANY_OUTCOMES
             and not self._is_full
             and not self._is_kicked
             and not self._is_busy
@@ -252,8 +268,10 @@ class Committer:
         return None if is_empty and batch.chore is None else batch
 
     def _refuse_placed(self, batch: Batch) -> None:
-        batch.refused += [(accepted, SpoolBroken(self.broken)) for accepted, _, _, _ in batch.placed]
+        batch.refused += [(accepted, SpoolBroken(self.broken)) for accepted in batch.placed]
         batch.placed.clear()
+        batch.rows.clear()
+        batch.filled.clear()
         batch.accept_writes.clear()
 
     def _wants_sync(self, batch: Batch) -> bool:
@@ -269,88 +287,105 @@ class Committer:
         return oldest is None or self._clock.now() - oldest[4] >= age
 
     def _place_accepts(self, batch: Batch) -> None:
-        """Hot path: encode the waiting messages into the current segment, turning to a new one when full."""
+        """Place the waiting messages in segments, up to what one batch carries."""
         waiting, self._waiting = self._waiting, []
         if self.broken:
             batch.refused = [(accepted, SpoolBroken(self.broken)) for accepted in waiting]
             return
-        segment = self.accept_segment
-        start, parts = segment.end, list[bytes]()
-        total = 0
-        for count, accepted in enumerate(waiting):
-            message, recipients, envelope, body, size, _ = accepted
-            length = ACCEPT_OVERHEAD + len(envelope) + size
-            if total + length > _BATCH_BYTES and count:
-                self._waiting = waiting[count:]
-                break
-            total += length
-            if not segment.has_room(length):
-                try:
-                    segment_for_it, is_new = self._accepts.obtain(length, message)
-                except OSError as error:
-                    failed = as_spool_error(error)
-                    if isinstance(failed, SpoolBroken):
-                        self.give_up(str(failed))
-                    batch.refused.append((accepted, failed))
-                    continue
-                self._new_names |= is_new
-                if length * 2 > self._accepts.largest:
-                    self._place_alone(batch, segment_for_it, accepted, length)
-                    continue
-                parts += segment.end_parts()
-                if parts:
-                    batch.accept_writes.append((segment, start, parts))
-                segment = self.accept_segment = segment_for_it
-                start, parts = segment.end, []
-            header = segment.header
-            prefix = encode_accept(
-                header.salt, header.number, _ACCEPT, recipients, message, envelope, size, body_check(body)
-            )
-            parts.append(prefix)
-            parts += body
-            batch.placed.append((accepted, segment, segment.end, length))
-            segment.end += length
-        if parts:
-            batch.accept_writes.append((segment, start, parts))
+        left = _BATCH_BYTES
+        while waiting:
+            length = ACCEPT_OVERHEAD + len(waiting[0][2]) + waiting[0][4]
+            if length > left and batch.placed:
+                self._waiting = waiting
+                return
+            if not self.accept_segment.has_room(length) and not self._turn_segment(batch, waiting[0], length):
+                waiting = waiting[1:]
+                continue
+            count, octets = self._fill_segment(batch, waiting, max(left, length))
+            left -= octets
+            waiting = waiting[count:]
 
-    def _place_alone(self, batch: Batch, segment: Segment, accepted: Accepted, length: int) -> None:
-        """A message that would fill most of a segment gets one of its own; the current one goes on."""
-        message, recipients, envelope, body, size, _ = accepted
-        salt, number = segment.header.salt, segment.header.number
-        prefix = encode_accept(salt, number, _ACCEPT, recipients, message, envelope, size, body_check(body))
-        end = encode_end(salt, number, segment.end + length)
-        batch.accept_writes.append((segment, segment.end, [prefix, *body, end]))
-        batch.placed.append((accepted, segment, segment.end, length))
-        segment.end += length
+    def _fill_segment(self, batch: Batch, waiting: list[Accepted], most: int) -> tuple[int, int]:
+        """Hot path: encode messages into the current segment, as far as it has room and not more than `most`
+        octets; returns how many of both. The first one fits."""
+        segment = self.accept_segment
+        salt, number = segment.header.salt, segment.number
+        start = end = segment.end
+        limit = min(segment.limit, start + most)
+        parts, rows = list[bytes](), list[Row]()
+        for message, recipients, envelope, body, size, check, _ in waiting:
+            length = ACCEPT_OVERHEAD + len(envelope) + size
+            if end + length > limit:
+                break
+            parts.append(encode_accept(salt, number, _ACCEPT, recipients, message, envelope, size, check))
+            parts += body
+            rows.append((message, number, end, length, recipients))
+            end += length
+        count = len(rows)
+        batch.placed += waiting[:count]
+        batch.note_accepts(segment, start, parts, rows, end)
+        return count, end - start
+
+    def _turn_segment(self, batch: Batch, accepted: Accepted, length: int) -> bool:
+        """Begin a segment for a message that has no room in the current one. False when the message is seen
+        to: refused, or, where it would fill most of a segment, in one of its own beside the current one."""
+        message, recipients, envelope, body, size, check, _ = accepted
+        try:
+            segment, is_new = self._accepts.obtain(length, message)
+        except OSError as error:
+            failed = as_spool_error(error)
+            if isinstance(failed, SpoolBroken):
+                self.give_up(str(failed))
+            batch.refused.append((accepted, failed))
+            return False
+        self._new_names |= is_new
+        salt, number, at = segment.header.salt, segment.number, segment.end
+        if length * 2 > self._accepts.largest:
+            prefix = encode_accept(salt, number, _ACCEPT, recipients, message, envelope, size, check)
+            parts = [prefix, *body, encode_end(salt, number, at + length)]
+            batch.placed.append(accepted)
+            batch.note_accepts(segment, at, parts, [(message, number, at, length, recipients)], at + length)
+            return False
+        full, self.accept_segment = self.accept_segment, segment
+        add_write(batch.accept_writes, full, full.end, full.end_parts())
+        return True
 
     def _place_outcomes(self, batch: Batch) -> None:
-        """Encode the waiting outcomes into the current settle file, turning to a new one when full."""
-        segment = self.settle_segment
-        start, parts = segment.end, list[bytes]()
-        for count, outcome in enumerate(self._outcomes):
-            kind, recipient, message, head, _ = outcome
-            header = segment.header
-            record = encode_record(header.salt, header.number, kind, recipient, message, head)
-            if not segment.has_room(len(record)):
-                following = self._next_settle_file(len(record))
+        """Place the waiting outcomes in settle files; while the disk has no room they go on waiting."""
+        outcomes, self._outcomes = self._outcomes, []
+        while outcomes:
+            length = RECORD_SIZE + len(outcomes[0][3])
+            if not self.settle_segment.has_room(length):
+                following = self._next_settle_file(length)
                 if following is None:
-                    batch.settles, self._outcomes = self._outcomes[:count], self._outcomes[count:]
-                    break
-                parts += segment.end_parts()
-                if parts:
-                    batch.settle_writes.append((segment, start, parts))
-                    self._dirty.append(segment)
-                segment = self.settle_segment = following
-                start, parts = segment.end, []
-                header = segment.header
-                record = encode_record(header.salt, header.number, kind, recipient, message, head)
+                    self._outcomes = [] if self.broken else outcomes
+                    return
+                self._write_outcomes(batch, self.settle_segment.end_parts())
+                self.settle_segment = following
+            count = self._fill_settle_file(batch, outcomes)
+            batch.settles += outcomes[:count]
+            outcomes = outcomes[count:]
+
+    def _fill_settle_file(self, batch: Batch, outcomes: list[Outcome]) -> int:
+        """Hot path: encode outcomes into the current settle file, as far as it has room; returns how many."""
+        segment = self.settle_segment
+        salt, number = segment.header.salt, segment.number
+        room = segment.limit - segment.end
+        parts = list[bytes]()
+        for kind, recipient, message, head, _ in outcomes:
+            record = encode_record(salt, number, kind, recipient, message, head)
+            room -= len(record)
+            if room < 0:
+                break
             parts.append(record)
-            segment.end += len(record)
-        else:
-            batch.settles, self._outcomes = self._outcomes, []
-        if parts:
-            batch.settle_writes.append((segment, start, parts))
-        if batch.settle_writes and (not self._dirty or self._dirty[-1] is not segment):
+        self._write_outcomes(batch, parts)
+        segment.end += sum(map(len, parts))
+        return len(parts)
+
+    def _write_outcomes(self, batch: Batch, parts: list[bytes]) -> None:
+        segment = self.settle_segment
+        add_write(batch.settle_writes, segment, segment.end, parts)
+        if parts and (not self._dirty or self._dirty[-1] is not segment):
             self._dirty.append(segment)
 
     def _next_settle_file(self, length: int) -> Segment | None:
@@ -420,35 +455,40 @@ class Committer:
 
     def _complete_accepts(self, batch: Batch) -> None:
         error = batch.accept_error
-        if error is None and batch.placed:
-            add = self._index.add
-            for (message, recipients, _, _, _, _), segment, at, length in batch.placed:
-                add(message, segment.number, at, length, recipients)
-                segment.live += length
-                if message < segment.first:
-                    segment.first = message
-                if message > segment.last:
-                    segment.last = message
+        if error is None and batch.rows:
+            if len(batch.rows) > _MANY_ROWS:
+                self._index.extend(batch.rows)
+            else:
+                for row in batch.rows:
+                    self._index.add(*row)
+            for segment, octets, lowest, highest in batch.filled:
+                segment.live += octets
+                segment.first = min(segment.first, lowest)
+                segment.last = max(segment.last, highest)
             self._marks.publish_accept(self.accept_segment.number, self.accept_segment.end)
-        refused = batch.refused
-        if refused:  # rare; ids tell the order in which they came
-            answers = [(a, error) for a, _, _, _ in batch.placed] + [(a, why) for a, why in refused]
+        if error is not None or batch.refused:  # rare; ids tell the order in which they came
+            answers: list[Answer] = [(accepted, error) for accepted in batch.placed]
+            answers += batch.refused
             for accepted, answer in sorted(answers, key=lambda pair: pair[0][0]):
                 self._answer(accepted, answer)
             return
-        for accepted, _, _, _ in batch.placed:
-            self._answer(accepted, error)
+        for message, _, _, _, _, _, done in batch.placed:
+            try:
+                done(message, None)
+            except Exception as failure:
+                self._report(failure)
 
     def _answer(self, accepted: Accepted, error: SpoolError | None) -> None:
         if error is not None:
             self._refused(accepted[0])
         try:
-            accepted[5](accepted[0], error)
+            accepted[6](accepted[0], error)
         except Exception as failure:
-            # One caller's bug must not keep the others from their answer.
-            self._loop.call_exception_handler(
-                {"message": "spool: done callback failed", "exception": failure}
-            )
+            self._report(failure)
+
+    def _report(self, failure: Exception) -> None:
+        """One caller's bug must not keep the others from their answer."""
+        self._loop.call_exception_handler({"message": "spool: done callback failed", "exception": failure})
 
     def _call(self, done: Callable[[SpoolError | None], None], error: SpoolError | None) -> None:
         try:
@@ -470,10 +510,9 @@ class Committer:
         if not batch.settle_syncs:
             return
         synced, self._unsynced = self._unsynced, []
-        now, note = self._clock.now(), self.window.note
-        for outcome in synced:
-            note(now - outcome[4])
-            self.backlog -= len(outcome[3]) + 64
+        now = self._now()
+        self.window.note(map(sub, repeat(now), map(_said, synced)))
+        self.backlog -= sum(map(len, map(_head, synced))) + _TUPLE * len(synced)
         self._marks.publish_settle(self.settle_segment.number, self.settle_segment.end)
         self._marks.publish_safe_until(self._outcomes[0][4] if self._outcomes else now)
         if self._timer is not None and not self._outcomes:

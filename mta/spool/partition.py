@@ -39,6 +39,7 @@ from mta.spool.record import (
     Deferral,
     FileKind,
     RecordKind,
+    body_check,
     decode_accept_head,
     encode_deferral,
 )
@@ -224,6 +225,12 @@ class Partition:
     def refusal(self, size: int) -> SpoolError | None:
         """Why a message of `size` bytes can't be taken now; None when it can. Cheap enough for every MAIL."""
         committer, options = self._committer, self._options
+        if (
+            size < _LITTLE
+            and self._clock.now() < self._plenty_until
+            and committer.backlog <= options.max_backlog
+        ):
+            return None
         if committer.broken:
             return SpoolBroken(committer.broken)
         if options.deliver_only:
@@ -231,8 +238,6 @@ class Partition:
         if committer.backlog > options.max_backlog:
             return SpoolFull("no room for outcomes")
         now = self._clock.now()
-        if now < self._plenty_until and size < _LITTLE:
-            return None
         if now - self._room_checked > _ROOM_IS_FRESH:
             try:
                 self._room = self._files.room(self.directory)
@@ -272,10 +277,11 @@ class Partition:
         if size <= _MAX_YOUNG:
             whole = bytes(body[0]) if len(body) == 1 else b"".join(body)
             self._pool.put(message, Stored(decoded, whole), _DECODED * len(envelope) + size)
-            parts = [whole] if whole else []
+            parts, check = [whole] if whole else [], crc32(whole)
         else:
             parts = [bytes(part) for part in body if part]
-        self._committer.accept((message, recipients, envelope, parts, size, done))
+            check = body_check(parts)
+        self._committer.accept((message, recipients, envelope, parts, size, check, done))
 
     def load(self, message: int) -> Stored:
         """A message with its body; from memory while it is young.
@@ -448,6 +454,7 @@ class Partition:
         self._upkeep.look_ahead()
 
     def _broke(self, text: str) -> None:
+        self._plenty_until = float("-inf")
         logger.critical("spool broken directory=%s why=%r", self.directory, text)
         if self.on_broken is not None:
             # Not from within a commit: whoever hears it may want the partition.

@@ -32,12 +32,14 @@ class MemoryPool:
     def put(self, message: int, stored: Stored, size: int) -> None:
         """Keep a message that takes `size` bytes, at the expense of the oldest; one that is larger than the
         pool is not kept."""
-        if size > self._limit:
-            return
+        octets = self.bytes + size
         young = self._young
-        self.bytes += size
-        while self.bytes > self._limit:
-            self.bytes -= young.pop(next(iter(young)))[1]
+        if octets > self._limit:
+            if size > self._limit:
+                return
+            while octets > self._limit:
+                octets -= young.pop(next(iter(young)))[1]
+        self.bytes = octets
         young[message] = stored, size
 
     def find(self, message: int) -> Stored | None:

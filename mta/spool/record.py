@@ -93,6 +93,7 @@ _CHECK = struct.Struct("<I")
 _REST = struct.Struct("<IIBBHIQ")
 _RECORD = struct.Struct("<IIIBBHIQ")
 _ACCEPT = struct.Struct("<II")
+_ACCEPT_REST = struct.Struct("<IIBBHIQII")  # _REST and _ACCEPT
 _DEFER = struct.Struct("<QdI")
 #: Check, salt and number as they stand there, kind, head length.
 _OUTLINE = struct.Struct("<I8sB3xI8x")
@@ -100,6 +101,9 @@ _OUTLINE = struct.Struct("<I8sB3xI8x")
 RECORD_SIZE = _RECORD.size
 #: Bytes of an ACCEPT record beside envelope and body.
 ACCEPT_OVERHEAD = RECORD_SIZE + _ACCEPT.size
+
+#: Plain names for what is done to every record.
+pack_check, pack_rest, pack_accept, ACCEPT_HEAD = _CHECK.pack, _REST.pack, _ACCEPT_REST.pack, _ACCEPT.size
 
 #: (body length, body check) at the start of an ACCEPT or MOVED head.
 unpack_accept = _ACCEPT.unpack_from
@@ -214,8 +218,8 @@ def record_mark(header: FileHeader) -> bytes:
 
 def encode_record(salt: int, number: int, kind: int, recipient: int, message: int, head: bytes) -> bytes:
     """A whole record without a body."""
-    covered = _REST.pack(salt, number, kind, 0, recipient, len(head), message) + head
-    return _CHECK.pack(crc32(covered)) + covered
+    covered = pack_rest(salt, number, kind, 0, recipient, len(head), message) + head
+    return pack_check(crc32(covered)) + covered
 
 
 def encode_accept(
@@ -225,12 +229,9 @@ def encode_accept(
 
     `size` and `check` are the body's length and `body_check`.
     """
-    covered = (
-        _REST.pack(salt, number, kind, 0, recipients, _ACCEPT.size + len(envelope), message)
-        + _ACCEPT.pack(size, check)
-        + envelope
-    )
-    return _CHECK.pack(crc32(covered)) + covered
+    head = ACCEPT_HEAD + len(envelope)
+    covered = pack_accept(salt, number, kind, 0, recipients, head, message, size, check) + envelope
+    return pack_check(crc32(covered)) + covered
 
 
 def encode_end(salt: int, number: int, at: int) -> bytes:

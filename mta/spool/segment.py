@@ -83,9 +83,14 @@ class Segment:
     def number(self) -> int:
         return self.header.number
 
+    @property
+    def limit(self) -> int:
+        """Where the last record has to end, so that an END after it still fits."""
+        return self.size - _END_SIZE
+
     def has_room(self, length: int) -> bool:
         """Whether a record of `length` bytes and an END after it still fit."""
-        return self.end + length + _END_SIZE <= self.size
+        return self.end + length <= self.limit
 
     def write(self, parts: Sequence[bytes | memoryview], at: int) -> int:
         """Write all of `parts` from `at` on; returns the offset behind them. OSError as the kernel has it."""

@@ -472,8 +472,8 @@ def test_the_gauge_gives_the_upper_edge_of_a_millisecond() -> None:
     gauge = WindowGauge()
     assert gauge.percentile(0.99) == 0.0
     for _ in range(99):
-        gauge.note(0.0105)
-    gauge.note(9.9)
+        gauge.note([0.0105])
+    gauge.note([9.9])
 
     assert gauge.percentile(0.5) == gauge.percentile(0.99) == 0.011
     assert gauge.percentile(1.0) == 0.512
