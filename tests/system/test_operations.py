@@ -1,0 +1,45 @@
+"""A steady message does not cost more byte-code operations than it did.
+
+When this fails because a message has to do more from now on, and that is worth its price:
+
+    python -m benchmarks.operations -m 200 -s 10 --top 0 --json > tests/system/operations.json
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.operations import growth
+
+ROOT = Path(__file__).parents[2]
+#: What was counted when the hot path last changed for good.
+BEFORE = json.loads(Path(__file__).with_name("operations.json").read_text())
+#: The count moves by some percent with the machine's load, by which batches are larger or smaller.
+ALLOWANCE = 1.10
+
+
+def minor(version: str) -> str:
+    return version.rpartition(".")[0]
+
+
+@pytest.mark.skipif(
+    minor(platform.python_version()) != minor(BEFORE["python"]),
+    reason="another version of the interpreter has other operations",
+)
+def test_a_message_costs_no_more_operations_than_before() -> None:
+    command = [sys.executable, "-m", "benchmarks.operations", "-m", "200", "-s", "10", "--top", "0", "--json"]
+
+    counted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60.0, check=False)
+
+    assert counted.returncode == 0, counted.stderr
+    now = json.loads(counted.stdout)
+    most = BEFORE["operations"] * ALLOWANCE
+    assert now["operations"] <= most, "\n".join(
+        [f"more than {most:,.0f} operations a message; by module:", *growth(BEFORE, now)]
+    )
