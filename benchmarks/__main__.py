@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from benchmarks.archive import (
     RESULTS,
     has_measured,
+    has_started_cold,
     read_results,
     session_path,
     takes,
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = Results(conditions((options.place or Path(tempfile.gettempdir())).resolve()))
     show_conditions(console, results)
     if options.resume:
-        wanted = not_yet_measured(console, wanted, results, options.runs)
+        wanted, recipients = not_yet_measured(console, wanted, recipients, results, options.runs)
     session = Session(console, results, None if options.no_write or options.short else session_path(results))
     try:
         run_all(options, wanted, recipients, session)
@@ -136,13 +137,16 @@ def wanted_contests(options: argparse.Namespace, words: Sequence[str]) -> list[C
 
 
 def not_yet_measured(
-    console: Console, wanted: Sequence[Contest], results: Results, runs: int
-) -> list[Contest]:
+    console: Console, wanted: Sequence[Contest], recipients: int, results: Results, runs: int
+) -> tuple[list[Contest], int]:
     """Without what the result files have already, of the same code and as good as it can be."""
-    files = list(RESULTS.glob("*.json"))
-    left = [contest for contest in wanted if not has_measured(contest, results.conditions, runs, files)]
+    files, told = list(RESULTS.glob("*.json")), results.conditions
+    left = [contest for contest in wanted if not has_measured(contest, told, runs, files)]
     console.print(f"{len(wanted) - len(left)} of {len(wanted)} shapes are measured already")
-    return left
+    if recipients and has_started_cold(recipients, told, runs, files):
+        console.print(f"coldstart/{recipients:,} is measured already")
+        recipients = 0
+    return left, recipients
 
 
 def cold_recipients(options: argparse.Namespace, words: Sequence[str]) -> int:

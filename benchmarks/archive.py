@@ -14,12 +14,14 @@ from benchmarks.measure import Figures, Run
 from benchmarks.processes import BUSY
 from benchmarks.report import Results
 from benchmarks.scenarios import Contest, Dkim, Entry, Kind, Server, Shape, Tools, contests
+from benchmarks.verdicts import shape_of
 
 __all__ = [
     "RESULTS",
     "Take",
     "cold_takes",
     "has_measured",
+    "has_started_cold",
     "read_results",
     "session_path",
     "takes",
@@ -96,18 +98,30 @@ def takes(paths: Iterable[Path]) -> dict[str, Take]:
     """Of each shape the best take: the newest that is as good as those before it, contestants together."""
     best: dict[str, Take] = {}
     for session in sessions(paths):
-        found: dict[str, Take] = {}
-        for item in session["figures"]:
-            if item["runs"] and not item["error"]:
-                one = figures_of(item)
-                take = Take(session["conditions"], [], float(session.get("signatures") or 0.0))
-                found.setdefault(f"{one.shape.group}/{one.shape.name}", take).figures.append(one)
-        for name, take in found.items():
-            known = known_labels(name, int(take.conditions.get("cpus") or 1))
-            take.figures = [one for one in take.figures if one.entry.label in known]
-            if take.figures and (name not in best or take.is_as_good_as(best[name])):
+        for name, take in takes_of(session).items():
+            if name not in best or take.is_as_good_as(best[name]):
                 best[name] = take
     return best
+
+
+def takes_of(session: dict[str, Any]) -> dict[str, Take]:
+    """What one session has of each shape. A shape in which one of ours is missing says nothing of us."""
+    told = session["conditions"]
+    measured: dict[str, list[Figures]] = {}
+    broken = set()
+    for item in session["figures"]:
+        one = figures_of(item)
+        if one.runs and not item["error"]:
+            measured.setdefault(shape_of(one), []).append(one)
+        elif one.entry.server is Server.MTA:
+            broken.add(shape_of(one))
+    found = {}
+    for name, figures in measured.items():
+        known = known_labels(name, int(told.get("cpus") or 1))
+        figures = [one for one in figures if one.entry.label in known]
+        if name not in broken and any(one.entry.server is Server.MTA for one in figures):
+            found[name] = Take(told, figures, float(session.get("signatures") or 0.0))
+    return found
 
 
 def known_labels(shape: str, cpus: int) -> set[str]:
@@ -198,6 +212,12 @@ def has_measured(contest: Contest, conditions: dict[str, Any], runs: int, paths:
         and take.runs >= runs
         and take.labels >= {entry.label for entry in contest.entries}
     )
+
+
+def has_started_cold(recipients: int, conditions: dict[str, Any], runs: int, paths: Iterable[Path]) -> bool:
+    """The same of a cold start."""
+    told, cold = cold_takes(paths).get(recipients, ({}, ColdFigures(recipients)))
+    return bool(cold.runs) and is_same_code(told, conditions) and rank_of(told, cold) >= (True, runs)
 
 
 def is_same_code(one: dict[str, Any], other: dict[str, Any]) -> bool:

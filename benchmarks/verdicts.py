@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from benchmarks.measure import Figures
 from benchmarks.scenarios import Dkim, Server
 
-__all__ = ["SHOWS", "Verdict", "said_yardsticks", "shows_of", "signatures_per_second", "verdicts"]
+__all__ = ["SHOWS", "Verdict", "said_yardsticks", "shape_of", "shows_of", "signatures_per_second", "verdicts"]
 
 #: Limits by their number: which entries they need.
 SHOWS = {
@@ -211,6 +211,7 @@ def said_yardsticks(all_figures: Sequence[Figures]) -> list[str]:
 
 
 def shape_of(figures: Figures) -> str:
+    """The name of its shape: group/name."""
     return f"{figures.shape.group}/{figures.shape.name}"
 
 

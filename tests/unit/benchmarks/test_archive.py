@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.archive import has_measured, read_results, takes, write_results
+from benchmarks.archive import has_measured, has_started_cold, read_results, takes, write_results
 from benchmarks.coldstart import ColdFigures, ColdRun
 from benchmarks.measure import Figures, Run
 from benchmarks.page import section
@@ -104,6 +104,16 @@ def test_contestant_that_failed_does_not_take_the_place_of_one_that_did_not(shel
     assert shelf.rates() == {1000.0}
 
 
+def test_session_in_which_our_own_server_failed_says_nothing_of_a_shape(shelf: Shelf, tmp_path: Path) -> None:
+    ours, peer, *_ = contest().entries
+    figures = [Figures(contest().shape, ours, error="broken"), Figures(contest().shape, peer, [RUN] * 5)]
+    write_results(Results(CODE, figures), tmp_path / "00.json")
+    shelf.add(2000.0, busy=LOADED)
+
+    assert {one.entry.label for one in read_results(shelf.files).figures} == {"mta", "postfix"}
+    assert shelf.rates() == {2000.0}
+
+
 def test_contestant_that_is_called_otherwise_today_keeps_nobody_out(shelf: Shelf, tmp_path: Path) -> None:
     entry = replace(contest().entries[0], label="mta of long ago")
     old = Results(CODE, [Figures(contest().shape, entry, [RUN] * 5)])
@@ -122,6 +132,9 @@ def test_cold_starts_are_chosen_by_the_same_rule(tmp_path: Path) -> None:
     (chosen,) = read_results(tmp_path.glob("*.json")).cold
 
     assert chosen.median("first") == 2.0
+    assert has_started_cold(1_000_000, CODE, 3, tmp_path.glob("*.json"))
+    assert not has_started_cold(1_000_000, CODE, 4, tmp_path.glob("*.json"))
+    assert not has_started_cold(1_000, CODE, 1, tmp_path.glob("*.json"))
 
 
 def test_page_says_where_each_shape_comes_from(shelf: Shelf) -> None:
