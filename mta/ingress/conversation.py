@@ -35,6 +35,8 @@ _MECHANISMS = ("LOGIN", "PLAIN")
 class Conversation(Merging):
     """One client from greeting to QUIT."""
 
+    __slots__ = ("_failed_logins", "_listener_source")
+
     AuthLoginUsernameChallenge = "Username:"
     AuthLoginPasswordChallenge = "Password:"
 

@@ -58,6 +58,8 @@ class _Merge:
 class Merging(Transactions):
     """Transactions that may be mail merges."""
 
+    __slots__ = ("_is_silent", "_merge", "_parts_held", "_withheld")
+
     def __init__(
         self, reception: Reception, *, source_name: str = "", tls: ssl.SSLContext | None = None
     ) -> None:

@@ -60,6 +60,14 @@ _CHUNK, _COMMANDS, _DATA, _WAITING = Mode.CHUNK, Mode.COMMANDS, Mode.DATA, Mode.
 class Transactions(Wire):
     """One message after the other; `Conversation` adds what surrounds them."""
 
+    # fmt: off
+    __slots__ = (
+        "_chunks", "_condemned", "_has_too_many", "_is_last_chunk", "_parameters", "_protocols",
+        "_recipients", "_refused_recipients", "_was_taken", "faults", "helo", "idle_commands", "is_extended",
+        "originator", "takes_short_cut", "user",
+    )
+    # fmt: on
+
     def __init__(
         self, reception: Reception, *, source_name: str = "", tls: ssl.SSLContext | None = None
     ) -> None:

@@ -90,6 +90,17 @@ _COMMANDS, _LOGIN, _DATA, _CHUNK, _WAITING, _HANDSHAKE, _OUTSIDE, _CLOSING = Mod
 class Wire(SMTP):
     """Subclasses give `take_command`, `take_content` and `greet`."""
 
+    # More than thirty attributes are too many for the interpreter to share their names between objects: each
+    # connection would have a dictionary of its own, and look-ups of methods would not be remembered.
+    # fmt: off
+    __slots__ = (
+        "_buffer", "_content_began", "_coroutine", "_data_reader", "_entered_group", "_handle_hooks",
+        "_has_ended", "_held", "_is_choked", "_is_paused", "_is_processing", "_out", "_position",
+        "_progress_at", "_reader", "_time", "_timer", "_tls", "_upgrade", "awaits_slot", "is_tls", "loop",
+        "mode", "policy", "reader", "received_on", "reception", "rules", "session", "source_ip",
+        "source_name", "transport",
+    )
+    # fmt: on
     # A hundred microseconds of introspection a connection are what SMTP.__init__ would add.
     def __init__(
         self, reception: Reception, *, source_name: str = "", tls: ssl.SSLContext | None = None
@@ -113,7 +124,6 @@ class Wire(SMTP):
         self._entered_group: str | None = None
         self._buffer = b""
         self._position = 0
-        self._is_endless = False
         self._out: list[bytes] = []
         self._is_processing = False
         self._is_choked = False
@@ -399,8 +409,7 @@ class Wire(SMTP):
 
     def answer_now(self, octets: bytes) -> None:
         """The reply that the client has been waiting for; then take what it has sent meanwhile."""
-        is_busy = self._out or self._buffer or self._is_paused or self._has_ended or self._is_processing
-        if is_busy or not self.policy.replies_directly:
+        if self._buffer or self._out or self._has_ended or not self.policy.replies_directly:
             self._out.append(octets)
             self.process()
         elif self.transport is not None:
