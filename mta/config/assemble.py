@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from mta.config.addresslines import address_books, aliases, rewrite_lists
 from mta.config.coldlines import expand_cold_lines
@@ -37,6 +38,8 @@ from mta.config.values import HostPort, parse_host_port
 
 __all__ = ["assemble"]
 
+Item = TypeVar("Item")
+
 #: A range of source hosts larger than this is a mistake (an IPv6 /64, say).
 MAX_RANGE = 4096
 
@@ -60,57 +63,65 @@ def assemble(draft: Draft, *, files: tuple[Path, ...], epoch: int, problems: Pro
         files=files,
         top=_settings(Scope.GLOBAL, top),
         vmtas=MappingProxyType(_vmtas(draft, homes, proxies, problems)),
-        pools=MappingProxyType(
-            {
-                name: Pool(
-                    name,
-                    tuple(dict.fromkeys(member for member, _origin in pool.members)),
-                    _settings(Scope.POOL, _shared(top, Scope.POOL), pool.layer),
-                )
-                for name, pool in draft.pools.items()
-            }
-        ),
+        pools=MappingProxyType(_pools(draft)),
         listeners=_listeners(draft, problems),
         spools=_spools(draft),
         acct_files=_files(draft, Scope.ACCT_FILE),
         reject_files=_files(draft, Scope.REJECT_FILE),
-        smtp_users=MappingProxyType(
-            {
-                block.argument: SmtpUser(block.argument, _settings(Scope.SMTP_USER, block.layer))
-                for block in draft.of(Scope.SMTP_USER)
-            }
-        ),
+        smtp_users=MappingProxyType(_smtp_users(draft)),
         bounce_rules=tuple(draft.bounce_rules),
-        workers=MappingProxyType(
-            {block.argument: _settings(Scope.WORKER, block.layer) for block in draft.of(Scope.WORKER)}
-        ),
+        workers=_blocks(draft, Scope.WORKER),
         dns=_settings(Scope.DNS, *(block.layer for block in draft.of(Scope.DNS))),
-        source_groups=MappingProxyType(
-            {
-                block.argument: _settings(Scope.SOURCE_GROUP, block.layer)
-                for block in draft.of(Scope.SOURCE_GROUP)
-            }
-        ),
+        source_groups=_blocks(draft, Scope.SOURCE_GROUP),
         written=tuple(draft.written),
         rules=_rules(draft.top),
         vmta_rules=MappingProxyType({name: _rules(owner) for name, owner in draft.vmtas.items()}),
         pool_rules=MappingProxyType({name: _rules(owner) for name, owner in draft.pools.items()}),
-        source_networks=NetworkTable(
-            (network, layer) for networks, layer in draft.networks.items() for network in networks
-        ),
+        source_networks=_networks(draft),
         source_base=_shared(top, Scope.SOURCE),
         named_sources=MappingProxyType(draft.named_sources),
         categories=tuple(draft.categories),
         rollups=_rollups(draft, problems),
-        reply_lists=MappingProxyType({name: tuple(found) for name, found in draft.reply_lists.items()}),
-        address_lists=MappingProxyType({name: tuple(found) for name, found in draft.address_lists.items()}),
-        key_lists=MappingProxyType({name: tuple(found) for name, found in draft.key_lists.items()}),
+        reply_lists=_frozen(draft.reply_lists),
+        address_lists=_frozen(draft.address_lists),
+        key_lists=_frozen(draft.key_lists),
         relay_domains=_relay_domains(top),
         relay_addresses=relay_addresses,
         relay_regexes=relay_regexes,
         aliases=aliases(draft, problems),
         rewrite_lists=rewrite_lists(draft, problems),
         address_books=address_books(draft, problems),
+    )
+
+
+def _frozen(lists: Mapping[str, Iterable[Item]]) -> Mapping[str, tuple[Item, ...]]:
+    return MappingProxyType({name: tuple(found) for name, found in lists.items()})
+
+
+def _blocks(draft: Draft, scope: Scope) -> Mapping[str, Settings]:
+    """Settings of blocks that stand for themselves, by their argument."""
+    return MappingProxyType({block.argument: _settings(scope, block.layer) for block in draft.of(scope)})
+
+
+def _pools(draft: Draft) -> dict[str, Pool]:
+    shared = _shared(draft.top.layer, Scope.POOL)
+    return {
+        name: Pool(
+            name,
+            tuple(dict.fromkeys(member for member, _origin in pool.members)),
+            _settings(Scope.POOL, shared, pool.layer),
+        )
+        for name, pool in draft.pools.items()
+    }
+
+
+def _smtp_users(draft: Draft) -> dict[str, SmtpUser]:
+    return {name: SmtpUser(name, settings) for name, settings in _blocks(draft, Scope.SMTP_USER).items()}
+
+
+def _networks(draft: Draft) -> NetworkTable[Layer]:
+    return NetworkTable(
+        (network, layer) for networks, layer in draft.networks.items() for network in networks
     )
 
 
