@@ -15,6 +15,7 @@ import pytest
 
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.tls import TlsPolicy
+from mta.message.event import Event
 from tests.support.certificates import make_certificate, server_context
 from tests.support.delivery_rig import BODY, PATIENT, DeliveryRig
 from tests.support.http_endpoint import CLOSES, CREATED, HttpEndpoint, answer
@@ -24,6 +25,14 @@ pytestmark = pytest.mark.both_loops
 
 def policy(url: str, **changes: Any) -> DeliveryPolicy:
     return replace(PATIENT, type="http-delivery", http_url=url, **changes)
+
+
+async def outcome(rules: DeliveryPolicy) -> Event:
+    """What becomes of one recipient at its first attempt."""
+    async with DeliveryRig([], rules) as rig:
+        rig.admit()
+        (event,) = await rig.until(1)
+    return event
 
 
 async def test_endpoint_gets_sender_recipient_and_message() -> None:
@@ -159,15 +168,11 @@ async def test_nobody_there_makes_the_queue_wait() -> None:
 
 
 async def test_endpoint_that_never_answers_costs_its_deadline() -> None:
-    async with (
-        HttpEndpoint([b""]) as endpoint,
-        DeliveryRig([], policy(endpoint.url, data_termination_timeout=0.1)) as rig,
-    ):
-        rig.admit()
-        (event,) = await rig.until(1)
+    async with HttpEndpoint([b""]) as endpoint:
+        event = await outcome(policy(endpoint.url, data_termination_timeout=0.1))
 
-        assert (event.type, event.dsn_status) == ("t", "4.4.2")
-        assert "no answer in time" in event.dsn_diag
+    assert (event.type, event.dsn_status) == ("t", "4.4.2")
+    assert "no answer in time" in event.dsn_diag
 
 
 async def test_connection_that_the_endpoint_has_closed_is_opened_anew() -> None:
@@ -196,28 +201,22 @@ async def test_connection_that_the_endpoint_has_closed_is_opened_anew() -> None:
     ],
 )
 async def test_url_that_leads_nowhere_makes_the_queue_wait(url: str) -> None:
-    async with DeliveryRig([], policy(url)) as rig:
-        rig.admit()
-        (event,) = await rig.until(1)
+    event = await outcome(policy(url))
 
-        assert (event.type, event.dsn_status) == ("t", "4.3.5")
-        assert "secret" not in event.dsn_diag
+    assert (event.type, event.dsn_status) == ("t", "4.3.5")
+    assert "secret" not in event.dsn_diag
 
 
 async def test_certificate_has_to_be_the_endpoints(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     async with HttpEndpoint(tls=server_context(certificate)) as endpoint:
-        async with DeliveryRig([], policy(endpoint.url)) as rig:
-            rig.admit()
-            (event,) = await rig.until(1)
-            assert (event.type, event.dsn_status) == ("t", "4.4.2")
-            assert "certificate not accepted" in event.dsn_diag
+        event = await outcome(policy(endpoint.url))
+        assert (event.type, event.dsn_status) == ("t", "4.4.2")
+        assert "certificate not accepted" in event.dsn_diag
         assert endpoint.posted == []
 
-        async with DeliveryRig([], policy(endpoint.url, tls=TlsPolicy(ca_file=str(certificate)))) as rig:
-            rig.admit()
-            (event,) = await rig.until(1)
-            assert (event.type, event.tls_protocol) == ("d", "TLSv1.3")
+        event = await outcome(policy(endpoint.url, tls=TlsPolicy(ca_file=str(certificate))))
+        assert (event.type, event.tls_protocol) == ("d", "TLSv1.3")
 
 
 async def test_extra_headers_come_from_a_file_that_may_change(tmp_path: Path) -> None:
@@ -247,11 +246,9 @@ async def test_extra_headers_that_cannot_be_sent_make_the_queue_wait(
     if text is not None:
         extra.write_text(text)
     async with HttpEndpoint() as endpoint:
-        async with DeliveryRig([], policy(endpoint.url, http_extra_headers=str(extra))) as rig:
-            rig.admit()
-            (event,) = await rig.until(1)
+        event = await outcome(policy(endpoint.url, http_extra_headers=str(extra)))
 
-            assert (event.type, event.dsn_status) == ("t", "4.3.5")
+        assert (event.type, event.dsn_status) == ("t", "4.3.5")
         assert endpoint.posted == []
 
 

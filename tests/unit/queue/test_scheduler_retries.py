@@ -351,13 +351,19 @@ def test_pauses_survive_a_restart() -> None:
     assert [slot.key for slot in other.scheduler.take(0.0)] == [B]
 
 
-def test_schedule_now_ends_every_wait() -> None:
+def desk_that_waits() -> Desk:
+    """Recipient 1 of A waits by itself, and so does the whole queue."""
     desk = Desk()
     desk.admit(A, 1, 2)
     slot = desk.connect()
     desk.attempt(slot, 0.0, RETRY_RECIPIENT)
     desk.attempt(slot, 0.0, RETRY_QUEUE)
     desk.scheduler.release(slot, 0.0)
+    return desk
+
+
+def test_schedule_now_ends_every_wait() -> None:
+    desk = desk_that_waits()
     assert desk.scheduler.take(1.0) == []
 
     assert desk.scheduler.schedule_now("a.example/v1", 1.0) == 1
@@ -367,12 +373,7 @@ def test_schedule_now_ends_every_wait() -> None:
 
 
 def test_schedule_now_leaves_recipients_to_their_own_waits_unless_they_are_meant() -> None:
-    desk = Desk()
-    desk.admit(A, 1, 2)
-    slot = desk.connect()
-    desk.attempt(slot, 0.0, RETRY_RECIPIENT)
-    desk.attempt(slot, 0.0, RETRY_QUEUE)
-    desk.scheduler.release(slot, 0.0)
+    desk = desk_that_waits()
 
     assert desk.scheduler.schedule_now("a.example/v1", 1.0, with_deferred=False) == 1
     assert desk.scheduler.schedule_now("a.example/v1", 1.0, with_deferred=False) == 0
