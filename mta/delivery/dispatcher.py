@@ -293,7 +293,7 @@ class Dispatcher:
         if self._bodies >= BODIES_AT_ONCE:
             self._starved.append(session)
             return None
-        attempt = next_attempt(self._scheduler, self._store, self._signer, session, self._clock)
+        attempt = next_attempt(self._scheduler, self._store, self._signer, session)
         if attempt is None:
             self.wake()  # the scheduler may have set a deadline for calling it back
             return None

@@ -125,6 +125,8 @@ class Signer:
         `body` is the whole message in wire form, `message` its number in the spool, `domain` the queue's
         (without it that of the first recipient).
         """
+        if not envelope.sign or (domain, envelope.vmta) in self._unsigned:
+            return b""
         found = self._look(envelope, body, message, domain)
         if isinstance(found, bytes):
             return found
@@ -189,6 +191,7 @@ class Signer:
     def _use(self, snapshot: Snapshot, keys: KeyRing) -> None:
         self._snapshot = snapshot
         self._keys = keys
+        self._unsigned: set[tuple[str | None, str]] = set()  # (domain, vMTA) of queues without a rule
         self._rules: dict[Settings, tuple[int, SigningRule] | None] = {}
         self._numbers: dict[SigningRule, int] = {}
         self._identities: dict[tuple[int, str, str], tuple[DkimSigner, ...]] = {}
@@ -201,6 +204,8 @@ class Signer:
         """The fields, from memory or made at once; or the work that makes them."""
         rule = self._rule(envelope, domain)
         if rule is None:
+            if envelope.sign and domain is not None:
+                self._note_unsigned(domain, envelope.vmta)
             return b""
         place = (message, rule[0])
         kept = self._kept.get(place) or self._kept_before.get(place)
@@ -218,6 +223,12 @@ class Signer:
         if self._put_off or self._spent >= LONGEST_IN_TURN or self._signatory() is not None:
             return _Job(place, signable, signers, now, [], drafts, [])
         return self._keep(place, self._seal_in_turn(drafts))
+
+    def _note_unsigned(self, domain: str, vmta: str) -> None:
+        """Nothing of that queue is signed as long as this configuration is in force."""
+        if len(self._unsigned) >= KEPT_IDENTITIES:
+            self._unsigned.clear()
+        self._unsigned.add((domain, vmta))
 
     def _rule(self, envelope: Envelope, domain: str | None) -> tuple[int, SigningRule] | None:
         """The rule of a queue with its number (equal rules have one number); None = not to be signed."""

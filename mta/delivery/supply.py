@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
-from mta.clock import Clock
 from mta.delivery.attempt import Attempt
 from mta.delivery.session import Session
 from mta.delivery.tailoring import tailored
@@ -104,12 +103,9 @@ def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> tuple
     return None
 
 
-def next_attempt(
-    scheduler: Draws, store: Store, signer: MessageSigner, session: Session, clock: Clock
-) -> Attempt | None:
+def next_attempt(scheduler: Draws, store: Store, signer: MessageSigner, session: Session) -> Attempt | None:
     """The next message for `session`, with its signature made or under way."""
-    now = clock.now()
-    drawn = take_stored(scheduler, store, session.slot, now)
+    drawn = take_stored(scheduler, store, session.slot, session.now)
     if drawn is None:
         return None
     refs, stored = drawn
@@ -117,13 +113,12 @@ def next_attempt(
     if most and len(refs) > most:
         scheduler.put_back(session.slot, refs[most:])
         refs = refs[:most]
-    return make_attempt(refs, stored, signer, session, now)
+    return make_attempt(refs, stored, signer, session)
 
 
-def make_attempt(
-    refs: list[int], stored: Stored, signer: MessageSigner, session: Session, now: float
-) -> Attempt:
+def make_attempt(refs: list[int], stored: Stored, signer: MessageSigner, session: Session) -> Attempt:
     """The message as it goes down `session`, with its signature made or under way."""
+    now = session.now
     envelope, body, number = stored.envelope, stored.body, refs[0] >> RECIPIENT_BITS
     removed = session.policy.removed_headers
     if removed or envelope.is_personal or envelope.lacks_date:
@@ -131,10 +126,10 @@ def make_attempt(
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
     domain = session.slot.key.domain
     head = signer.headers(envelope, body, number, domain)
-    if head is None:
+    if head:
+        attempt.put_in_front(head)
+    elif head is None:
         # The signature is made while the envelope travels; only the body has to wait for it.
         attempt.head = None
         signer.prepare(envelope, body, number, partial(session.signed, attempt), domain)
-    elif head:
-        attempt.put_in_front(head)
     return attempt

@@ -188,7 +188,7 @@ class Tracer:
         if stored.envelope.is_personal and len(refs) > 1:
             self._scheduler.put_back(visit.seized.slot, refs[1:])
             refs = refs[:1]
-        return make_attempt(refs, stored, self._signer, session, self._clock.now())
+        return make_attempt(refs, stored, self._signer, session)
 
     def session(self, visit: _Visit, connection: Connection, policy: DeliveryPolicy) -> Session:
         return WatchedSession(

@@ -41,19 +41,18 @@ class Admission:
         schedules: Schedules,
         delays: Delays,
         traffic: Traffic,
-        wake: Callable[[], None],
         clock: Clock,
     ) -> None:
-        """`wake()` says that there may be something to deliver."""
         self._partition = partition
         self._scheduler = scheduler
         self._jobs = jobs
         self._priorities = priorities
         self._schedules = schedules
         self._delays = delays
-        self._traffic = traffic
-        self._wake = wake
+        self._count = traffic.into.add
         self._clock = clock
+        #: Says that there may be something to deliver; the dispatcher is made later than we are.
+        self.wake: Callable[[], None] = _nobody
         #: The roll-ups of the configuration in force; None where it has none.
         self.rollups: Rollups | None = None
 
@@ -67,33 +66,32 @@ class Admission:
 
     def stored(self, envelope: Envelope, message: int, size: int) -> None:
         """A message is on disk: its recipients enter their queues. Hot path."""
-        now = self._clock.now()
-        self._traffic.into.add(now, len(envelope.recipients), 1, size)
+        now, recipients = self._clock.now(), envelope.recipients
+        self._count(now, len(recipients), 1, size)
         if envelope.job_id:
-            self._jobs.enter(envelope.job_id, len(envelope.recipients), size)
+            self._jobs.enter(envelope.job_id, len(recipients), size)
             if self._jobs.is_paused(envelope.job_id):
-                self._hold(envelope, message, [Waiting(i, 0, 0.0) for i in range(len(envelope.recipients))])
+                self._hold(envelope, message, [Waiting(index, 0, 0.0) for index in range(len(recipients))])
                 return
         if envelope.schedule or envelope.is_personal or envelope.priority != NORMAL_PRIORITY:
-            everybody = [Waiting(index, 0, 0.0) for index in range(len(envelope.recipients))]
+            everybody = [Waiting(index, 0, 0.0) for index in range(len(recipients))]
             self._admit(envelope, message, everybody, now)
             return
         admit, vmta, received = self._scheduler.admit, envelope.vmta, envelope.received
         key_of = QueueKey if self.rollups is None else self.key
-        reference = message << RECIPIENT_BITS
-        for index, recipient in enumerate(envelope.recipients):
-            admit(key_of(recipient.queue_domain, vmta), reference | index, now, received=received)
+        for ref, recipient in enumerate(recipients, message << RECIPIENT_BITS):
+            admit(key_of(recipient.queue_domain, vmta), ref, now, received=received)
             if recipient.notify & _DELAY:
-                self._delays.watch(envelope, reference | index)
-        self._wake()
+                self._delays.watch(envelope, ref)
+        self.wake()
 
     def handed_in(self, envelope: Envelope, message: int, size: int) -> None:
         """A message is stored, some of it perhaps at a colleague; its owners admit it."""
-        self._traffic.into.add(self._clock.now(), len(envelope.recipients), 1, size)
+        self._count(self._clock.now(), len(envelope.recipients), 1, size)
 
     def dropped(self, recipients: int, size: int) -> None:
         """A message that came to the dummy."""
-        self._traffic.into.add(self._clock.now(), recipients, 1, size)
+        self._count(self._clock.now(), recipients, 1, size)
 
     def enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
         """These recipients of a stored message, and no others, enter their queues."""
@@ -144,7 +142,7 @@ class Admission:
             )
             if envelope.recipients[recipient].notify & _DELAY:
                 self._delays.watch(envelope, ref)
-        self._wake()
+        self.wake()
 
     def _hold(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
         """Keep the recipients of a paused job back."""
@@ -156,3 +154,7 @@ class Admission:
             self._jobs.hold(envelope.job_id, key, [entry])
             if envelope.recipients[recipient].notify & _DELAY:
                 self._delays.watch(envelope, ref)
+
+
+def _nobody() -> None:
+    """Whom `wake` calls as long as there is nobody to deliver."""

@@ -149,7 +149,6 @@ class Worker:
             schedules=self.schedules,
             delays=self.delays,
             traffic=self.traffic,
-            wake=lambda: self.dispatcher.wake(),
             clock=self.clock,
         )
         self.crew = Crew(
@@ -187,6 +186,7 @@ class Worker:
             loop=loop,
         )
         self.dispatcher = self.outbound.dispatcher
+        self.admission.wake = self.dispatcher.wake
         self.admission.rollups = self.outbound.directions.rollups
 
     def _make_scheduler(self, layout: Layout, *, is_leased: bool) -> Scheduler:
