@@ -69,7 +69,7 @@ def limited(queue: DeliveryQueue, permits: Permits, now: float) -> Reason | None
         return Reason(text, directive, VMTA)
     if queue.crowded_at:
         host = queue.crowded_at[0]
-        text = f"{host.directive} {host.limit}: all connections to {host.name} are in use."
+        text = f"{host.directive} {host.stated}: all connections to {host.name} are in use."
         return Reason(text, host.directive, TOP)
     if queue.slots >= active.max_smtp_out:
         directive = name(queue, "max-smtp-out")

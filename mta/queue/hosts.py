@@ -6,28 +6,38 @@ holds. A connection is counted from the moment it is tried to the moment it is c
 Queues that find a host full wait for it, first come, first served. When a place becomes free it is kept for
 the first of them for CALL_LASTS seconds, so that nobody who comes later takes it. While somebody waits,
 connections to the host are closed after their fair turn (`Scheduler`), and idle ones at once.
+
+Several workers divide a limit. One that is smaller than their number is *lent* (`service/places.py`): the
+worker that has it may open one connection, and the others wait for it as for any host that is full. Queues
+that several workers have (roll-ups) keep such limits of their own in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mta.config.domainpattern import Reach, normal_domain
 from mta.config.values import NetworkLimit, PatternLimit
 from mta.queue.address import limit_of
-from mta.queue.policy import UNLIMITED
+from mta.queue.policy import UNLIMITED, QueuePolicy
 from mta.queue.timers import NEVER
 
 if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
     from mta.queue.slot import Slot
 
-__all__ = ["Host", "HostLimits", "Hosts"]
+__all__ = ["Host", "HostLimits", "Hosts", "Place", "PlaceDemand"]
+
+#: The directive that limits it, the local address ("" for all of them), and a name.
+Place = tuple[str, str, str]
 
 #: How long (seconds) a place is kept for the queue whose turn it is.
 CALL_LASTS = 5.0
+
+SMTP_OUT = "max-smtp-out"
+SOURCE_SMTP_OUT = "source-ip-max-smtp-out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +50,61 @@ class HostLimits:
     part: int = 0
 
     def of_name(self, host: str) -> int | None:
-        """The limit of an MX host; None for none."""
+        """The limit of an MX host for all workers; None for none."""
         name = normal_domain(host)
         fitting = [line for line in self.names if line.pattern.matches(name)]
         if not fitting:
             return None
         closest = max(fitting, key=lambda line: (line.pattern.reach == Reach.EXACT, len(line.pattern.name)))
-        return self._part(closest.limit)
+        return max(1, closest.limit)
 
     def of_address(self, ip: str) -> int | None:
-        """The limit of one of its addresses; None for none."""
+        """The limit of one of its addresses for all workers; None for none."""
         limit = limit_of(ip, self.networks)
-        return self._part(limit) if isinstance(limit, int) else None
+        return max(1, limit) if isinstance(limit, int) else None
 
-    def _part(self, limit: int) -> int:
-        return max(1, limit // self.parts + (self.part < limit % self.parts))
+    def is_lent(self, limit: int) -> bool:
+        """Whether there is less of it than one for each worker."""
+        return limit < self.parts
+
+    def own(self, limit: int) -> int:
+        """Our part of what can be divided."""
+        return limit // self.parts + (self.part < limit % self.parts)
+
+
+class PlaceDemand(NamedTuple):
+    """Of a limit that is lent: connections that we may open or have open, wanted ones, and the limit."""
+
+    holding: int
+    wanted: int
+    limit: int
 
 
 class Host:
     """One host, or one address, as seen from one local address."""
 
-    __slots__ = ("called", "directive", "limit", "name", "place", "slots", "waiting", "wake_at")
+    __slots__ = (
+        "called",
+        "directive",
+        "is_lent",
+        "limit",
+        "name",
+        "place",
+        "queue",
+        "slots",
+        "waiting",
+        "wake_at",
+        "whole",
+    )
 
-    def __init__(self, place: tuple[str, str, str], limit: int) -> None:
+    def __init__(self, place: Place, queue: DeliveryQueue | None = None) -> None:
+        """`queue` where the limit is one queue's."""
         self.place = place
         self.directive, _, self.name = place
-        self.limit = limit
+        self.queue = queue
+        self.limit = 0
+        self.whole = 0  # what all workers may have together
+        self.is_lent = False
         self.slots: dict[Slot, None] = {}
         self.waiting: dict[DeliveryQueue, None] = {}
         self.called: dict[DeliveryQueue, float] = {}  # whose turn it is, and until when a place is kept
@@ -77,9 +116,34 @@ class Host:
             return len(self.slots) < self.limit
         return not self.waiting and len(self.slots) + len(self.called) < self.limit
 
+    def configure(self, whole: int | None, limits: HostLimits) -> None:
+        """Follow another limit; what stands stays."""
+        was_lent = self.is_lent
+        self.is_lent = whole is not None and limits.is_lent(whole)
+        self.whole = UNLIMITED if whole is None else whole
+        if not self.is_lent:
+            self.limit = UNLIMITED if whole is None else limits.own(whole)
+        elif not was_lent:
+            # Others may have theirs too: no worker had a part of less than one.
+            self.limit = min(1, len(self.slots) + len(self.called))
+
+    def demand(self) -> PlaceDemand:
+        """What is needed of a limit that is lent; what nobody here needs goes back with this."""
+        self.waiting = {queue: None for queue in self.waiting if self in queue.crowded_at}
+        is_wanted = bool(self.slots or self.waiting or self.called)
+        if not is_wanted:
+            self.limit = 0
+        return PlaceDemand(max(self.limit, len(self.slots)), int(is_wanted), self.whole)
+
+    def lend(self, size: int) -> None:
+        """So many connections may be open; none means that another worker waits for the place."""
+        # Who has been called and is on the way comes first, as everywhere.
+        self.limit = 1 if size or (self.limit and self.called and not self.slots) else 0
+
     def wants_back(self) -> int:
-        """How many connections have to close so that everybody who waits gets one."""
-        return len(self.waiting) - sum(slot.is_retired for slot in self.slots)
+        """How many connections have to close so that everybody who waits gets one, here or elsewhere."""
+        surplus = max(0, len(self.slots) - self.limit)
+        return surplus + len(self.waiting) - sum(slot.is_retired for slot in self.slots)
 
     def call(self, now: float) -> list[DeliveryQueue]:
         """Those who may come now: as many as there are places; calls that nobody followed are over.
@@ -98,10 +162,16 @@ class Host:
             if self not in queue.crowded_at:
                 continue  # somebody else has called it
             queue.crowded_at = ()
+            turn_to(queue, self.place[1])
             if queue.ready.runs:
                 self.called[queue] = now + CALL_LASTS
             called.append(queue)
         return called
+
+    @property
+    def stated(self) -> int:
+        """The limit as the operator knows it, where we have no part of it."""
+        return self.whole if self.is_lent else self.limit
 
     def is_idle(self) -> bool:
         return not (self.slots or self.waiting or self.called)
@@ -113,23 +183,26 @@ class Host:
 class Hosts:
     """The hosts that have a limit and are in use."""
 
-    __slots__ = ("_known", "limits")
+    __slots__ = ("_known", "is_short", "limits", "vacated")
 
     def __init__(self, limits: HostLimits) -> None:
         self.limits = limits
-        self._known: dict[tuple[str, str, str], Host] = {}
+        self.vacated: list[Host] = []  # left for another host; somebody may wait for the place
+        self.is_short = False  # a place that is lent is wanted, or wanted no more
+        self._known: dict[Place, Host] = {}
 
     def enter(self, slot: Slot, host: str, ip: str) -> bool:
         """Count the connection at a host and at its address, if both have room; nowhere else any more.
 
         What has no room is noted, for `crowd`.
         """
-        if not (self.limits.names or self.limits.networks):
+        if not (self.limits.names or self.limits.networks or is_shared(slot.queue.active)):
             return True
-        found = list(self._limited(slot.source.ip, host, ip))
-        full = [one for one in found if not one.admits(slot.queue)]
+        found = list(self._limited(slot, host, ip))
+        full = [one for one in found if slot not in one.slots and not one.admits(slot.queue)]
         for one in slot.hosts:
             one.slots.pop(slot, None)
+        self.vacated += [one for one in slot.hosts if full or one not in found]
         slot.hosts = ()
         if full:
             slot.refused_by += tuple(full)
@@ -149,42 +222,93 @@ class Hosts:
         for host in slot.refused_by:
             host.called.pop(queue, None)
             host.waiting[queue] = None
+            self.is_short = self.is_short or (host.is_lent and not host.limit)
 
     def leave(self, slot: Slot) -> list[Host]:
         """The connection is gone; returns the hosts where others may have its place."""
         left = [*slot.hosts, *slot.refused_by]
         for host in slot.hosts:
             host.slots.pop(slot, None)
+            self.is_short = self.is_short or (host.is_lent and not host.limit)
         slot.hosts = slot.refused_by = ()
         return left
 
     def forget(self, host: Host) -> None:
-        """Drop a host that nobody uses."""
-        if host.is_idle() and self._known.get(host.place) is host:
+        """Drop a host that nobody uses; one that is lent goes back first (`demands`)."""
+        if host.is_idle() and not host.is_lent and self._known.get(host.place) is host:
             del self._known[host.place]
 
-    def configure(self, limits: HostLimits) -> list[Host]:
-        """Follow other limits; returns the hosts to look at. What stands stays."""
+    def configure(self, limits: HostLimits, follow: Callable[[DeliveryQueue], None]) -> list[Host]:
+        """Follow other limits; returns the hosts to look at. What stands stays.
+
+        `follow` gives a queue the policy in force.
+        """
         self.limits = limits
         for host in self._known.values():
-            limit = self._limit(host.directive, host.name)
-            host.limit = UNLIMITED if limit is None else limit
+            if host.queue is not None:
+                follow(host.queue)
+            host.configure(self._limit(host.place, host.queue), limits)
         return list(self._known.values())
 
-    def _limited(self, source: str, host: str, ip: str) -> Iterable[Host]:
-        for directive, name in (("mx-connection-limit", host.lower()), ("ip-connection-limit", ip)):
-            place = directive, source, name
-            found = self._known.get(place)
-            if found is None:
-                limit = self._limit(directive, name)
-                if limit is None:
-                    continue
-                found = self._known[place] = Host(place, limit)
-            yield found
+    def demands(self) -> dict[Place, PlaceDemand]:
+        """What we need of the limits that are lent. What nobody here needs is named for the last time."""
+        lent = [host for host in self._known.values() if host.is_lent]
+        found = {host.place: host.demand() for host in lent}
+        for host in lent:
+            if host.is_idle():
+                del self._known[host.place]
+            elif host.queue is not None:
+                host.configure(self._limit(host.place, host.queue), self.limits)  # its mode may be another
+        return found
 
-    def _limit(self, directive: str, name: str) -> int | None:
-        limits = self.limits
-        return limits.of_address(name) if directive == "ip-connection-limit" else limits.of_name(name)
+    def lend(self, place: Place, size: int) -> Host | None:
+        """So many connections may be open now at a place that was asked for; returns what to look at."""
+        host = self._known.get(place)
+        if host is None or not host.is_lent:
+            return None
+        host.lend(size)
+        return host
+
+    def _limited(self, slot: Slot, host: str, ip: str) -> Iterable[Host]:
+        queue, source = slot.queue, slot.source.ip
+        for directive, name in (("mx-connection-limit", host.lower()), ("ip-connection-limit", ip)):
+            yield from self._at((directive, source, name), None)
+        if is_shared(queue.active):
+            for directive, where in ((SMTP_OUT, ""), (SOURCE_SMTP_OUT, source)):
+                yield from self._at((directive, where, str(queue.key)), queue)
+
+    def _at(self, place: Place, queue: DeliveryQueue | None) -> Iterator[Host]:
+        found = self._known.get(place)
+        if found is None:
+            limit = self._limit(place, queue)
+            if limit is None:
+                return
+            found = self._known[place] = Host(place, queue)
+            found.configure(limit, self.limits)
+        yield found
+
+    def _limit(self, place: Place, queue: DeliveryQueue | None) -> int | None:
+        directive, source, name = place
+        if queue is None:
+            limits = self.limits
+            return limits.of_address(name) if directive == "ip-connection-limit" else limits.of_name(name)
+        if directive == SMTP_OUT:
+            limit = queue.active.shared_max_smtp_out
+            return None if limit >= UNLIMITED else limit
+        found = limit_of(source, queue.active.shared_source_ip_max_smtp_out)
+        return found if isinstance(found, int) else None
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def is_shared(policy: QueuePolicy) -> bool:
+    """Whether other workers have a queue of the same name, with a limit for all of them."""
+    return policy.shared_max_smtp_out < UNLIMITED or bool(policy.shared_source_ip_max_smtp_out)
+
+
+def turn_to(queue: DeliveryQueue, source: str) -> None:
+    """The place is one for connections from that address: let the queue's next one come from there."""
+    for turn, known in enumerate(queue.vmta.policy.sources, 1):
+        if known.ip == source:
+            queue.source_turn = turn

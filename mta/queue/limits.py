@@ -66,6 +66,16 @@ class SlidingWindow:
         while self._used - int(self._events[0][2]) >= self.count:
             self._used -= int(self._events.popleft()[2])
 
+    def take_back(self, at: float) -> None:
+        """One event of that moment did not happen after all, if it still counts."""
+        if self.other is not None:
+            self.other.take_back(at)
+        for event in reversed(self._events):
+            if event[0] <= at <= event[1] and event[2] >= 1:
+                event[2] -= 1
+                self._used -= 1
+                return
+
     def lifts_at(self, now: float, wanted: int = 1) -> float:
         """When so many events are allowed, or (when the limit is less than that) the window is empty."""
         if self.available(now) >= wanted or not self._events:

@@ -59,6 +59,16 @@ class Permits:
                 window.add(1, now)
         return slot
 
+    def take_back_opening(self, slot: Slot) -> None:
+        """Nothing was opened after all: it doesn't count against rates of connections."""
+        queue = slot.queue
+        windows = [queue.connect_window]
+        if queue.limits_addresses:
+            windows.append(queue.rates_of(slot.source.ip).connect_window)
+        for window in windows:
+            if window is not None:
+                window.take_back(slot.taken_at)
+
     def to_interrupt(self) -> list[Slot]:
         """Busy connections that may be broken off for waiting queues of higher priority, the lowest first."""
         if not self.breakable:

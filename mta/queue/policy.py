@@ -40,7 +40,7 @@ class QueuePolicy:
     `backoff_reroute_to` are the virtual MTAs of `backoff-reroute-to-virtual-mta`, the members of a pool;
     `reroute_to` those of `reroute-to-virtual-mta`.
     A rate of None has no limit. `max_msg_per_connection`, `max_errors_per_connection` and `max_retries` of 0
-    have none either.
+    have none either. The `shared_*` are what workers that have a queue of the same name may open together.
     """
 
     max_smtp_out: int = 20
@@ -81,6 +81,9 @@ class QueuePolicy:
     source_ip_max_msg_rate: tuple[NetworkLimit, ...] = ()
     source_ip_max_connect_rate: tuple[NetworkLimit, ...] = ()
     source_ip_max_data_volume_rate: tuple[NetworkLimit, ...] = ()
+    shared_max_smtp_out: int = UNLIMITED
+    backoff_shared_max_smtp_out: int = UNLIMITED
+    shared_source_ip_max_smtp_out: tuple[NetworkLimit, ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> QueuePolicy:
@@ -163,6 +166,7 @@ class QueuePolicy:
         return replace(
             self,
             max_smtp_out=self.backoff_max_smtp_out,
+            shared_max_smtp_out=self.backoff_shared_max_smtp_out,
             max_msg_rate=self.backoff_max_msg_rate,
             max_connect_rate=self.backoff_max_connect_rate,
             max_data_volume_rate=self.backoff_max_data_volume_rate,

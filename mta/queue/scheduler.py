@@ -206,14 +206,18 @@ class Scheduler(OperatorVerbs):
     def enter(self, slot: Slot, host: str, ip: str) -> bool:
         """Whether `slot` may try to connect to that address of an MX host; if so it counts there from now on,
         and no longer where it tried before."""
-        return self._hosts.enter(slot, host, ip)
+        may_enter = self._hosts.enter(slot, host, ip)
+        while self._hosts.vacated:
+            self._turns.revisit(self._hosts.vacated.pop())
+        return may_enter
 
     def crowded(self, slot: Slot, now: float) -> None:
         """No host had room for the connection (`enter`): its queue waits for one; the slot is released."""
         queue = slot.queue
         self._hosts.crowd(slot)
         for host in slot.refused_by:
-            queue.note_error(now, f"{host.directive} {host.limit} of {host.name} is used up")
+            queue.note_error(now, f"{host.directive} {host.stated} of {host.name} is used up")
+        self._permits.take_back_opening(slot)
         self._give_back(slot, now)
         self._turns.consider(queue, now)
         self._turns.arm(queue, now)
@@ -413,7 +417,7 @@ class Scheduler(OperatorVerbs):
         self._registry.epoch += 1
         if total_max_smtp_out is not None:
             self._permits.total_max = total_max_smtp_out
-        for host in self._hosts.configure(self._host_limits()):
+        for host in self._hosts.configure(self._host_limits(), self._registry.follow):
             self._turns.see_to(host, now)
         self._turns.wake_all(now)
 

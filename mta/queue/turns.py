@@ -18,7 +18,7 @@ from mta.queue.queue import DeliveryQueue
 from mta.queue.registry import Registry
 from mta.queue.rerouting import Rerouting
 from mta.queue.rings import Ring
-from mta.queue.slot import IDLE, OPENING, Slot
+from mta.queue.slot import CLOSED, IDLE, OPENING, Slot
 from mta.queue.timers import NEVER, Deadlines
 from mta.queue.vmta import Place, VmtaState
 
@@ -114,7 +114,8 @@ class Turns:
 
     def recall(self, now: float, limit: int) -> list[Slot]:
         """Idle connections whose queue has something again, and retired ones whose permit others need."""
-        slots, self._parting = self._parting[:limit], self._parting[limit:]
+        parting, self._parting = self._parting[:limit], self._parting[limit:]
+        slots = [slot for slot in parting if slot.state is not CLOSED]
         while self._recalled and len(slots) < limit:
             queue = self._recalled[0]
             if not queue.idle or queue.ready.runs <= queue.opening or queue.unblocks_at(now) > now:
@@ -317,6 +318,10 @@ class Turns:
                 self.permits.retire(slot)
                 self._parting.append(slot)
         self._hosts.forget(host)
+
+    def revisit(self, host: Host) -> None:
+        """Somebody has left the host for another one: see to it next time."""
+        self._deadlines.sooner(host, 0.0)
 
     def refresh(self, queue: DeliveryQueue, now: float) -> None:
         """See to everything in a queue that may be due, then set its next deadline."""

@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from mta.clock import Clock
 from mta.errors import MtaError
 from mta.ingress.reception import Reception
+from mta.queue.hosts import Place, PlaceDemand
 from mta.queue.policy import UNLIMITED
 from mta.service.leasedscheduler import Demand, LeasedScheduler
 from mta.service.leases import LEASE_SECONDS
 
-__all__ = ["GROUP", "SMTP_IN", "SMTP_OUT", "VMTA", "Borrower", "Doors", "Lender"]
+__all__ = ["GROUP", "PLACE", "SMTP_IN", "SMTP_OUT", "VMTA", "Borrower", "Demands", "Doors", "Lender"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ SMTP_IN = "smtp-in"
 #: Before the name of a virtual MTA, and of a source group.
 VMTA = "vmta:"
 GROUP = "group:"
+#: Before a place that is lent: the directive, the local address, and what is limited.
+PLACE = "place:"
 
 INTERVAL = 0.5
 PROMPTLY = 0.05
@@ -36,7 +39,8 @@ PATIENCE = LEASE_SECONDS * 0.8
 #: Clients that may come before the next lease.
 HEADROOM = 8
 
-Lender = Callable[[Mapping[str, Demand]], Awaitable[dict[str, int | None]]]
+Demands = Mapping[str, Demand | PlaceDemand]
+Lender = Callable[[Demands], Awaitable[dict[str, int | None]]]
 
 
 class Doors:
@@ -136,10 +140,11 @@ class Borrower:
         """Ask once, and follow the answer."""
         self._hurry.clear()
         scheduler, doors = self._scheduler, self.doors
-        demands = {
+        demands: Demands = {
             SMTP_OUT: scheduler.demand(),
             **doors.demands(),
             **{VMTA + name: demand for name, demand in scheduler.vmta_demands().items()},
+            **{name_of(place): demand for place, demand in scheduler.place_demands().items()},
         }
         try:
             parts = await self._lender(demands)
@@ -155,6 +160,19 @@ class Borrower:
         sizes = {name: UNLIMITED if part is None else part for name, part in parts.items()}
         inward = [name for name in sizes if name == SMTP_IN or name.startswith(GROUP)]
         self.doors.open({name: sizes.pop(name) for name in inward})
+        places = {place_of(name): sizes.pop(name) for name in list(sizes) if name.startswith(PLACE)}
+        self._scheduler.lend_places(places, self._clock.now())
         total = sizes.pop(SMTP_OUT)
         self._scheduler.lend(total, {name.removeprefix(VMTA): size for name, size in sizes.items()})
         self._lent()
+
+
+def name_of(place: Place) -> str:
+    """What a place is called on the way to the supervisor."""
+    return PLACE + " ".join(place)
+
+
+def place_of(name: str) -> Place:
+    """The place that is called so."""
+    directive, source, what = name.removeprefix(PLACE).split(" ", 2)
+    return directive, source, what

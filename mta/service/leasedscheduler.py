@@ -5,7 +5,8 @@ another queue: idle ones at once, busy ones after their fair turn.
 
 A rate that spans workers (max-smtp-msg-rate, max-smtp-data-volume-rate of a virtual MTA) is not lent: each
 worker has an equal part, so that it holds in sum, and a worker with little mail leaves some of it unused.
-So are the limits of a roll-up's queue (`sharedqueue.py`).
+So are the limits of a roll-up's queue (`sharedqueue.py`) and of hosts, as far as there is one for each
+worker; smaller ones are places that are lent (`places.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from mta.queue.hosts import HostLimits
+from mta.queue.hosts import HostLimits, Place, PlaceDemand
 from mta.queue.key import QueueKey
 from mta.queue.notice import Noticed
 from mta.queue.parking import Park
@@ -114,6 +115,18 @@ class LeasedScheduler(Scheduler):
             if state is not None
         }
 
+    def place_demands(self) -> dict[Place, PlaceDemand]:
+        """What is needed of limits that are smaller than the number of workers; ask with it at once, for what
+        nobody needs any more is given back and not named again."""
+        return self._hosts.demands()
+
+    def lend_places(self, places: Mapping[Place, int], now: float) -> None:
+        """Whether a connection may be open at each of them."""
+        for place, size in places.items():
+            host = self._hosts.lend(place, size)
+            if host is not None:
+                self._turns.see_to(host, now)
+
     def take(self, now: float, limit: int = 64) -> list[Slot]:
         """As always; asks for more when permits run out, and retires what is too much."""
         slots = super().take(now, limit)
@@ -130,7 +143,8 @@ class LeasedScheduler(Scheduler):
             surplus = state.slots - state.policy.max_smtp_out - state.retired
             if surplus > state.claims:
                 state.claims = surplus
-        if is_short:
+        if is_short or self._hosts.is_short:
+            self._hosts.is_short = False
             self._wanting()
         return slots
 

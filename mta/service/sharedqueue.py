@@ -1,8 +1,9 @@
 """The limits of a queue that several workers have: each keeps to its part, so that they hold in sum.
 
 All queues of a domain are at one worker, but a roll-up's queue gathers mail of domains with different
-owners, and so there is one at each of them. What nobody can have less of than one (a connection) each has
-at least one of: a limit smaller than the number of workers is exceeded by that much.
+owners, and so there is one at each of them. What nobody can have less of than one (a connection) each may
+have one of; a limit smaller than the number of workers is lent as places beside that (`shared_*` of the
+policy, `places.py`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ def own_policy(policy: QueuePolicy, parts: int, part: int) -> QueuePolicy:
         source_ip_max_msg_rate=lines(policy.source_ip_max_msg_rate),
         source_ip_max_connect_rate=lines(policy.source_ip_max_connect_rate),
         source_ip_max_data_volume_rate=lines(policy.source_ip_max_data_volume_rate),
+        shared_max_smtp_out=policy.max_smtp_out,
+        backoff_shared_max_smtp_out=policy.backoff_max_smtp_out,
+        shared_source_ip_max_smtp_out=policy.source_ip_max_smtp_out,
     )
 
 

@@ -33,7 +33,7 @@ from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError, StreamError
 from mta.service.admin import AdminSocket
 from mta.service.adoption import EMPTIED
-from mta.service.borrower import GROUP, SMTP_IN, SMTP_OUT, VMTA
+from mta.service.borrower import GROUP, PLACE, SMTP_IN, SMTP_OUT, VMTA
 from mta.service.channel import CommandFailed
 from mta.service.child import Child
 from mta.service.commands import Commands
@@ -43,6 +43,7 @@ from mta.service.leases import LeaseBook
 from mta.service.logs import set_up_logging
 from mta.service.loop import run
 from mta.service.notify import Notifier
+from mta.service.places import PlaceBook
 from mta.service.ports import bind_listeners
 from mta.service.premises import prepare_directories, spool_directory
 from mta.service.privileges import drop, raise_file_limit, service_account
@@ -134,6 +135,7 @@ class Supervisor:
         self._was_ready = False
         self._reloading = asyncio.Lock()
         self.leases = LeaseBook(lambda resource: limit_of(self.snapshot, resource))
+        self.places = PlaceBook()
         self._orphans = share_out(orphans(spool_directory(snapshot), len(layout)), layout)
         self.workers = tuple(self._worker(post.number) for post in layout.posts)
         self.events = self._child("events", lambda: ("events", str(config), "events"), [])
@@ -330,6 +332,8 @@ class Supervisor:
 
     def _child_ended(self, child: Child, code: int) -> None:
         self.leases.give_back(child.name)
+        self.places.give_back(child.name)
+        self._call()
         # A first start that fails will fail again: say so and go, as every daemon does.
         if not self._was_ready and not child.was_ready and not self._stop.is_set():
             log.error("process=%s could not start code=%s", child.name, code)
@@ -349,9 +353,26 @@ class Supervisor:
 
     async def _from_child(self, name: str, command: str, arguments: dict[str, Any]) -> Any:
         if command == "lease":
-            demands = {resource: (demand[0], demand[1]) for resource, demand in arguments["demands"].items()}
-            return self.leases.renew(name, demands, len(self.workers), self._clock.now())
+            return self._lend(name, arguments["demands"])
         raise CommandFailed(f"the supervisor knows no {command}")
+
+    def _lend(self, name: str, demands: dict[str, list[int]]) -> dict[str, int | None]:
+        """A worker's parts of what workers share."""
+        now = self._clock.now()
+        places = {resource: demand for resource, demand in demands.items() if resource.startswith(PLACE)}
+        shares = {
+            resource: (demand[0], demand[1]) for resource, demand in demands.items() if resource not in places
+        }
+        parts = self.leases.renew(name, shares, len(self.workers), now) | self.places.renew(name, places, now)
+        self._call()
+        return parts
+
+    def _call(self) -> None:
+        """Let those workers ask at once who wait for a place, or for whose place somebody waits."""
+        called = self.places.calls()
+        for worker in self.workers:
+            if worker.name in called:
+                worker.channel.tell("renew")
 
 
 def limit_of(snapshot: Snapshot, resource: str) -> int | None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from mta.clock import Clock
 from mta.config.load import load
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError, MtaError, SpoolError
+from mta.service.borrower import Demands
 from mta.service.channel import Channel, CommandFailed
 from mta.service.layout import Layout
-from mta.service.leasedscheduler import Demand
 from mta.service.loop import settle_garbage
 from mta.service.vitals import Vitals
 from mta.service.worker import Worker
@@ -108,7 +108,7 @@ class WorkerProcess:
         self._channel.tell("ready")
         await self._worker.run()
 
-    async def _borrow(self, demands: Mapping[str, Demand]) -> dict[str, int | None]:
+    async def _borrow(self, demands: Demands) -> dict[str, int | None]:
         """Ask the supervisor for our parts of limits that hold for all workers together."""
         parts: dict[str, int | None] = await self._channel.ask("lease", timeout=5.0, demands=demands)
         return parts
@@ -134,6 +134,9 @@ class WorkerProcess:
             await worker.drain(arguments["seconds"])
             return None
         if command == "reopen":
+            return None
+        if command == "renew":
+            worker.want_more()
             return None
         return await commands.run(command, arguments)
 

@@ -233,6 +233,7 @@ class SchedulerModel:
                 self.scheduler.admit(key, ref, self.now, received=self.now, due=at, priority=priority)
 
     def take(self, limit: int = 64) -> list[Slot]:
+        self.lend_places()
         slots = self.scheduler.take(self.now, limit)
         assert len(slots) <= limit
         for slot in slots:
@@ -258,6 +259,8 @@ class SchedulerModel:
                 return
         self.slots.remove(slot)
         self.scheduler.crowded(slot, self.now)
+        for name in ((slot.key, "connects"), (slot.key, slot.source.ip, "connects")):
+            self.logs[name].events.remove((self.now, 1))
 
     def note_opening(self, slot: Slot) -> None:
         key, ip, now = slot.key, slot.source.ip, self.now
@@ -435,6 +438,12 @@ class SchedulerModel:
             self.total, self.lent = total, parts
             self.lease(self.scheduler)
 
+    def lend_places(self, size: int = 1) -> None:
+        """What is asked of limits that are smaller than the number of workers, and `size` of each."""
+        if isinstance(self.scheduler, LeasedScheduler):
+            places = dict.fromkeys(self.scheduler.place_demands(), size)
+            self.scheduler.lend_places(places, self.now)
+
     def lease(self, scheduler: Scheduler) -> None:
         if isinstance(scheduler, LeasedScheduler):
             for name in VMTAS:
@@ -515,6 +524,7 @@ class SchedulerModel:
                 self.serve(slot)
             if not self.waiting and not self.in_flight:
                 return
+            self.lend_places()
             deadline = self.scheduler.next_deadline(self.now)
             assert deadline is not None, f"stuck: {list(self.scheduler.queues(self.now))} {self.slots}"
             self.now = max(self.now, deadline)

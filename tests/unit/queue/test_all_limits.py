@@ -248,6 +248,7 @@ class AllLimits(RuleBasedStateMachine):
     @rule(total=st.integers(0, 6), first=st.integers(0, 3), second=st.integers(0, 3))
     def lend(self, total: int, first: int, second: int) -> None:
         self.model.lend(total, {"v1": first, "v2": second})
+        self.model.lend_places(total % 2)
 
     @rule(luck=luck)
     def restart(self, luck: bool) -> None:

@@ -66,11 +66,11 @@ def test_the_closest_pattern_gives_the_limit_of_a_host() -> None:
     assert names(("*.big.example", 5)).of_name("other.example") is None
 
 
-def test_workers_share_a_limit_and_each_has_at_least_one() -> None:
-    line = PatternLimit(DomainPattern.parse("*"), 5)
+def test_workers_divide_a_limit_and_one_that_is_less_than_one_for_each_is_lent() -> None:
+    parts = [HostLimits(parts=3, part=part) for part in range(3)]
 
-    assert [HostLimits((line,), parts=3, part=part).of_name("mx.example") for part in range(3)] == [2, 2, 1]
-    assert HostLimits((line,), parts=9, part=8).of_name("mx.example") == 1
+    assert [limits.own(5) for limits in parts] == [2, 2, 1]
+    assert [limits.is_lent(limit) for limits in parts[:1] for limit in (2, 3)] == [True, False]
 
 
 def test_connections_to_a_host_are_limited_over_all_queues() -> None:

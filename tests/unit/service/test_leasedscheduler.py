@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from mta.config.domainpattern import DomainPattern
 from mta.config.units import Rate
+from mta.config.values import PatternLimit
+from mta.queue.hosts import HostLimits, Place, PlaceDemand
+from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.reaction import Reaction
+from mta.queue.scheduler import FAIR_TURN
+from mta.queue.slot import Slot
 from mta.service.leasedscheduler import Demand, LeasedScheduler
 from mta.service.sharedqueue import part_of
 from tests.support.scheduling import A, B, ref
@@ -100,3 +107,128 @@ def test_a_lease_from_before_a_reload_gives_no_more_than_the_new_limit() -> None
     assert len(scheduler.take(1.0)) == 1
     scheduler.lend(50, {"v1": 4})
     assert scheduler.take(1.0) == []
+
+
+ROLLUP = QueueKey("big.rollup", "v1")
+MX: Place = ("mx-connection-limit", "", "mx.example")
+SHARED: Place = ("max-smtp-out", "", "big.rollup/v1")
+
+
+class Tenant:
+    """One of three workers with mail for one host, and for a roll-up; neither allows a connection each."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.limits = HostLimits((PatternLimit(DomainPattern.parse("*"), 1),))
+        self.policy = QueuePolicy(**settings)
+        self.asked = 0
+        self.scheduler = LeasedScheduler(
+            policies=lambda key: self.policy if key == ROLLUP else QueuePolicy(max_smtp_out=9),
+            vmtas=lambda name: VmtaPolicy(),
+            wanting=self.ask,
+            parts=3,
+            hosts=lambda: self.limits,
+        )
+        self.scheduler.lend(100, {})
+
+    def ask(self) -> None:
+        self.asked += 1
+
+    def admit(self, key: QueueKey, messages: int = 1) -> None:
+        for message in range(1, messages + 1):
+            self.scheduler.admit(key, ref(message), 0.0, received=0.0)
+
+    def open(self, host: str = "mx.example", now: float = 0.0) -> list[Slot]:
+        """Connections that come about; the others wait."""
+        slots = []
+        for slot in self.scheduler.take(now):
+            if self.scheduler.enter(slot, host, "10.0.0.1"):
+                slots.append(slot)
+            else:
+                self.scheduler.crowded(slot, now)
+        return slots
+
+    def send(self, slot: Slot, now: float = 0.0) -> int:
+        count = 0
+        while refs := self.scheduler.draw(slot, now):
+            count += len(refs)
+            for one in refs:
+                self.scheduler.settle(slot, now, one, Reaction.DELIVERED)
+        return count
+
+
+def test_a_host_that_allows_less_than_a_connection_each_is_entered_with_a_place() -> None:
+    tenant = Tenant()
+    tenant.admit(A, 100)
+    assert tenant.open() == []
+    tenant.scheduler.take(0.0)
+    assert tenant.asked
+    assert tenant.scheduler.place_demands() == {MX: PlaceDemand(0, 1, 1)}
+    assert "mx-connection-limit 1: all" in tenant.scheduler.explain(A, 0.0)
+
+    tenant.scheduler.lend_places({MX: 1}, 0.0)
+    assert [slot.key for slot in tenant.open()] == [A]
+    assert tenant.scheduler.place_demands() == {MX: PlaceDemand(1, 1, 1)}
+
+
+def test_a_place_that_is_asked_back_is_given_up_after_a_fair_turn() -> None:
+    tenant = Tenant()
+    tenant.admit(A, 100)
+    tenant.open()
+    tenant.scheduler.lend_places({MX: 1}, 0.0)
+    (slot,) = tenant.open()
+    tenant.scheduler.lend_places({MX: 0}, 0.0)
+
+    assert tenant.scheduler.place_demands() == {MX: PlaceDemand(1, 1, 1)}
+    assert tenant.send(slot) == FAIR_TURN
+    tenant.scheduler.release(slot, 1.0)
+    assert tenant.open(now=1.0) == []
+    assert tenant.scheduler.place_demands() == {MX: PlaceDemand(0, 1, 1)}
+
+
+def test_a_connection_that_rests_is_given_up_at_once_and_the_place_with_it() -> None:
+    tenant = Tenant()
+    tenant.admit(A)
+    tenant.open()
+    tenant.scheduler.lend_places({MX: 1}, 0.0)
+    (slot,) = tenant.open()
+    tenant.send(slot)
+    tenant.scheduler.lend_places({MX: 0}, 0.0)
+
+    assert tenant.scheduler.recall(0.0) == [slot]
+    tenant.scheduler.release(slot, 1.0)
+    assert tenant.scheduler.place_demands() == {MX: PlaceDemand(0, 0, 1)}
+    assert tenant.scheduler.place_demands() == {}
+
+
+def test_a_roll_up_that_allows_less_than_a_connection_each_is_entered_with_a_place() -> None:
+    tenant = Tenant(max_smtp_out=2)
+    tenant.limits = HostLimits()
+    tenant.scheduler.reconfigure(0.0)
+    tenant.admit(ROLLUP, 500)
+    assert tenant.open() == []
+    assert tenant.scheduler.place_demands() == {SHARED: PlaceDemand(0, 1, 2)}
+
+    tenant.scheduler.lend_places({SHARED: 1}, 0.0)
+    assert [slot.key for slot in tenant.open()] == [ROLLUP]
+    assert tenant.open(now=60.0) == []
+
+
+def test_a_reload_across_the_number_of_workers_keeps_what_is_open() -> None:
+    tenant = Tenant(max_smtp_out=3)
+    tenant.limits = HostLimits()
+    tenant.scheduler.reconfigure(0.0)
+    tenant.admit(ROLLUP, 500)
+    (slot,) = tenant.open()
+    tenant.policy = replace(tenant.policy, max_smtp_out=1)
+    tenant.scheduler.reconfigure(1.0)
+    assert tenant.scheduler.place_demands() == {SHARED: PlaceDemand(1, 1, 1)}
+    tenant.scheduler.lend_places({SHARED: 0}, 1.0)
+    assert tenant.send(slot, 1.0) == FAIR_TURN
+    tenant.scheduler.release(slot, 1.0)
+
+    assert tenant.open(now=2.0) == []
+    assert tenant.scheduler.place_demands() == {SHARED: PlaceDemand(0, 1, 1)}
+    tenant.policy = replace(tenant.policy, max_smtp_out=3)
+    tenant.scheduler.reconfigure(3.0)
+    assert [slot.key for slot in tenant.open(now=3.0)] == [ROLLUP]
+    assert tenant.scheduler.place_demands() == {}

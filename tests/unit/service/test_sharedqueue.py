@@ -24,8 +24,17 @@ def test_parts_make_up_the_whole(limit: int, parts: int) -> None:
     assert max(shares) - min(shares) <= 1
 
 
-def test_nobody_has_less_than_one_connection() -> None:
-    assert [own_number(1, 2, part) for part in range(2)] == [1, 1]
+def test_a_limit_of_less_than_one_for_each_is_one_for_all_beside_the_part_of_each() -> None:
+    whole = QueuePolicy(
+        max_smtp_out=1,
+        backoff_max_smtp_out=3,
+        source_ip_max_smtp_out=(NetworkLimit((), 2), NetworkLimit((), 7)),
+    )
+    own = own_policy(whole, 3, 2)
+
+    assert (own.max_smtp_out, own.shared_max_smtp_out) == (1, 1)
+    assert (own.in_backoff().max_smtp_out, own.in_backoff().shared_max_smtp_out) == (1, 3)
+    assert own.shared_source_ip_max_smtp_out == whole.source_ip_max_smtp_out
 
 
 def test_all_limits_of_a_queue_are_divided_and_no_limit_stays_none() -> None:
