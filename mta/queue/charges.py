@@ -1,4 +1,4 @@
-"""What a drawn message takes out of windows beside the plain message rates: octets, and rates of addresses.
+"""What a drawn message takes out of windows: messages and octets, of queues, virtual MTAs and addresses.
 
 Called from the hot path only where such a limit is configured.
 """
@@ -6,6 +6,7 @@ Called from the hot path only where such a limit is configured.
 from __future__ import annotations
 
 from mta.queue.key import RECIPIENT_BITS
+from mta.queue.limits import SlidingWindow
 from mta.queue.policy import UNLIMITED
 from mta.queue.slot import Load, Slot
 from mta.queue.volume import VolumeWindow
@@ -15,28 +16,24 @@ __all__ = ["allowance", "charge", "conclude", "give_all_back"]
 
 def allowance(slot: Slot, now: float) -> int:
     """How many recipients of the message at the front these limits let `slot` draw; 0 for none now."""
-    queue = slot.queue
     most = UNLIMITED
-    if queue.limits_addresses:
-        window = queue.rates_of(slot.source.ip).message_window
-        if window is not None:
-            most = window.available(now)
-    size = queue.next_size()
-    if any(volume.lifts_at(now, size) > now for volume in volumes_of(slot)):
-        return 0
+    for window in windows_of(slot):
+        most = min(most, window.available(now))
+    volumes = volumes_of(slot)
+    if volumes and most > 0:
+        size = slot.queue.next_size()
+        if any(volume.lifts_at(now, size) > now for volume in volumes):
+            return 0
     return most
 
 
 def charge(slot: Slot, refs: list[int], now: float) -> None:
     """The slot has drawn a message."""
-    queue = slot.queue
-    if queue.limits_addresses:
-        window = queue.rates_of(slot.source.ip).message_window
-        if window is not None:
-            window.add(len(refs), now)
+    for window in windows_of(slot):
+        window.add(len(refs), now)
     volumes = volumes_of(slot)
     if volumes:
-        load = Load(queue.vmta.sizes(refs[0] >> RECIPIENT_BITS), len(refs))
+        load = Load(slot.queue.vmta.sizes(refs[0] >> RECIPIENT_BITS), len(refs))
         for ref in refs:
             slot.loads[ref] = load
         for volume in volumes:
@@ -64,6 +61,15 @@ def give_all_back(slot: Slot) -> None:
     """The connection is gone."""
     for ref in list(slot.loads):
         conclude(slot, ref, 0.0, is_delivered=False)
+
+
+def windows_of(slot: Slot) -> list[SlidingWindow]:
+    """The windows that a recipient on this connection counts in."""
+    queue = slot.queue
+    found = [queue.message_window, queue.vmta.message_window]
+    if queue.limits_addresses:
+        found.append(queue.rates_of(slot.source.ip).message_window)
+    return [window for window in found if window is not None]
 
 
 def volumes_of(slot: Slot) -> list[VolumeWindow]:

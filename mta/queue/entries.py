@@ -105,7 +105,9 @@ class ReadyEntries:
         elif refs[-1] >> RECIPIENT_BITS != ref >> RECIPIENT_BITS:
             self.runs += 1
         refs.append(ref)
-        word = (attempts - self.base & ATTEMPTS_MASK) << 32 | received
+        word = received
+        if attempts != self.base:
+            word |= (attempts - self.base & ATTEMPTS_MASK) << 32
         if priority != NORMAL_PRIORITY:
             word |= (priority ^ NORMAL_PRIORITY) << PRIORITY_AT
         self._words.append(word)
@@ -151,22 +153,22 @@ class ReadyEntries:
         taken = [ref]
         into[ref] = words[head]
         tail = head + 1
-        if tail < end and refs[tail] >> RECIPIENT_BITS == message:
+        has_more = tail < end and refs[tail] >> RECIPIENT_BITS == message
+        if has_more:
             stop = min(end, head + limit)
             while tail < stop and (ref := refs[tail]) >> RECIPIENT_BITS == message:
                 taken.append(ref)
                 into[ref] = words[tail]
                 tail += 1
+            has_more = tail < end and refs[tail] >> RECIPIENT_BITS == message
         if base:
             for ref in taken:
                 word = into[ref]
                 attempts = (word >> 32) + base & ATTEMPTS_MASK
                 into[ref] = word & (PRIORITY_BITS | RECEIVED_MASK) | attempts << 32
-        self.taken += tail - head
-        if tail == end:
-            self.runs = 0
-        elif refs[tail] >> RECIPIENT_BITS != message:
+        if not has_more:
             self.runs -= 1
+        self.taken += tail - head
         if tail > SLACK and (tail == end or tail * 2 > end):
             del refs[:tail]
             del words[:tail]

@@ -95,6 +95,7 @@ class DeliveryQueue:
         "idle",
         "in_flight",
         "in_ring",
+        "is_metered",
         "is_paused",
         "is_recalled",
         "is_rerouting",
@@ -145,6 +146,7 @@ class DeliveryQueue:
             policy.max_data_volume_rate, None, policy.backoff_max_data_volume_rate
         )
         self.limits_addresses = policy.limits_addresses
+        self.is_metered = self._has_meters()
         self.address_rates: dict[str, AddressRates] = {}
         self.slots = 0
         self.opening = 0
@@ -297,8 +299,13 @@ class DeliveryQueue:
             active.max_data_volume_rate, self.volume_window, resting.max_data_volume_rate
         )
         self.limits_addresses = active.limits_addresses
+        self.is_metered = self._has_meters()
         for rates in self.address_rates.values():
             rates.configure(active)
+
+    def _has_meters(self) -> bool:
+        """Whether its messages count against rates."""
+        return self.limits_addresses or self.message_window is not None or self.volume_window is not None
 
     def rates_of(self, ip: str) -> AddressRates:
         """The rates of one local address in this queue."""
@@ -312,7 +319,7 @@ class DeliveryQueue:
     def add_ready(self, ref: int, received: int, attempts: int, priority: int = NORMAL_PRIORITY) -> None:
         """A recipient that may go out."""
         ready = self.ready
-        if not len(ready) or received < self.oldest:
+        if not ready.runs or received < self.oldest:
             self.oldest = received
         if priority != ready.level:
             ready = self._ready_for(priority)
@@ -321,7 +328,7 @@ class DeliveryQueue:
     def return_ready(self, ref: int, received: int, attempts: int, priority: int = NORMAL_PRIORITY) -> None:
         """A recipient that was drawn and goes back to the front of its priority."""
         ready = self.ready
-        if not len(ready) or received < self.oldest:
+        if not ready.runs or received < self.oldest:
             self.oldest = received
         if priority != ready.level:
             ready = self._ready_for(priority)
@@ -387,7 +394,7 @@ class DeliveryQueue:
 
     def expires_at(self) -> float:
         """Before this time no ready entry expires."""
-        if not len(self.ready):
+        if not self.ready.runs:
             return NEVER
         return max(self.oldest + self.policy.bounce_after, self.expiry_scan_at)
 
@@ -469,8 +476,13 @@ class DeliveryQueue:
             if self.idle and unserved <= len(self.idle) and self.unblocks_at(now) <= now:
                 return NEVER  # they are being called back
             if ready.runs <= self.slots * MESSAGES_PER_CONNECTION:
-                at = max(at, self._patience(now))
-            at = max(at, self.last_grant_at + self.active.smtp_out_rampup_interval)
+                if ready.taken >= self.patience_mark:
+                    self.restart_patience(now)
+                if self.patient_until > at:
+                    at = self.patient_until
+            ramp = self.last_grant_at + self.active.smtp_out_rampup_interval
+            if ramp > at:
+                at = ramp
         if self.message_window is not None:
             at = max(at, self.message_window.lifts_at(now))
         if self.connect_window is not None:
@@ -483,8 +495,11 @@ class DeliveryQueue:
         """When an open connection may draw, as far as the queue's own limits go; NEVER while paused."""
         if self.is_paused:
             return NEVER
-        lift = self.message_window.lifts_at(now) if self.message_window is not None else now
-        lift = max(lift, self.retry_at, self.volume_lifts_at(now))
+        lift = now if self.retry_at < now else self.retry_at
+        if self.message_window is not None:
+            lift = max(lift, self.message_window.lifts_at(now))
+        if self.volume_window is not None:
+            lift = max(lift, self.volume_lifts_at(now))
         if self.limits_addresses and self.idle:
             size = self.next_size()
             lift = max(lift, min(self.rates_of(slot.source.ip).sends_at(now, size) for slot in self.idle))
@@ -521,7 +536,11 @@ class DeliveryQueue:
         self.patience_mark = self.ready.taken + len(self.ready)
         self.patient_until = now + CONNECTION_PATIENCE
 
-    def _patience(self, now: float) -> float:
-        if self.ready.taken >= self.patience_mark:
-            self.restart_patience(now)
-        return self.patient_until
+    def is_patient(self, now: float) -> bool:
+        """Whether one more entry changes nothing: its connections, all busy, still have time to get to what
+        waits, and a deadline comes before that is over."""
+        return (
+            now < self.wake_at <= self.patient_until
+            and self.ready.taken < self.patience_mark
+            and self.ready.runs <= self.slots * MESSAGES_PER_CONNECTION
+        )

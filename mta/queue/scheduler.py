@@ -90,6 +90,10 @@ class Settled(NamedTuple):
     is_expired: bool = False
 
 
+#: What nearly everybody is told.
+SETTLED_AT_ONCE = Settled(1)
+
+
 class Scheduler(OperatorVerbs):
     """All queues of one worker; see the theory of operation above."""
 
@@ -150,7 +154,7 @@ class Scheduler(OperatorVerbs):
         if expires is not None:
             # An entry knows one time alone: as if it had come so long before it ends.
             received = max(1.0, ceil(expires) - queue.policy.bounce_after)
-        elif due is not None or now - received > OLD or received > now:
+        elif due is not None or not 0.0 <= now - received <= OLD:
             policy = queue.policy
             received, due = after_restart(
                 now, received, due or now, bounce_after=policy.bounce_after, longest=policy.longest_wait()
@@ -268,34 +272,23 @@ class Scheduler(OperatorVerbs):
             or self._permits.claims > 0
             or slot.is_wanted
             or queue.disabled_sources
-            or ready.received_first() + policy.bounce_after <= now
+            or queue.oldest + policy.bounce_after <= now
         ):
             if not self._may_draw(slot, now):
                 return self._rest(slot, now)
             policy = queue.active
         limit = policy.max_rcpt_per_message
-        window, shared = queue.message_window, vmta.message_window
-        if window is not None:
-            limit = min(limit, window.available(now))
-        if shared is not None:
-            limit = min(limit, shared.available(now))
-        is_charged = queue.limits_addresses or queue.volume_window is not None
-        if is_charged or vmta.volume_window is not None:
+        is_metered = queue.is_metered or vmta.is_metered
+        if is_metered:
             limit = min(limit, allowance(slot, now))
-            is_charged = True
-        if limit <= 0:
-            return self._rest(slot, now)
+            if limit <= 0:
+                return self._rest(slot, now)
         refs = ready.take_message(limit, slot.in_flight)
-        count = len(refs)
-        if window is not None:
-            window.add(count, now)
-        if shared is not None:
-            shared.add(count, now)
-        if is_charged:
+        if is_metered:
             charge(slot, refs, now)
         if slot.state is not BUSY:
             self._begin(slot)
-        queue.in_flight += count
+        queue.in_flight += len(refs)
         queue.last_used_at = now
         slot.messages += 1
         return refs
@@ -323,7 +316,7 @@ class Scheduler(OperatorVerbs):
                 self._modes.changes += 1
             if queue.mode is BACKOFF and queue.policy.backoff_to_normal_after_delivery:
                 self._modes.leave_backoff(queue, now, "backoff-to-normal-after-delivery")
-            return Settled(attempts)
+            return SETTLED_AT_ONCE if attempts == 1 else Settled(attempts)
         if text:
             queue.note_reply(now, text)
         if queue.policy.track_recipient_events:

@@ -49,9 +49,6 @@ def seize(
         rank = (entry.priority ^ NORMAL_PRIORITY) << PRIORITY_AT
         slot.in_flight[entry.ref] = rank | entry.attempts << 32 | entry.received
         refs, due = [entry.ref], float(entry.due)
-    for window in (queue.message_window, queue.vmta.message_window):
-        if window is not None:
-            window.add(len(refs), now)
     charge(slot, refs, now)
     queue.in_flight += len(refs)
     queue.last_used_at = now

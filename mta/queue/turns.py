@@ -214,9 +214,15 @@ class Turns:
         """Something changed: put the queue in its ring, call its idle connections, or set its deadline."""
         if not queue.ready.runs:
             return
-        # Those that are being opened come to draw by themselves: calling for them too would never end.
-        if queue.idle and queue.ready.runs > queue.opening and not queue.is_recalled:
-            self._call(queue, now)
+        if queue.idle:
+            # Those that are being opened come to draw by themselves: calling for them too would never end.
+            unserved = queue.ready.runs - queue.opening
+            if unserved > 0 and not queue.is_recalled:
+                self._call(queue, now)
+            if queue.is_recalled and unserved <= len(queue.idle):
+                return  # they get to all of it, or it is considered again when they are called
+        elif queue.is_patient(now):
+            return
         if queue.in_ring:
             return
         when = queue.wants_connection_at(now)

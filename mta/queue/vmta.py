@@ -39,6 +39,7 @@ class VmtaState:
         "claims",
         "epoch",
         "idle",
+        "is_metered",
         "message_window",
         "name",
         "next_turn",
@@ -64,6 +65,7 @@ class VmtaState:
         self.slots = 0
         self.message_window = window_for(policy.max_smtp_msg_rate, None)
         self.volume_window = volume_window_for(policy.max_smtp_data_volume_rate, None)
+        self.is_metered = self.message_window is not None or self.volume_window is not None
         self.ring: Ring[DeliveryQueue] = Ring()
         self.place: Place | None = None  # in the ring of the scheduler
         self.retired = 0  # connections that have been told to close
@@ -79,6 +81,7 @@ class VmtaState:
         self.policy, self.epoch = policy, epoch
         self.message_window = window_for(policy.max_smtp_msg_rate, self.message_window)
         self.volume_window = volume_window_for(policy.max_smtp_data_volume_rate, self.volume_window)
+        self.is_metered = self.message_window is not None or self.volume_window is not None
 
     def has_permit(self) -> bool:
         return self.slots < self.policy.max_smtp_out
