@@ -50,10 +50,9 @@ class Take:
 
     @property
     def busy(self) -> float:
-        """Of all processors, by something else: before the runs, or in old files before the session."""
-        if any(run.loop_us for one in self.figures for run in one.runs):
-            return max(one.busy for one in self.figures)
-        return float(self.conditions.get("busy_before") or 0.0)
+        """Of all processors, by something else: the worst that a contestant had."""
+        cpus = int(self.conditions.get("cpus") or 1)
+        return max(one.busy(cpus) for one in self.figures)
 
     def is_as_good_as(self, other: Take) -> bool:
         """Everybody who takes part there, on a machine as quiet, and as many runs."""
