@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 EX_SOFTWARE = 70
 HEARTBEAT = 1.0
 LOCK = "events.lock"
+#: Samples of the loop's lag between two looks: each wakes the process, and only commands wait for this loop.
+LAG_SPAN = 8
 #: Seconds between two tries to get the lock.
 LOCK_RETRY = 0.1
 
@@ -97,7 +99,7 @@ class Recorder:
         # Ready at once: accounting catches up while mail already flows.
         await self._channel.opened.wait()
         self._channel.tell("ready")
-        vitals = Vitals(self._clock, asyncio.get_running_loop())
+        vitals = Vitals(self._clock, asyncio.get_running_loop(), span=LAG_SPAN)
         try:
             while True:
                 await asyncio.sleep(HEARTBEAT)

@@ -29,12 +29,14 @@ ASLEEP, CALM = 0.02, 0.005
 class LoopLag:
     """How late timers of a loop come, in seconds; from `start` to `close`."""
 
-    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop, *, span: int = 1) -> None:
+        """`span` samples are between two looks at least: more where nobody waits for the loop."""
         self._clock = clock
         self._loop = loop
+        self._least_span = span
         self._samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
         self._due = 0.0
-        self._span = 1  # samples that the next look stands for
+        self._span = span  # samples that the next look stands for
         self._used = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -67,7 +69,7 @@ class LoopLag:
         used = processor_seconds()
         is_asleep = lag < CALM and used - self._used < ASLEEP * SAMPLE_SECONDS * self._span
         self._used = used
-        self._span = min(self._span * 2, LONGEST_SLEEP) if is_asleep else 1
+        self._span = min(self._span * 2, LONGEST_SLEEP) if is_asleep else self._least_span
         self.start()
 
 
@@ -87,9 +89,10 @@ class ResidentMemory:
 class Vitals:
     """All of it; `figures()` is a part of a heartbeat."""
 
-    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop, *, span: int = 1) -> None:
+        """`span` is that of the lag."""
         self._memory = ResidentMemory()
-        self._lag = LoopLag(clock, loop)
+        self._lag = LoopLag(clock, loop, span=span)
         self._lag.start()
 
     def __repr__(self) -> str:

@@ -6,6 +6,8 @@ import asyncio
 import csv
 from pathlib import Path
 
+import pytest
+
 from mta.events.runner import IDLE_AFTER, LONGEST_POLL, POLL, EventRunner
 from tests.support.event_log import EventLog, HandClock, snapshot_of
 
@@ -72,3 +74,15 @@ async def test_a_log_that_has_nothing_new_for_a_while_is_looked_at_less_often(tm
     assert len(looks) <= 3
     runner.stop()
     await life
+
+
+@pytest.mark.both_loops
+async def test_end_does_not_wait_for_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mta.events.runner.POLL", 3600.0)
+    runner = EventRunner(snapshot=lambda: snapshot_of(""), partitions=list, clock=HandClock())
+    life = asyncio.create_task(runner.run())
+    await asyncio.sleep(0)
+
+    runner.stop()
+
+    await asyncio.wait_for(life, 10.0)

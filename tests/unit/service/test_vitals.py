@@ -78,3 +78,16 @@ def test_a_process_that_sleeps_is_looked_at_rarely_and_a_late_timer_wakes_the_wa
     # What was late stands for the time since the look before, so percentiles are those of time.
     assert 0.0 < lag.figures()["lagP99"] <= lag.figures()["lagMax"] < 0.3
     assert lag.figures()["lag"] == 0.0
+
+
+def test_a_loop_that_nobody_waits_for_is_looked_at_less_often_and_its_samples_stand_for_as_long() -> None:
+    loop = StepLoop()
+    lag = LoopLag(loop, loop, span=8)  # type: ignore[arg-type]
+    lag.start()
+
+    loop.advance(0.05 * 8 - 0.01)
+    assert repr(lag) == "<LoopLag of 0 samples>"
+    loop.advance(0.02)
+    lag.close()
+
+    assert repr(lag) == "<LoopLag of 8 samples>"
