@@ -92,7 +92,8 @@ class Transactions(Wire):
     # ---- the short cut
 
     def data_received(self, data: bytes) -> None:
-        if self.takes_short_cut and not (self._buffer or self._out):
+        # Between events no reply waits in `_out`: whoever says something outside of one also writes it.
+        if self.takes_short_cut and not self._buffer:
             try:
                 if self.mode is _DATA:
                     self._take_piece(data)
@@ -454,7 +455,12 @@ class Transactions(Wire):
         self._has_too_many = False
         self._chunks = None
         self._refused_recipients = 0
+        if not self.takes_short_cut:
+            self.forget()
         self.release()
+
+    def forget(self) -> None:
+        """Clear what only commands leave behind that end the short cut; for subclasses."""
 
     def _log_refusal(self, reply: Reply, recipient: str = "") -> None:
         self.reception.rejects.recipient(

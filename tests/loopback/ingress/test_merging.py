@@ -214,6 +214,16 @@ async def test_refusal_that_was_kept_back_ends_the_message() -> None:
         ]
 
 
+async def test_refusal_that_was_kept_back_before_a_message_is_told_when_silence_ends() -> None:
+    async with Inbound(source=MERGE) as inbound, inbound.caller() as caller:
+        await caller.hello()
+        await caller.ask("XACK OFF")
+        caller.send(b"RCPT TO:<b@y.org>\r\n")
+        await caller.ask("XACK ON", "MAIL FROM:<a@x.org>", "RCPT TO:<b@y.org>")
+
+        assert (await caller.codes("DATA", "DATA")) == ["503 5.5.1", "503 5.5.1"]
+
+
 async def test_bad_addresses_become_bounces_where_that_is_wanted() -> None:
     source = f"{MERGE}\naccept-invalid-recipients yes"
     async with Inbound(source=source) as inbound, inbound.caller() as caller:
