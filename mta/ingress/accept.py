@@ -116,7 +116,6 @@ class Acceptance:
         self._admitted = admitted
         self._host_name = host_name
         self._rules = self._read(snapshot())
-        self.accepted = 0
 
     def refusal(self, size: int) -> Reply | None:
         """Why no message of this size can be taken now; None when one can."""
@@ -128,6 +127,7 @@ class Acceptance:
         rules = self._rules
         if rules.snapshot is not (snapshot := self._snapshot()):
             rules = self._rules = self._read(snapshot)
+        policy = submission.source
         refusal = self._check(submission)
         if refusal is not None:
             done(AcceptResult("", refusal))
@@ -141,9 +141,9 @@ class Acceptance:
             done(AcceptResult("", choice))
             return
         priority = NORMAL_PRIORITY
-        if submission.source.pattern_list:
+        if policy.pattern_list:
             priority = _priority(rules.selection, submission, content)
-        if rules.is_treated or submission.source.is_treated:
+        if rules.is_treated or policy.is_treated:
             self._accept_treated(rules, submission, content, choice, priority, done)
             return
         queue_id = self._queue_ids.next()
@@ -152,7 +152,7 @@ class Acceptance:
         envelope = _envelope(
             rules, submission, content, choice, submission.originator, recipients, "", queue_id, now, priority
         )
-        if submission.source.stripped:
+        if policy.stripped:
             strip(submission, content)
         body = own_lines(rules.stamp, submission, content, queue_id, now) + submission.chunks
         self._store(rules, envelope, body, submission.size, done)
@@ -227,7 +227,6 @@ class Acceptance:
             log.warning("queue-id=%s not stored: %s", queue_id, error)
             done(AcceptResult("", _reply_to(error)))
             return
-        self.accepted += 1
         self._admitted(envelope, message, size)
         if with_receipts:
             # Said to be ours only when its `r` records can't be lost either. Should they wait for room on

@@ -40,7 +40,7 @@ KEY_LIMIT = 16_384
 _LOOP = Reply(554, "5.4.6 Too many hops: this message goes round in a loop", "5.4.6")
 _HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5.3.4")
 
-_FIELD_START = re.compile(rb"[!-9;-~]+[ \t]*:")
+_FIELD_START = re.compile(rb"[!-9;-~]+[ \t]*:").match
 
 
 class Content(msgspec.Struct):
@@ -65,11 +65,11 @@ def open_content(submission: Submission) -> Content | Reply:
     if len(block) > HEADER_LIMIT:
         return _HEADER_TOO_BIG
     lowered = block.lower()
-    hops = lowered.count(b"\nreceived:") + lowered.startswith(b"received:")
-    if hops > policy.max_message_hops:
+    most = policy.max_message_hops
+    if lowered.count(b"received:") > most and headers.count_received(block) > most:
         return _LOOP
     content = Content(block)
-    if block and not _FIELD_START.match(block):
+    if block and not _FIELD_START(block):
         _make_body(submission, content)
         return content
     if policy.has_control_headers:
@@ -128,7 +128,7 @@ def _make_body(submission: Submission, content: Content) -> None:
         end = content.block.index(b"\r\n") + 2
         chunks[0] = chunks[0][end:]
         content.block = content.block[end:]
-        if not content.block or _FIELD_START.match(content.block):
+        if not content.block or _FIELD_START(content.block):
             return
     # Our lines will stand in front of it; without a blank line it would become part of the header.
     chunks[:1] = [b"\r\n" + chunks[0]] if submission.parts else [b"\r\n", chunks[0]]

@@ -37,9 +37,9 @@ class Stamp:
         """
         # Few clients send most of the mail.
         front = self._fronts.get((helo, source_ip, protocol)) or self._front(helo, source_ip, protocol)
-        is_shown = recipient and recipient.isascii() and recipient.isprintable()
-        whom = f"\r\n\tfor <{recipient}>" if is_shown else ""
-        return f"{front}{queue_id}{whom};\r\n\t{self.date(now)}\r\n".encode("ascii")
+        if recipient and recipient.isascii() and recipient.isprintable():
+            queue_id = f"{queue_id}\r\n\tfor <{recipient}>"
+        return f"{front}{queue_id};\r\n\t{self.date(now)}\r\n".encode("ascii")
 
     def _front(self, helo: str, source_ip: str, protocol: str) -> str:
         origin = f"from {_UNSAFE.sub('?', helo) or 'unknown'} ([{source_ip}])\r\n\t" if source_ip else ""
