@@ -95,8 +95,8 @@ _RECORD = struct.Struct("<IIIBBHIQ")
 _ACCEPT = struct.Struct("<II")
 _ACCEPT_REST = struct.Struct("<IIBBHIQII")  # _REST and _ACCEPT
 _DEFER = struct.Struct("<QdI")
-#: Check, salt and number as they stand there, kind, head length.
-_OUTLINE = struct.Struct("<I8sB3xI8x")
+#: Check; salt, number and kind as they stand there; head length.
+_OUTLINE = struct.Struct("<I9s3xI8x")
 
 RECORD_SIZE = _RECORD.size
 #: Bytes of an ACCEPT record beside envelope and body.
@@ -263,31 +263,28 @@ _BEFORE_EVENT: Mapping[int, int] = MappingProxyType(
 
 
 def sound_events(buffer: bytes, mark: bytes, most: int) -> tuple[list[bytes], int]:
-    """The events of the sound records that `buffer` begins with, `most` at most, and where the records end.
+    """The events in the sound records that `buffer` begins with, and where these records end.
 
-    For records of one file, whose `record_mark` is `mark`, that follow one another. It stops at anything
-    else: damage, the END, a record that goes on behind the buffer. Hot path of accounting.
+    For at most so many records, of one file whose `record_mark` is `mark`, that follow one another. It stops
+    at anything else: damage, the END, a record that goes on behind the buffer. Hot path of accounting.
     """
     events: list[bytes] = []
-    at, last = 0, len(buffer) - RECORD_SIZE
-    unpack, skip_of = _OUTLINE.unpack_from, _BEFORE_EVENT
-    while at <= last:
-        check, its_mark, kind, length = unpack(buffer, at)
-        end = at + RECORD_SIZE + length
-        if (
-            its_mark != mark
-            or kind not in skip_of
-            or end > len(buffer)
-            or crc32(buffer[at + 4 : end]) != check
-        ):
+    # One look tells that the record is of this file, that its kind may have an event, and where that begins.
+    beginning_of = {mark + bytes([kind]): RECORD_SIZE + skip for kind, skip in _BEFORE_EVENT.items()}
+    unpack, size, at = _OUTLINE.unpack_from, len(buffer), 0
+    for _ in range(most):
+        if at + RECORD_SIZE > size:
             break
-        if event := buffer[at + RECORD_SIZE + skip_of[kind] : end]:
-            events.append(event)
-        elif length < skip_of[kind]:
+        check, sort, length = unpack(buffer, at)
+        end = at + RECORD_SIZE + length
+        if sort not in beginning_of or end > size or crc32(buffer[at + 4 : end]) != check:
+            break
+        beginning = at + beginning_of[sort]
+        if beginning < end:
+            events.append(buffer[beginning:end])
+        elif beginning > end:
             break  # no record of ours, although its checksum fits
         at = end
-        if len(events) >= most:
-            break
     return events, at
 
 
