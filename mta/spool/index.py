@@ -216,15 +216,14 @@ class Index:
     def walk(self) -> Iterator[tuple[int, Place, int]]:
         """What somebody waits for now, in order: id, place, and the bit mask of who is settled.
 
-        Stays right while messages come and go. Each young row is looked for behind the one before it, where
-        it is unless something has left: a restart walks over a million of them.
+        Stays right while messages come and go. Each row is looked for behind the one before it, where it is
+        unless something has left: a restart walks over a million of them.
         """
-        row = -1
+        rows, row = self._young, -1
         for message in self.all_waiting():
             row += 1
-            rows = self._young
             ids = rows.ids
-            if row >= len(ids) or ids[row] != message:
+            if row >= len(ids) or ids[row] != message or not (rows is self._young or self._pages.holds(rows)):
                 rows, row = self._find(message)
                 if row < 0:
                     continue

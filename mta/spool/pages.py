@@ -81,6 +81,7 @@ class Pages(Generic[Content]):
         self._shelf, self._encode, self._decode = shelf, encode, decode
         self._pages: dict[int, Page] = {}
         self._loaded: dict[int, Content] = {}  # the one used last at the end
+        self._last: Content | None = None
         self._changed: set[int] = set()
         self._is_full = False
 
@@ -110,15 +111,20 @@ class Pages(Generic[Content]):
                 if self.lost is None:
                     raise
                 content = self.lost(error)
-        self._loaded[number] = content
+        self._loaded[number] = self._last = content
         if is_changing:
             self._changed.add(number)
         self._put_away()
         return content
 
+    def holds(self, content: Content) -> bool:
+        """Whether this is what `get` returned last, and so counts."""
+        return content is self._last
+
     def remove(self, number: int) -> None:
         """A page is not needed any more."""
         page = self._pages.pop(number)
+        self._last = None
         self._loaded.pop(number, None)
         self._changed.discard(number)
         if page.place >= 0:

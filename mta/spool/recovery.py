@@ -53,8 +53,8 @@ _message_of = itemgetter(3)
 _NOT_OURS = frozenset({None, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOENT, errno.ENODEV})
 #: So far behind a damaged header a sound record is looked for.
 _SALVAGE_BYTES = 1 << 20
-#: So many moved messages are put in their places in one go.
-_MANY_MOVED = 1 << 16
+#: So many rows are given to the index in one go, and so many of moved messages: those it must sort.
+_MANY, _MANY_MOVED = 1 << 13, 1 << 16
 
 
 @dataclass
@@ -246,6 +246,9 @@ def _read_accepts(result: Survey, marks: MarksRead) -> None:
             if kind == accept_kind and message > last:
                 rows.append((message, number, at, follow - at, recipients))
                 last = message
+                if len(rows) == _MANY:
+                    index.extend(rows)
+                    rows.clear()
             else:
                 late.append((message, number, at, follow - at, recipients))
             if message < lowest:

@@ -15,7 +15,7 @@ from mta.spool.pages import LEAST_PAGES, Pages
 from mta.spool.record import Deferral
 from mta.spool.rows import Rows
 from mta.spool.shelf import DiskShelf
-from tests.support.spool import FaultyFiles
+from tests.support.spool import FaultyFiles, Spool
 
 
 class BytesShelf:
@@ -268,3 +268,28 @@ def test_a_message_beyond_the_limit_takes_less_than_an_octet_of_memory(tmp_path:
     finally:
         tracemalloc.stop()
     assert len(index) == index.messages == 120_000
+
+
+def test_a_partition_beyond_its_limit_gives_everybody_out_once_also_after_restarts(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment_size=256 << 10, memory_pool=0, most_in_memory=256)
+    for _ in range(10_000):
+        spool.accept(b"")
+    spool.loop.run_until(lambda: not spool.partition.is_busy)
+    spool.partition.defer(5, 0, attempts=2, due=7.0, event=None)
+    spool.rest(1)
+    assert spool.partition._index.paged > 9000
+    assert len(spool.partition._index._pages._loaded) == LEAST_PAGES
+
+    waiting = [message for message, _ in spool.answers]
+    for share in (3, 1):
+        found = spool.reopen()
+        assert [one.message for one in found] == waiting
+        assert spool.partition._index.paged
+        assert [one.waiting[0].attempts for one in found if one.message == 5] == [2]
+        for message in set(waiting[::share]) - {5 if share > 1 else 0}:
+            spool.settle(message)
+        spool.rest(1)
+        waiting = [message for message in waiting if spool.partition.is_waiting(message, 0)]
+        assert spool.partition.recipients == len(waiting)
+    assert not waiting
+    assert spool.reopen() == []
