@@ -1,4 +1,4 @@
-"""Limits that are smaller than the number of workers hold all the same, and every worker's mail gets through."""
+"""Limits that are smaller than the number of workers hold all the same, and all workers' mail gets through."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def world_of(tmp_path: Path, extra: str) -> World:
     return World(tmp_path, domains=DOMAINS, options=options, extra=extra)
 
 
-def load_of(world: World, messages: int) -> SpreadInjector:
-    return SpreadInjector(world.port, messages=messages, recipients=3, sessions=4)
+def load_of(world: World, messages: int, prefix: str = "r") -> SpreadInjector:
+    return SpreadInjector(world.port, messages=messages, recipients=3, sessions=4, prefix=prefix)
 
 
 def test_every_worker_has_mail() -> None:
@@ -81,7 +81,7 @@ async def test_a_reload_across_the_number_of_workers_holds_both_limits(
         account.add(load)
         world.write_config(ADDRESS.format(limit=after))
         await world.ask("reload")
-        more = load_of(world, 100)
+        more = load_of(world, 100, "again")
         await more.run()
         account.add(more)
         await account.check()
