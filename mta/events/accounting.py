@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from operator import attrgetter
+from typing import TypeVar
 
 from mta.message.event import Event
 from mta.smtp.status import describe
@@ -86,6 +87,8 @@ _LONG_NAMES = {
     "remote-status": "rs",
     "feedback-loop": "f",
 }
+
+T = TypeVar("T")
 
 #: The cells of a column for events of one record type, as they stand in the file.
 Column = Callable[[Sequence[Event]], Sequence[str]]
@@ -271,7 +274,7 @@ def times(attribute: str, *, iso: bool) -> Column:
     def column(events: Sequence[Event]) -> Sequence[str]:
         seconds = list(map(get, events))
         if all(seconds):
-            return list(map(shown, map(int, seconds)))
+            return once_each(shown, list(map(int, seconds)))
         return [shown(int(second)) if second else "" for second in seconds]
 
     return column
@@ -292,9 +295,15 @@ def texts(attribute: str) -> Column:
 
 
 def repeated(attribute: str, shown: Callable[[str], str]) -> Column:
-    """Texts of which there are few, through a function that remembers what it made of them."""
+    """Texts of which there are few, as a function shows them."""
     get = attrgetter(attribute)
-    return lambda events: list(map(shown, map(get, events)))
+    return lambda events: once_each(shown, list(map(get, events)))
+
+
+def once_each(shown: Callable[[T], str], values: Sequence[T]) -> Sequence[str]:
+    """What `shown` makes of the values, asked once for those that are equal."""
+    found = {value: shown(value) for value in set(values)}
+    return list(map(found.__getitem__, values))
 
 
 def sizes(events: Sequence[Event]) -> Sequence[str]:
