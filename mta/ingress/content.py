@@ -60,8 +60,7 @@ class Content(msgspec.Struct):
 def open_content(submission: Submission) -> Content | Reply:
     """Find the header block and do to it what the source's settings say. Changes `submission.chunks`."""
     policy = submission.source
-    # The header of a template is in its first part; what it has in others is filled in and left alone.
-    block = _header_block(submission.chunks[:1] if submission.parts else submission.chunks)
+    block = _header_block(submission)
     if len(block) > HEADER_LIMIT:
         return _HEADER_TOO_BIG
     lowered = block.lower()
@@ -102,12 +101,21 @@ def _obeyed(policy: SourcePolicy, content: Content, lowered: bytes) -> Content |
     return content
 
 
-def _header_block(chunks: list[bytes]) -> bytes:
-    """The header block; afterwards it lies whole in the first chunk."""
+def _header_block(submission: Submission) -> bytes:
+    """The header block; afterwards it lies whole in the first chunk.
+
+    The header of a template is in its first part; what it has in others is filled in and left alone.
+    """
+    chunks = submission.chunks
     if not chunks:
         return b""
     first = chunks[0]
-    if len(chunks) > 1 and b"\r\n\r\n" not in first and not first.startswith(b"\r\n"):
+    if (
+        len(chunks) > 1
+        and not submission.parts
+        and b"\r\n\r\n" not in first
+        and not first.startswith(b"\r\n")
+    ):
         count = 1
         length = len(first)
         while count < len(chunks) and length <= HEADER_LIMIT:

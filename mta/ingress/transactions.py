@@ -13,8 +13,6 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 from mta.errors import RemoteProtocolError
 from mta.ingress import replies
@@ -62,9 +60,9 @@ class Transactions(Wire):
 
     # fmt: off
     __slots__ = (
-        "_chunks", "_condemned", "_has_too_many", "_is_last_chunk", "_parameters", "_protocols",
-        "_recipients", "_refused_recipients", "_was_taken", "faults", "helo", "idle_commands", "is_extended",
-        "originator", "takes_short_cut", "user",
+        "_chunks", "_condemned", "_has_too_many", "_is_last_chunk", "_most_plain_recipients", "_parameters",
+        "_protocols", "_recipients", "_refused_recipients", "_was_taken", "faults", "helo", "idle_commands",
+        "is_extended", "originator", "takes_short_cut", "user",
     )
     # fmt: on
 
@@ -84,6 +82,7 @@ class Transactions(Wire):
         self._chunks: ChunkReader | None = None
         self._is_last_chunk = False
         self.takes_short_cut = False
+        self._most_plain_recipients = 0
         self._was_taken = False
         self.faults = 0
         self.idle_commands = 0
@@ -98,8 +97,13 @@ class Transactions(Wire):
                 if self.mode is _DATA:
                     self._take_piece(data)
                     return
-                if self.mode is _COMMANDS and (short_cut := _SHORT_CUTS.get(data[:4])) is not None:
-                    answer = short_cut(self, data)
+                if self.mode is _COMMANDS:
+                    if self.originator is None:
+                        answer = self._plain_mail(data)
+                    elif data == b"DATA\r\n":
+                        answer = self._plain_data()
+                    else:
+                        answer = self._plain_rcpt(data)
                     if answer and self.transport is not None:
                         self._progress_at = self._time()
                         self.transport.write(answer)
@@ -129,7 +133,7 @@ class Transactions(Wire):
         """The reply; empty when the long way must look at it."""
         match = _PLAIN_MAIL(data)
         reception = self.reception
-        if match is None or self.originator is not None or reception.snapshot() is not self.rules.snapshot:
+        if match is None or reception.snapshot() is not self.rules.snapshot:
             return b""
         address, domain, size, is_8bit = match.groups()
         if not reception.knows_domain(domain):
@@ -149,18 +153,18 @@ class Transactions(Wire):
     def _plain_rcpt(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
         match = _PLAIN_RCPT(data)
-        if match is None or self.originator is None or not self.policy.takes_plain_recipients:
+        if match is None:
             return b""
         address, domain = match.groups()
         recipients = self._recipients
-        if not self.reception.knows_domain(domain) or len(recipients) >= self.policy.max_recipients:
+        if not self.reception.knows_domain(domain) or len(recipients) >= self._most_plain_recipients:
             return b""
         recipients.append((address.decode("ascii"), 0, ""))
         return replies.RECIPIENT_OK
 
-    def _plain_data(self, data: bytes) -> bytes:
+    def _plain_data(self) -> bytes:
         """The reply; empty when the long way must look at it."""
-        if data != b"DATA\r\n" or not self._recipients or self._chunks is not None or self._has_too_many:
+        if not self._recipients or self._chunks is not None or self._has_too_many:
             return b""
         self.begin_content(_DATA, self._data_reader)
         return replies.GO_AHEAD
@@ -186,6 +190,7 @@ class Transactions(Wire):
         self.policy = rules.policy(self.source_ip, self.source_name)
         is_unobserved = self.policy.replies_directly and not self.policy.log_commands
         self.takes_short_cut = bool(self.helo) and not self.lacks_login and is_unobserved
+        self._most_plain_recipients = self.policy.max_recipients if self.policy.takes_plain_recipients else 0
         self._data_reader.max_size = self.max_size
         self._data_reader.max_line = self.policy.max_line
         marks = f"{'S' if self.is_tls else ''}{'A' if self.user else ''}"
@@ -472,16 +477,6 @@ class Transactions(Wire):
             originator=self.originator or "",
             recipient=recipient,
         )
-
-
-#: What begins a command that comes alone in its plain form, and who answers it.
-_SHORT_CUTS: Mapping[bytes, Callable[[Transactions, bytes], bytes]] = MappingProxyType(
-    {
-        b"MAIL": Transactions._plain_mail,
-        b"RCPT": Transactions._plain_rcpt,
-        b"DATA": Transactions._plain_data,
-    }
-)
 
 
 def _parameters(argument: bytes, end: int) -> bytes:
