@@ -39,15 +39,15 @@ def haraka_version() -> str:
 
 
 class HarakaServer:
-    """One process, as its documentation starts with; the settings that are not named are its defaults."""
+    """One process, or a cluster of `nodes` below one that shares the port out; the rest are its defaults."""
 
-    def __init__(self, directory: Path, *, sink_port: int, connections: int) -> None:
+    def __init__(self, directory: Path, *, sink_port: int, connections: int, nodes: int = 1) -> None:
         self.port = free_port()
         home = directory / "haraka"
         files = {
             "config/me": "bench.example",
             "config/plugins": "to_sink",
-            "config/smtp.ini": f"listen=127.0.0.1:{self.port}\n",
+            "config/smtp.ini": f"listen=127.0.0.1:{self.port}\n" + (f"nodes={nodes}\n" if nodes > 1 else ""),
             "config/outbound.ini": f"enable_tls=false\nconcurrency_max={connections}\n",
             "config/log.ini": "level=info\n",
             "plugins/to_sink.js": PLUGIN % sink_port,

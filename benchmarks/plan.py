@@ -14,7 +14,7 @@ __all__ = ["Plan", "said_time", "seconds_of_cold_start", "seconds_of_runs"]
 USUAL_RATES = {
     Server.MTA: 4_000,
     Server.POSTFIX: 550,
-    Server.HARAKA: 400,
+    Server.HARAKA: 300,
     Server.EXIM: 100,
     Server.OPENSMTPD: 24,
 }

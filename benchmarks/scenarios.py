@@ -173,7 +173,8 @@ def sizes(has_tools: bool) -> list[Contest]:
         return Shape("size", name, size=size, sessions=sessions, tools=tools)
 
     others = (
-        Entry("haraka", 2_000, Server.HARAKA, connections=100),
+        Entry("haraka", 1_200, Server.HARAKA, connections=100),
+        Entry("haraka 2 nodes", 1_200, Server.HARAKA, workers=2, connections=100),
         Entry("exim", 800, Server.EXIM),
         Entry("opensmtpd", 200, Server.OPENSMTPD, connections=50),
     )

@@ -64,7 +64,9 @@ def make_server(shape: Shape, entry: Entry, directory: Path, *, sink_port: int) 
             is_tls=entry.is_tls,
         )
     if entry.server is Server.HARAKA:
-        return HarakaServer(directory, sink_port=sink_port, connections=entry.connections)
+        return HarakaServer(
+            directory, sink_port=sink_port, connections=entry.connections, nodes=entry.workers
+        )
     if entry.server is Server.EXIM:
         return EximServer(directory, sink_port=sink_port, sessions=shape.sessions)
     if entry.server is Server.OPENSMTPD:
