@@ -153,7 +153,7 @@ class Transactions(Wire):
     def _plain_rcpt(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
         match = _PLAIN_RCPT(data)
-        if match is None:
+        if match is None or self._chunks is not None:
             return b""
         address, domain = match.groups()
         recipients = self._recipients

@@ -77,6 +77,16 @@ def test_commands_of_other_servers_are_not_implemented(line: bytes) -> None:
     assert call.codes() == ["502"]
 
 
+def test_recipients_come_before_the_first_chunk() -> None:
+    call = PaperCall()
+    call.begin()
+
+    call.say(b"BDAT 6\r\nA: b\r\n", b"RCPT TO:<late@d.example>\r\n", b"BDAT 2 LAST\r\n\r\n")
+
+    assert call.codes() == ["250", "503", "250"]
+    assert len(call.admitted[0].recipients) == 1
+
+
 def test_twenty_mistakes_are_forgiven_and_the_next_is_not() -> None:
     call = PaperCall()
     call.heard()
