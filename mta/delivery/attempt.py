@@ -37,7 +37,9 @@ class Attempt:
     ) -> None:
         self.refs = refs
         self.envelope = envelope
-        self.recipients = _among(envelope.recipients, refs)
+        self.recipients: Sequence[Recipient] = envelope.recipients
+        if len(self.recipients) > 1:
+            self.recipients = [envelope.recipients[ref & RECIPIENT_MASK] for ref in refs]
         self.body = body
         self.head: bytes | None = b""
         self.size = self.held = size = len(body)
@@ -62,10 +64,3 @@ class Attempt:
     def __repr__(self) -> str:
         stage = self.transaction.stage.name
         return f"<Attempt of {self.envelope.queue_id} for {len(self.refs)} at {stage}>"
-
-
-def _among(recipients: Sequence[Recipient], refs: list[int]) -> Sequence[Recipient]:
-    """Those of a message's recipients that `refs` are for, in their order."""
-    if len(recipients) == 1:
-        return recipients
-    return [recipients[ref & RECIPIENT_MASK] for ref in refs]

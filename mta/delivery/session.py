@@ -481,9 +481,12 @@ class Session(asyncio.Protocol):
 
     def _tail(self, body: bytes) -> bytes:
         """The final dot, and behind it the next envelope if there is one."""
-        dot = b".\r\n" if not body or body.endswith(b"\r\n") else b"\r\n.\r\n"
         if self._in_chunks:
             dot = b""  # BDAT has said how long it is
+        elif body.endswith(b"\r\n") or not body:
+            dot = b".\r\n"
+        else:
+            dot = b"\r\n.\r\n"
         if not self._pipelining or not self._has_more():
             return dot
         following = self._draw()

@@ -150,18 +150,17 @@ class Settlement:
         now, refs = session.now, attempt.refs
         untried: list[int] = []
         delivered = 0
-        for ref, outcome in zip(refs, attempt.transaction.outcomes, strict=True):
+        for index, outcome in enumerate(attempt.transaction.outcomes):
             assert outcome is not None
-            fate = outcome.fate
-            if fate is _DELIVERED:
+            if outcome.fate is _DELIVERED:
                 delivered += 1
-                self._deliver(session, attempt, ref, outcome, now)
-            elif fate is _UNTRIED:
-                untried.append(ref)
+                self._deliver(session, attempt, refs[index], outcome, now)
+            elif outcome.fate is _UNTRIED:
+                untried.append(refs[index])
                 if outcome.stage is Stage.RCPT and len(untried) == 1:
-                    session.most_recipients = max(1, refs.index(ref))  # the rest was one too many
+                    session.most_recipients = max(1, index)  # the rest was one too many
             else:
-                self._refuse(session, attempt, ref, outcome, now)
+                self._refuse(session, attempt, refs[index], outcome, now)
         if delivered:
             session.delivered += delivered
             self._delivered += delivered
@@ -488,6 +487,7 @@ class Settlement:
         first_attempt: float = 0.0,
     ) -> Event:
         recipient = envelope.recipients[index]
+        mta_name, source_ip, destination_ip, esmtp, tls_protocol, tls_cipher, _, delivery_type = facts
         return Event(
             kind,
             f"{self._prefix}{next(self._numbers):x}",
@@ -499,14 +499,14 @@ class Settlement:
             action,
             status,
             f"smtp;{reply.code} {reply.text}",
-            facts.mta_name,
+            mta_name,
             category,
             envelope.source_type,
             envelope.source_mta,
-            facts.delivery_type,
-            facts.source_ip,
-            facts.destination_ip,
-            facts.esmtp,
+            delivery_type,
+            source_ip,
+            destination_ip,
+            esmtp,
             size,
             envelope.vmta,
             envelope.job_id,
@@ -516,8 +516,8 @@ class Settlement:
             envelope.source_user,
             envelope.source_ip,
             envelope.received_on,
-            facts.tls_protocol,
-            facts.tls_cipher,
+            tls_protocol,
+            tls_cipher,
             envelope.queue_id,
             first_attempt,
             captured=envelope.captured,

@@ -344,11 +344,10 @@ class Transaction:
         return _FINISHED
 
     def _end_all(self, outcome: Outcome) -> None:
-        outcomes = self.outcomes
-        if self._open == len(outcomes):  # all that there are
-            self.outcomes = [outcome] * len(outcomes)
+        if self._open == len(self.outcomes):  # the usual: nobody has one yet
+            self.outcomes = [outcome] * self._open
         else:
-            self.outcomes = [earlier or outcome for earlier in outcomes]
+            self.outcomes = [earlier or outcome for earlier in self.outcomes]
         self._open = 0
 
     # -- commands --------------------------------------------------------------------------------------
