@@ -218,7 +218,8 @@ async def counted(worker: Worker, shape: Shape, messages: int, directory: Path, 
 
     def look() -> None:
         """Begin to count, end, or come again; a message that only came in or only went out is half of one."""
-        accepted, delivered = worker.inbound.acceptance.accepted, worker.outbound.settlement.stats().delivered
+        accepted = worker.traffic.into.total.messages
+        delivered = worker.outbound.settlement.stats().delivered
         if not begun and delivered >= warm:
             tally.clear()
             begun.extend((accepted, delivered))
