@@ -222,19 +222,19 @@ class Acceptance:
         error: SpoolError | None,
     ) -> None:
         """A message is on disk, or can't be."""
-        queue_id = envelope.queue_id
         if error is not None:
-            log.warning("queue-id=%s not stored: %s", queue_id, error)
+            log.warning("queue-id=%s not stored: %s", envelope.queue_id, error)
             done(AcceptResult("", _reply_to(error)))
             return
         self._admitted(envelope, message, size)
+        result = AcceptResult(envelope.queue_id)
         if with_receipts:
             # Said to be ours only when its `r` records can't be lost either. Should they wait for room on
             # the disk, the message is safe all the same.
             self._record_receipts(envelope)
-            self._partition.flush(lambda error: done(AcceptResult(queue_id)))
+            self._partition.flush(partial(_tell, done, result))
         else:
-            done(AcceptResult(queue_id))
+            done(result)
 
     def _check(self, submission: Submission) -> Reply | None:
         count, size = len(submission.recipients), submission.size
@@ -299,6 +299,11 @@ class Acceptance:
                     )
                 )
             )
+
+
+def _tell(done: Callable[[AcceptResult], None], result: AcceptResult, error: SpoolError | None) -> None:
+    """The receipts of a message are on disk, or wait for room there."""
+    done(result)
 
 
 def _reply_to(error: SpoolError) -> Reply:

@@ -43,7 +43,7 @@ _HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5
 _FIELD_START = re.compile(rb"[!-9;-~]+[ \t]*:").match
 
 
-class Content(msgspec.Struct):
+class Content(msgspec.Struct, gc=False):
     """A message between parsing its header and writing it down."""
 
     block: bytes
@@ -51,7 +51,6 @@ class Content(msgspec.Struct):
     vmta_header: bytes | None = None
     job_id: str = ""
     envelope_id: str = ""
-    captured: dict[str, str] = {}
     schedule: Windows = ()
     dkim_options: str = ""
     dkim_key: str = ""

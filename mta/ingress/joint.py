@@ -11,7 +11,7 @@ from mta.smtp.reply import Reply
 __all__ = ["AcceptResult", "Joint"]
 
 
-class AcceptResult(msgspec.Struct, frozen=True):
+class AcceptResult(msgspec.Struct, frozen=True, gc=False):
     """The queue id of a message that is on disk, or the reply that refuses it."""
 
     queue_id: str

@@ -23,7 +23,7 @@ class Wish(NamedTuple):
     schedule: Windows = ()
 
 
-class Submission(msgspec.Struct):
+class Submission(msgspec.Struct, gc=False):
     """One message as it was handed in. (A Struct because a dataclass takes ten times as long to make.)
 
     `recipients` are (address, NOTIFY bits, ORCPT); `chunks` the content in wire form, `size` its octets.

@@ -456,7 +456,8 @@ class Transactions(Wire):
         self.originator = None
         self._parameters = _NO_PARAMETERS
         self._recipients = []
-        self._condemned = []
+        if self._condemned:
+            self._condemned = []
         self._has_too_many = False
         self._chunks = None
         self._refused_recipients = 0
