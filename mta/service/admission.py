@@ -66,8 +66,12 @@ class Admission:
 
     def stored(self, envelope: Envelope, message: int, size: int) -> None:
         """A message is on disk: its recipients enter their queues. Hot path."""
-        now, recipients = self._clock.now(), envelope.recipients
-        self._count(now, len(recipients), 1, size)
+        now = self._clock.now()
+        self._count(now, len(envelope.recipients), 1, size)
+        self._enter_all(envelope, message, size, now)
+
+    def _enter_all(self, envelope: Envelope, message: int, size: int, now: float) -> None:
+        recipients = envelope.recipients
         if envelope.job_id:
             self._jobs.enter(envelope.job_id, len(recipients), size)
             if self._jobs.is_paused(envelope.job_id):
@@ -93,8 +97,12 @@ class Admission:
         """A message that came to the dummy."""
         self._count(self._clock.now(), recipients, 1, size)
 
-    def enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting]) -> None:
-        """These recipients of a stored message, and no others, enter their queues."""
+    def enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting] | None) -> None:
+        """These recipients of a stored message, and no others, enter their queues; None: all, untried."""
+        if waiting is None:
+            size = self._partition.size(message) if envelope.job_id else 0
+            self._enter_all(envelope, message, size, self._clock.now())
+            return
         if envelope.job_id:
             waiting = list(waiting)
             self._jobs.enter(envelope.job_id, len(waiting), self._partition.size(message))

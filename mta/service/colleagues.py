@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from mta.errors import RemoteProtocolError
-from mta.service.share import FrameReader, Kind, Share, Verdict, encode_head, encode_header
+from mta.service.share import FrameReader, Kind, Share, Verdict, encode_head, encode_header, numbers_taken
 
 __all__ = ["SOCKET_NAME", "Colleague", "Reachable"]
 
@@ -36,6 +36,9 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.25
 #: sun_path has 108 bytes.
 LONGEST_PATH = 100
+
+#: Looking a member up in its class costs more than the rest of some steps.
+FRESH = Kind.FRESH
 
 Done = Callable[[Verdict], None]
 
@@ -93,10 +96,10 @@ class Colleague(asyncio.Protocol):
 
         `again` says that this share may have been offered before. Hot path.
         """
-        transport = self._transport
-        size = share.size
+        body = sum(map(len, share.body))
+        size = len(share.encoded) + body
         if (
-            transport is None
+            self._transport is None
             or self._is_overdue
             or len(self._waiting) >= MAX_WAITING
             or (self._bytes + size > MAX_BYTES and self._waiting)
@@ -107,11 +110,11 @@ class Colleague(asyncio.Protocol):
         self._next = number + 1
         self._waiting[number] = (done, size, self._loop.time())
         self._bytes += size
-        head = encode_head(share)
-        body = sum(map(len, share.body))
+        kind, head = FRESH, share.encoded
+        if again or share.waiting:
+            kind, head = Kind.AGAIN, encode_head(share)
         if not self._outgoing:
             self._loop.call_soon(self._send)
-        kind = Kind.AGAIN if again else Kind.FRESH
         self._outgoing += (encode_header(kind, number, len(head), body), head, *share.body)
         if self._timer is None:
             self._timer = self._loop.call_later(TICK, self._look)
@@ -133,20 +136,23 @@ class Colleague(asyncio.Protocol):
             for frame in self._reader.feed(data):
                 # Even a late answer shows that it is alive.
                 self._is_overdue = False
-                found = self._waiting.pop(frame.number, None)
-                if found is None:
-                    continue
-                done, size, _ = found
-                self._bytes -= size
                 if frame.kind is Kind.TAKEN:
-                    done(Verdict.TAKEN)
+                    for number in numbers_taken(frame.head):
+                        self._conclude(number, Verdict.TAKEN)
                 else:
                     log.warning("colleague=%d event=refused reason=%r", self.number, frame.head)
-                    done(Verdict.REFUSED)
-        except RemoteProtocolError as error:
+                    self._conclude(frame.number, Verdict.REFUSED)
+        except (RemoteProtocolError, ValueError) as error:
             log.error("colleague=%d event=nonsense error=%s", self.number, error)
             if self._transport is not None:
                 self._transport.abort()
+
+    def _conclude(self, number: int, verdict: Verdict) -> None:
+        found = self._waiting.pop(number, None)
+        if found is not None:
+            done, size, _ = found
+            self._bytes -= size
+            done(verdict)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

@@ -43,8 +43,8 @@ MOVING_INTERVAL = 1.0
 #: Seconds between two looks for answers while we end.
 ANSWER_INTERVAL = 0.01
 
-#: Enters recipients of a stored message into the queues.
-Enter = Callable[[Envelope, int, Iterable[Waiting]], None]
+#: Enters recipients of a stored message into our queues; None: all of them, never tried before.
+Enter = Callable[[Envelope, int, Iterable[Waiting] | None], None]
 
 
 class Crew:
@@ -231,11 +231,14 @@ class Crew:
 
         While a reload is under way somebody may still take us for the owner of what we own no more.
         """
+        owners = [self.layout.owner(recipient.queue_domain) for recipient in envelope.recipients]
+        if not waiting and owners.count(self.number) == len(owners):
+            self._enter(envelope, message, None)
+            return
         tried = {found.recipient: found for found in waiting}
         mine = []
-        for index, recipient in enumerate(envelope.recipients):
+        for index, owner in enumerate(owners):
             found = tried.get(index) or Waiting(index, 0, 0.0)
-            owner = self.layout.owner(recipient.queue_domain)
             if owner == self.number:
                 mine.append(found)
             else:

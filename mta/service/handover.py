@@ -71,7 +71,8 @@ class Handover:
         """Store a message; `done(0, None)` once all of it is on a disk. Hot path."""
         known = decode_envelope(envelope) if decoded is None else decoded
         parts = divide(known, self._layout().owner)
-        settled = _Parts(len(parts), done).settled
+        # Of one share there is nothing to count.
+        settled = partial(done, 0) if len(parts) == 1 else _Parts(len(parts), done).settled
         for owner, indices in parts.items():
             share = share_of(known, envelope, body, indices)
             if owner == self._number:

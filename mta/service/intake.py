@@ -33,6 +33,7 @@ from mta.service.share import (
     Verdict,
     decode_head,
     encode_answer,
+    encode_taken,
     name_of,
 )
 from mta.spool.partition import Partition
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 #: Names remembered, at about 130 bytes each.
 MEMORY = 50_000
 BACKLOG = 64
+#: Looking a member up in its class costs more than the rest of some steps.
+AGAIN, TAKEN = Kind.AGAIN, Verdict.TAKEN
 
 #: Enters recipients of a stored message into the queues; the list speaks of those tried before.
 Admit = Callable[[Envelope, int, tuple[Waiting, ...]], None]
@@ -152,7 +155,8 @@ class Visitor(asyncio.Protocol):
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
         #: Answers of this turn of the loop (those of one commit, as a rule); they leave together.
-        self._answers: list[bytes] = []
+        self._refusals: list[bytes] = []
+        self._taken: list[int] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -176,19 +180,25 @@ class Visitor(asyncio.Protocol):
             self._transport.close()
 
     def _take(self, frame: Frame) -> None:
-        encoded, waiting = decode_head(frame.head)
-        share = Share(decode_envelope(encoded), encoded, [frame.body] if frame.body else [], waiting)
-        self._intake.take(share, partial(self._answer, frame.number), again=frame.kind is Kind.AGAIN)
+        kind, number, encoded, body = frame
+        waiting: tuple[Waiting, ...] = ()
+        if kind is AGAIN:
+            encoded, waiting = decode_head(encoded)
+        share = Share(decode_envelope(encoded), encoded, [body] if body else [], waiting)
+        self._intake.take(share, partial(self._answer, number), again=kind is AGAIN)
 
     def _answer(self, number: int, verdict: Verdict) -> None:
-        if not self._answers:
+        if not (self._taken or self._refusals):
             self._intake.loop.call_soon(self._say)
-        if verdict is Verdict.TAKEN:
-            self._answers.append(encode_answer(Kind.TAKEN, number))
+        if verdict is TAKEN:
+            self._taken.append(number)
         else:
-            self._answers.append(encode_answer(Kind.REFUSED, number, "can't be stored now"))
+            self._refusals.append(encode_answer(Kind.REFUSED, number, "can't be stored now"))
 
     def _say(self) -> None:
-        answers, self._answers = self._answers, []
+        taken, self._taken = self._taken, []
+        answers, self._refusals = self._refusals, []
+        if taken:
+            answers.append(encode_taken(taken))
         if self._transport is not None and answers:
             self._transport.write(b"".join(answers))

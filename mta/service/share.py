@@ -6,9 +6,10 @@ a share that arrives a second time is recognised by it, whoever sends it and aft
 
 On the socket a frame is a header (`HEADER`), a head and a body:
 
-    FRESH, AGAIN   number of the share, head = Head in MessagePack, body in wire form
-    TAKEN          number of the share; it is on the owner's disk
-    REFUSED        number of the share; head = why, for the log
+    FRESH     number of the share, head = its envelope as it is stored, body in wire form
+    AGAIN     the same, head = Head in MessagePack
+    TAKEN     head = the numbers of shares that are on the owner's disk, eight octets each
+    REFUSED   number of the share; head = why, for the log
 
 Pure: bytes in, bytes out.
 """
@@ -16,6 +17,7 @@ Pure: bytes in, bytes out.
 from __future__ import annotations
 
 import enum
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
@@ -38,7 +40,9 @@ __all__ = [
     "encode_answer",
     "encode_head",
     "encode_header",
+    "encode_taken",
     "name_of",
+    "numbers_taken",
     "share_of",
 ]
 
@@ -106,10 +110,12 @@ _decoder = msgspec.msgpack.Decoder(_Head)
 
 def name_of(envelope: Envelope) -> str:
     """The name of the share that consists of this envelope's recipients."""
-    recipients = "\n".join([recipient.address for recipient in envelope.recipients])
-    return (
-        f"{envelope.queue_id}{len(envelope.recipients):x}{crc32(recipients.encode('utf-8', 'replace')):08x}"
-    )
+    recipients = envelope.recipients
+    if len(recipients) == 1:
+        text = recipients[0].address
+    else:
+        text = "\n".join([recipient.address for recipient in recipients])
+    return f"{envelope.queue_id}{len(recipients):x}{crc32(text.encode('utf-8', 'replace')):08x}"
 
 
 def divide(envelope: Envelope, owner: Callable[[str], int]) -> dict[int, list[int]]:
@@ -152,8 +158,21 @@ def encode_header(kind: Kind, number: int, head: int, body: int) -> bytes:
     return HEADER.pack(kind, number, head, body)
 
 
+def encode_taken(numbers: Sequence[int]) -> bytes:
+    """A whole TAKEN frame about all these shares."""
+    head = array("Q", numbers).tobytes()
+    return HEADER.pack(Kind.TAKEN, 0, len(head), 0) + head
+
+
+def numbers_taken(head: bytes) -> array[int]:
+    """The shares that a TAKEN frame is about. Raises ValueError for a head that is none."""
+    numbers = array("Q")
+    numbers.frombytes(head)
+    return numbers
+
+
 def encode_answer(kind: Kind, number: int, text: str = "") -> bytes:
-    """A whole TAKEN or REFUSED frame."""
+    """A whole REFUSED frame."""
     head = text.encode("utf-8", "replace")[:1000]
     return HEADER.pack(kind, number, len(head), 0) + head
 

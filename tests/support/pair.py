@@ -97,8 +97,9 @@ class Member:
             while not condition():
                 await asyncio.sleep(0.01)
 
-    def _enter(self, message: Envelope, number: int, waiting: Iterable[Waiting]) -> None:
-        for recipient, attempts, _due in waiting:
+    def _enter(self, message: Envelope, number: int, waiting: Iterable[Waiting] | None) -> None:
+        everybody = [Waiting(index, 0, 0.0) for index in range(len(message.recipients))]
+        for recipient, attempts, _due in everybody if waiting is None else waiting:
             address = message.recipients[recipient].address
             self.queued[address] += 1
             self.attempts[address] = attempts

@@ -18,7 +18,9 @@ from mta.service.share import (
     encode_answer,
     encode_head,
     encode_header,
+    encode_taken,
     name_of,
+    numbers_taken,
     share_of,
 )
 from mta.spool.stored import Waiting
@@ -105,6 +107,19 @@ def test_frames_survive_any_cutting(contents: list[tuple[int, bytes]], data: st.
     assert found == expected
     for frame in found[::2]:
         assert decode_head(frame.head) == (encode_envelope(whole), (Waiting(0, 1, 2.0),))
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=50))
+def test_one_frame_answers_for_all_shares_that_one_commit_stored(numbers: list[int]) -> None:
+    (frame,) = FrameReader().feed(encode_taken(numbers))
+
+    assert frame.kind is Kind.TAKEN
+    assert list(numbers_taken(frame.head)) == numbers
+
+
+def test_an_answer_of_half_a_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="bytes"):
+        numbers_taken(b"\0" * 12)
 
 
 @given(st.binary(min_size=17, max_size=200))
