@@ -138,17 +138,19 @@ class Transactions(Wire):
         address, domain, size, is_8bit = match.groups()
         if not reception.knows_domain(domain):
             return b""
-        if size is not None or is_8bit is not None:
-            declared = -1 if size is None else int(size)
-            if declared > self.max_size:
-                return b""
-            self._parameters = MailParameters(declared, is_8bit is not None)
-        # Where the last message found room there is some for an ordinary one; its content decides.
-        is_sure = self._was_taken and size is None
-        if not is_sure and reception.acceptance.refusal(self._parameters.size) is not None:
+        # Where the last message found room there is some for one whose size isn't told; its content decides.
+        if (size or is_8bit or not self._was_taken) and not self._takes(size, is_8bit=bool(is_8bit)):
             return b""
         self.originator = address.decode("ascii")
         return replies.SENDER_OK
+
+    def _takes(self, size: bytes | None, *, is_8bit: bool) -> bool:
+        """Take what a plain MAIL tells of its message, unless there is no room for such a one."""
+        declared = -1 if size is None else int(size)
+        if declared > self.max_size:
+            return False
+        self._parameters = MailParameters(declared, is_8bit)
+        return self.reception.acceptance.refusal(declared) is None
 
     def _plain_rcpt(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
