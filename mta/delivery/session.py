@@ -139,14 +139,14 @@ class Session(asyncio.Protocol):
             # It went while it was handed over; perhaps nobody tells us.
             self._loop.call_soon(self.connection_lost, None)
             return
-        self._guarded(self._proceed)
+        self._guarded(self._set_going)
 
     def resume(self) -> None:
         """The queue has something again: draw, as soon as there is room for it."""
         if self._is_over or self._is_quitting:
             return
         if self.is_resting:
-            self._guarded(self._proceed)
+            self._guarded(self._set_going)
         elif self._pipelining and len(self._awaiting) == 1 and self._sending is None:
             first = self._awaiting[0]
             if first is not None and first.transaction.stage is _END:
@@ -355,8 +355,14 @@ class Session(asyncio.Protocol):
 
     # -- messages --------------------------------------------------------------------------------------
 
+    def _set_going(self) -> None:
+        """Begin with a message though no reply has come that calls for it."""
+        self._proceed()
+        if self._awaiting:
+            self._await_reply()
+
     def _proceed(self) -> None:
-        """Nothing is under way: begin the next message, or rest."""
+        """Nothing is under way: begin the next message (its deadline is set by the caller), or rest."""
         if self._transport.is_closing():
             return  # connection_lost is on its way
         attempt = self._draw()
@@ -368,13 +374,14 @@ class Session(asyncio.Protocol):
         self._awaiting.append(attempt)
         self._transport.write(attempt.wire)
         self._envelope_until = self.now + self._patience_with_envelope
-        self._await_reply()
 
     def _draw(self) -> Attempt | None:
         """The next message whose envelope can be written; its commands are in `wire`."""
         if self._is_draining or self.errors >= self._most_errors:
             return None
-        for _ in range(REFUSALS_AT_ONCE):
+        left = REFUSALS_AT_ONCE
+        while left:
+            left -= 1
             attempt = self._supply.next_attempt(self)
             if attempt is None:
                 return None
