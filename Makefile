@@ -30,7 +30,7 @@ format: .venv/ready
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-# All shapes, five runs each, beside Postfix: about half an hour; results go to benchmarks/results
+# All shapes, five runs each, beside Postfix: about 40 minutes, the cold start of 1 M included; results go to benchmarks/results
 bench: .venv/ready
 	$(PYTHON) -m benchmarks
 
