@@ -42,6 +42,7 @@ Commands, their arguments (optional in brackets) and their data:
     show.workers        {"timeNow", "worker": [{"id", "pid", "state", "startupTime", "restarts", "role",
                                      "cpus": [0], "domains": patterns, or ["*"] = a share of all others,
                                      "cpuShare": of one processor, "cpu": seconds, "rss": bytes,
+                                     all three with the processes that sign for it,
                                      "lag", "lagP99", "lagMax": of the loop in the last minute, seconds,
                                      "queues", "rcp", "connIn", "connOut",
                                      "handedOver": shares to other workers,

@@ -118,7 +118,8 @@ class WorkerProcess:
         try:
             while True:
                 await asyncio.sleep(HEARTBEAT)
-                self._channel.tell("heartbeat", **vitals.figures())
+                helping = self._worker.outbound.signer.processes if self._worker is not None else []
+                self._channel.tell("heartbeat", **vitals.figures(helping))
         finally:
             vitals.close()
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 
 from mta.clock import SystemClock
-from mta.service.vitals import LoopLag, Vitals, percentile
+from mta.service.vitals import LoopLag, Usage, Vitals, percentile, usage_of
 from tests.support.steploop import StepLoop
 
 
@@ -91,3 +94,21 @@ def test_a_loop_that_nobody_waits_for_is_looked_at_less_often_and_its_samples_st
     lag.close()
 
     assert repr(lag) == "<LoopLag of 8 samples>"
+
+
+async def test_what_processes_use_that_work_for_this_one_is_added() -> None:
+    vitals = Vitals(SystemClock(), asyncio.get_running_loop())
+    try:
+        alone, together = vitals.figures(), vitals.figures([os.getpid()])
+    finally:
+        vitals.close()
+
+    assert together["cpu"] > alone["cpu"] * 1.5
+    assert together["rss"] > alone["rss"] * 1.5
+
+
+def test_a_process_that_has_ended_uses_nothing() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+
+    assert usage_of(ended.pid) == Usage(0.0, 0)
