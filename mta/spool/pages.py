@@ -16,7 +16,7 @@ from mta.errors import Contradiction
 __all__ = ["LEAST_PAGES", "NoShelf", "Pages", "Shelf"]
 
 #: So many stay in memory in any case.
-LEAST_PAGES = 8
+LEAST_PAGES = 4
 
 Content = TypeVar("Content")
 

@@ -256,28 +256,28 @@ def test_a_message_beyond_the_limit_takes_less_than_an_octet_of_memory(tmp_path:
     index = Index(DiskShelf(tmp_path, FaultyFiles()), 10_000)
 
     def fill(start: int) -> int:
-        for first in range(start, start + 60_000, 5000):
-            index.extend([(id, 1 + id // 9000, 4096, 500, 1) for id in range(first, first + 5000)])
+        for first in range(start, start + 30_000, 2000):
+            index.extend([(id, 1 + id // 9000, 4096, 500, 1) for id in range(first, first + 2000)])
             index.age()
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
     try:
         base = fill(0)
-        assert fill(60_000) - base < 60_000
+        assert fill(30_000) - base < 30_000
     finally:
         tracemalloc.stop()
-    assert len(index) == index.messages == 120_000
+    assert len(index) == index.messages == 60_000
 
 
 def test_a_partition_beyond_its_limit_gives_everybody_out_once_also_after_restarts(tmp_path: Path) -> None:
     spool = Spool(tmp_path, segment_size=256 << 10, memory_pool=0, most_in_memory=256)
-    for _ in range(10_000):
+    for _ in range(5_500):
         spool.accept(b"")
     spool.loop.run_until(lambda: not spool.partition.is_busy)
     spool.partition.defer(5, 0, attempts=2, due=7.0, event=None)
     spool.rest(1)
-    assert spool.partition._index.paged > 9000
+    assert spool.partition._index.paged > LEAST_PAGES * 1024
     assert len(spool.partition._index._pages._loaded) == LEAST_PAGES
 
     waiting = [message for message, _ in spool.answers]
@@ -293,3 +293,26 @@ def test_a_partition_beyond_its_limit_gives_everybody_out_once_also_after_restar
         assert spool.partition.recipients == len(waiting)
     assert not waiting
     assert spool.reopen() == []
+
+
+def test_a_page_that_cannot_be_read_breaks_the_partition_and_the_next_start_finds_everybody(
+    tmp_path: Path,
+) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, segment_size=1 << 20, memory_pool=0, most_in_memory=1)
+    for _ in range(5 * 1024 + 8):
+        spool.accept(b"")
+    spool.loop.run_until(lambda: not spool.partition.is_busy)
+    spool.rest(1)
+    told: list[str] = []
+    spool.partition.on_broken = told.append
+
+    files.fail("read")
+    spool.settle(1)
+    assert spool.flush() is not None
+    spool.loop.run()
+
+    assert "parked" in spool.partition.stats().broken
+    assert told == [spool.partition.stats().broken]
+    found = spool.reopen()
+    assert [one.message for one in found] == list(range(2, 5 * 1024 + 9)), "the settlement was on disk"
