@@ -119,12 +119,18 @@ class Registry:
         return queues
 
     def disabled_sources(self, now: float) -> list[tuple[str, str, float]]:
-        """Queue or pattern, address, and until when, sorted; each word of the operator stands there once."""
+        """Queue or pattern, address, and until when, sorted; each word of the operator stands there once.
+
+        A queue stands beside it where a rule has disabled the address for longer.
+        """
         found = {(str(pattern), ip): until for (pattern, ip), until in self.bans.items() if until > now}
-        covering = list(self.bans)
+        covering = list(self.bans.items())
         for queue in self.by_key.values():
             for ip, until in queue.disabled_sources.items():
-                is_said = any(address == ip and pattern.matches(queue.key) for pattern, address in covering)
+                is_said = any(
+                    address == ip and until <= said and pattern.matches(queue.key)
+                    for (pattern, address), said in covering
+                )
                 if until > now and not is_said:
                     found[str(queue.key), ip] = until
         return sorted((name, ip, until) for (name, ip), until in found.items())

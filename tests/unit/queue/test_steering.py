@@ -78,6 +78,22 @@ def test_disabled_addresses_survive_a_restart() -> None:
     ]
 
 
+def test_a_rule_that_disables_an_address_for_longer_than_the_operator_survives_a_restart() -> None:
+    desk = Desk()
+    desk.admit(A, 1)
+    slot = desk.connect()
+    desk.scheduler.disable_source("*/v1", "192.0.2.1", 0.0, 600.0)
+    desk.scheduler.apply(slot, 0.0, Measure(MeasureKind.DISABLE_SOURCE, 3600.0))
+    rows = [("*/v1", "192.0.2.1", 600.0), ("a.example/v1", "192.0.2.1", 3600.0)]
+    assert desk.scheduler.disabled_sources(0.0) == rows
+
+    other = Desk()
+    other.scheduler.restore_state(desk.scheduler.snapshot_state())
+    other.admit(A, 1)
+    assert other.scheduler.disabled_sources(0.0) == rows
+    assert other.scheduler.take(600.0) == []
+
+
 # -- single messages ---------------------------------------------------------------------------------------
 
 
