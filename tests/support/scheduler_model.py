@@ -524,6 +524,8 @@ class SchedulerModel:
                 self.serve(slot)
             if not self.waiting and not self.in_flight:
                 return
+            if any(slot.in_flight for slot in self.slots):
+                continue  # they have had a fair turn only: no time passes before the next
             self.lend_places()
             deadline = self.scheduler.next_deadline(self.now)
             assert deadline is not None, f"stuck: {list(self.scheduler.queues(self.now))} {self.slots}"
