@@ -37,9 +37,9 @@ def test_a_message_costs_no_more_operations_than_before() -> None:
     most = BEFORE["operations"] * ALLOWANCE
 
     now = counted()
-    if now["operations"] > most:
-        # Other programs may have been in the way.
-        now = min(now, counted(), key=lambda one: float(one["operations"]))
+    for _ in range(2):
+        if now["operations"] > most:  # on a machine full of other work batches are small
+            now = min(now, counted(), key=lambda one: float(one["operations"]))
 
     assert now["operations"] <= most, "\n".join(
         [f"more than {most:,.0f} operations a message; by module:", *growth(BEFORE, now)]
