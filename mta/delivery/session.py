@@ -84,6 +84,17 @@ class Supply(Protocol):
 class Session(asyncio.Protocol):
     """One connection at work. `begin` starts it; from there on it runs until `Supply.closed`."""
 
+    # More than thirty attributes: without slots look-ups would go through a dictionary of each one's own.
+    # fmt: off
+    __slots__ = (
+        "_awaiting", "_clock", "_deadline", "_dots_alone", "_envelope_until", "_in_chunks", "_is_closed",
+        "_is_draining", "_is_over", "_is_paused", "_is_quitting", "_loop", "_most_errors", "_offset",
+        "_parser", "_patience_with_end", "_patience_with_envelope", "_pipelining", "_sending", "_supply",
+        "_transport", "completed", "connection", "delivered", "errors", "facts", "is_host_unwanted",
+        "is_resting", "most_recipients", "now", "policy", "queue_name", "slot",
+    )
+    # fmt: on
+
     def __init__(
         self,
         connection: Connection,

@@ -61,6 +61,17 @@ class Committer:
     is answered with SpoolBroken.
     """
 
+    # More than thirty attributes: without slots look-ups would go through a dictionary of each one's own.
+    # fmt: off
+    __slots__ = (
+        "_accepts", "_broke", "_chores", "_clock", "_committed", "_dirty", "_flushes", "_in_flight",
+        "_index", "_is_busy", "_is_closed", "_is_due", "_is_full", "_is_kicked", "_jobs", "_loop", "_marks",
+        "_max_backlog", "_new_names", "_now", "_outcomes", "_pace", "_refused", "_settled", "_settles",
+        "_thread", "_timer", "_turnaround", "_unsynced", "_waiting", "accept_segment", "backlog", "batches",
+        "broken", "dropped", "settle_segment", "sync_seconds", "window",
+    )
+    # fmt: on
+
     def __init__(
         self,
         *,
