@@ -67,8 +67,8 @@ class Committer:
         "_accepts", "_broke", "_chores", "_clock", "_committed", "_dirty", "_flushes", "_in_flight",
         "_index", "_is_busy", "_is_closed", "_is_due", "_is_full", "_is_kicked", "_jobs", "_loop", "_marks",
         "_max_backlog", "_new_names", "_now", "_outcomes", "_pace", "_refused", "_settled", "_settles",
-        "_thread", "_timer", "_turnaround", "_unsynced", "_waiting", "accept_segment", "backlog", "batches",
-        "broken", "dropped", "settle_segment", "sync_seconds", "window",
+        "_thread", "_timer", "_turnaround", "_turns_left", "_unsynced", "_waiting", "accept_segment",
+        "backlog", "batches", "broken", "dropped", "settle_segment", "sync_seconds", "window",
     )
     # fmt: on
 
@@ -114,6 +114,7 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
         self._turnaround = Turnaround()
+        self._turns_left = 0
         self._in_flight: Batch | None = None
         self._jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -206,7 +207,23 @@ class Committer:
     def _kick_soon(self) -> None:
         if not self._is_closed:
             self._is_kicked = True
-            self._loop.call_soon(self._kick)
+            usual = self._turnaround
+            is_shared = usual.messages > 1.5 and self._is_quick()
+            self._turns_left = self._pace.turns_to_gather if is_shared else 0
+            self._loop.call_soon(self._turn_is_over)
+
+    def _turn_is_over(self) -> None:
+        """Commit, or see what the next turn of the loop brings."""
+        if self._turns_left:
+            self._turns_left -= 1
+            self._loop.call_soon(self._turn_is_over)
+        else:
+            self._kick()
+
+    def _is_quick(self) -> bool:
+        """Whether commits are better made in the loop than handed to the thread."""
+        pace, usual = self._pace, self._turnaround
+        return usual.messages <= pace.crowd and usual.syncs <= pace.slow_sync
 
     def _set_timer(self) -> None:
         """Outcomes get a commit of their own if none of messages comes along in time."""
@@ -228,13 +245,7 @@ class Committer:
         if batch is None:
             return
         self._is_busy = True
-        pace = self._pace
-        if (
-            len(batch.placed) > pace.inline_limit
-            or self._turnaround.messages > pace.crowd
-            or self._turnaround.syncs > pace.slow_sync
-            or batch.chore is not None
-        ):
+        if len(batch.placed) > self._pace.inline_limit or batch.chore is not None or not self._is_quick():
             self._in_flight = batch
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="spool-commit", daemon=True)

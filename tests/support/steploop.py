@@ -59,6 +59,12 @@ class StepLoop:
             call, arguments = self._ready.popleft()
             call(*arguments)
 
+    def turn(self) -> None:
+        """One turn: what is ready now, and not what that makes ready."""
+        for _ in range(len(self._ready)):
+            call, arguments = self._ready.popleft()
+            call(*arguments)
+
     def advance(self, seconds: float) -> None:
         """Let time pass, timers firing on their way."""
         until = self._now + seconds

@@ -62,6 +62,33 @@ def test_small_commits_go_to_the_thread_while_most_are_large(tmp_path: Path) -> 
     spool.partition.close()
 
 
+def test_a_commit_in_the_loop_waits_for_the_messages_of_two_more_turns_where_several_are_usual(
+    tmp_path: Path,
+) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    for _ in range(16):
+        for _ in range(4):
+            spool.accept()
+        spool.loop.run()
+    before, answered = files.calls["sync"], len(spool.answers)
+    for _ in range(3):
+        spool.accept()
+        assert len(spool.answers) == answered
+        spool.loop.turn()
+
+    assert len(spool.answers) == answered + 3
+    assert files.calls["sync"] == before + 1
+
+
+def test_who_is_usually_alone_is_committed_at_the_end_of_the_turn(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for count in range(1, 20):
+        spool.accept()
+        spool.loop.turn()
+        assert len(spool.answers) == count
+
+
 def test_messages_accepted_during_a_commit_are_the_next_one(tmp_path: Path) -> None:
     spool = Spool(tmp_path, pace=Pace(inline_limit=0))
     spool.accept()
