@@ -76,6 +76,8 @@ class Backstop:
         if os.fork():
             os._exit(3)
         os.close(held)
-        select.select([ended], [], [], 10.0)  # nothing is ever written: this returns when the run is gone
+        watch = select.poll()
+        watch.register(ended)  # nothing is ever written: that it is hung up says that the run is gone
+        watch.poll(10_000)
         self.sweep()
         os._exit(0)

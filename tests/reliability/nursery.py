@@ -148,12 +148,15 @@ def serve(number: int) -> None:
     woken.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken.fileno())
+    watch = select.poll()  # select() knows descriptors up to 1,023 only
+    watch.register(orders, select.POLLIN)
+    watch.register(wake, select.POLLIN)
     while True:
-        ready, _, _ = select.select([orders, wake], [], [])
-        if wake in ready:
+        ready = {descriptor for descriptor, _ in watch.poll()}
+        if wake.fileno() in ready:
             wake.recv(4096)
             _bury(orders)
-        if orders in ready:
+        if orders.fileno() in ready:
             data, descriptors, _, _ = socket.recv_fds(orders, 1 << 16, 3)
             if not data:
                 return
