@@ -1,4 +1,4 @@
-"""Limits that are smaller than the number of workers hold all the same, and all workers' mail gets through."""
+"""Limits smaller than the number of workers hold all the same, and all workers' mail gets through."""
 
 from __future__ import annotations
 
