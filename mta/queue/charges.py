@@ -5,6 +5,8 @@ Called from the hot path only where such a limit is configured.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from mta.queue.key import RECIPIENT_BITS
 from mta.queue.limits import SlidingWindow
 from mta.queue.policy import UNLIMITED
@@ -12,6 +14,16 @@ from mta.queue.slot import Load, Slot
 from mta.queue.volume import VolumeWindow
 
 __all__ = ["allowance", "charge", "conclude", "give_all_back"]
+
+
+class _Rated(Protocol):
+    """What may have rates of its own; None where it has not."""
+
+    @property
+    def message_window(self) -> SlidingWindow | None: ...
+
+    @property
+    def volume_window(self) -> VolumeWindow | None: ...
 
 
 def allowance(slot: Slot, now: float) -> int:
@@ -65,17 +77,17 @@ def give_all_back(slot: Slot) -> None:
 
 def windows_of(slot: Slot) -> list[SlidingWindow]:
     """The windows that a recipient on this connection counts in."""
-    queue = slot.queue
-    found = [queue.message_window, queue.vmta.message_window]
-    if queue.limits_addresses:
-        found.append(queue.rates_of(slot.source.ip).message_window)
-    return [window for window in found if window is not None]
+    return [one.message_window for one in _rated(slot) if one.message_window is not None]
 
 
 def volumes_of(slot: Slot) -> list[VolumeWindow]:
     """The volume windows that a message on this connection counts in."""
+    return [one.volume_window for one in _rated(slot) if one.volume_window is not None]
+
+
+def _rated(slot: Slot) -> tuple[_Rated, ...]:
+    """Whose rates a connection has to keep: its queue's, its virtual MTA's and its source address's."""
     queue = slot.queue
-    found = [queue.volume_window, queue.vmta.volume_window]
     if queue.limits_addresses:
-        found.append(queue.rates_of(slot.source.ip).volume_window)
-    return [window for window in found if window is not None]
+        return queue, queue.vmta, queue.rates_of(slot.source.ip)
+    return queue, queue.vmta

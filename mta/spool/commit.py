@@ -207,9 +207,9 @@ class Committer:
     def _kick_soon(self) -> None:
         if not self._is_closed:
             self._is_kicked = True
-            usual = self._turnaround
-            is_shared = usual.messages > 1.5 and self._is_quick()
-            self._turns_left = self._pace.turns_to_gather if is_shared else 0
+            pace = self._pace
+            is_shared = self._turnaround.messages > pace.company and self._is_quick()
+            self._turns_left = pace.turns_to_gather if is_shared else 0
             self._loop.call_soon(self._turn_is_over)
 
     def _turn_is_over(self) -> None:

@@ -24,10 +24,11 @@ class Pace:
 
     Up to `inline_limit` waiting messages are committed in the loop, unless syncs usually take longer than
     `slow_sync` or commits have had more than `crowd` messages on average. A commit in the loop waits
-    `turns_to_gather` turns for those that come meanwhile, where it is usual that some do. Outcomes are
-    carried by a commit of messages as soon as they are `settle_age` old, and get a commit of their own at
-    `settle_delay`; both earlier where commits are slow. Once they are `settle_rush` old, the next commit
-    begins the moment that the one in flight has landed: it does not wait for what else comes in this turn.
+    `turns_to_gather` turns for those that come meanwhile, where commits usually have more than `company`
+    messages. Outcomes are carried by a commit of messages as soon as they are `settle_age` old, and get a
+    commit of their own at `settle_delay`; both earlier where commits are slow. Once they are `settle_rush`
+    old, the next commit begins the moment that the one in flight has landed: it does not wait for what else
+    comes in this turn.
     """
 
     inline_limit: int = 64
@@ -39,6 +40,7 @@ class Pace:
     # A sync in the loop holds everybody up. Two turns double what one carries: 20 writers get 10 % more
     # messages a second for 11 % less CPU, and a third turn is one too many.
     turns_to_gather: int = 2
+    company: float = 1.5
     settle_age: float = 0.015
     settle_delay: float = 0.03
     settle_rush: float = 0.008

@@ -23,6 +23,17 @@ def ref(message: int, recipient: int = 0) -> int:
     return message << RECIPIENT_BITS | recipient
 
 
+def open_at(scheduler: Scheduler, host: str, now: float) -> list[Slot]:
+    """Connections to a host at 10.0.0.1 that come about; the others wait."""
+    slots = []
+    for slot in scheduler.take(now):
+        if scheduler.enter(slot, host, "10.0.0.1"):
+            slots.append(slot)
+        else:
+            scheduler.crowded(slot, now)
+    return slots
+
+
 class Desk:
     """`scheduler` with settings that a test may change; keyword arguments are fields of the policies."""
 

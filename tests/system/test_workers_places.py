@@ -32,8 +32,11 @@ def world_of(tmp_path: Path, extra: str) -> World:
     return World(tmp_path, domains=DOMAINS, options=options, extra=extra)
 
 
-def load_of(world: World, messages: int, prefix: str = "r") -> SpreadInjector:
-    return SpreadInjector(world.port, messages=messages, recipients=3, sessions=4, prefix=prefix)
+async def hand_over(world: World, account: Account, messages: int, prefix: str = "r") -> None:
+    """So many messages, each of them on the account."""
+    load = SpreadInjector(world.port, messages=messages, recipients=3, sessions=4, prefix=prefix)
+    await load.run()
+    account.add(load)
 
 
 def test_every_worker_has_mail() -> None:
@@ -47,9 +50,7 @@ async def test_there_are_never_more_connections_than_the_limit_and_all_mail_goes
 ) -> None:
     async with world_of(tmp_path, extra.format(limit=limit)) as world:
         account = Account(world)
-        load = load_of(world, 60)
-        await load.run()
-        account.add(load)
+        await hand_over(world, account, 60)
         await account.check()
 
         assert world.receiver.totals.peak == limit
@@ -58,9 +59,7 @@ async def test_there_are_never_more_connections_than_the_limit_and_all_mail_goes
 async def test_the_place_of_a_killed_worker_goes_to_the_others(tmp_path: Path) -> None:
     async with world_of(tmp_path, ADDRESS.format(limit=1)) as world:
         account = Account(world)
-        load = load_of(world, 300)
-        await load.run()
-        account.add(load)
+        await hand_over(world, account, 300)
         holder = await holding_worker(world)
         pid = (await world.children())[holder]
         account.note_kill()
@@ -76,14 +75,10 @@ async def test_a_reload_across_the_number_of_workers_holds_both_limits(
 ) -> None:
     async with world_of(tmp_path, ADDRESS.format(limit=before)) as world:
         account = Account(world)
-        load = load_of(world, 200)
-        await load.run()
-        account.add(load)
+        await hand_over(world, account, 200)
         world.write_config(ADDRESS.format(limit=after))
         await world.ask("reload")
-        more = load_of(world, 100, "again")
-        await more.run()
-        account.add(more)
+        await hand_over(world, account, 100, "again")
         await account.check()
 
         assert world.receiver.totals.peak <= max(before, after)

@@ -11,7 +11,7 @@ from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
 from mta.queue.reaction import Reaction
 from mta.queue.scheduler import FAIR_TURN, Scheduler
 from mta.queue.slot import Slot
-from tests.support.scheduling import A, B, ref
+from tests.support.scheduling import A, B, open_at, ref
 
 C = QueueKey("c.example", "v1")
 
@@ -40,14 +40,7 @@ class Exchange:
             self.scheduler.admit(key, ref(self.messages), 0.0, received=0.0)
 
     def open(self, now: float = 0.0) -> list[Slot]:
-        """Connections that come about; the others wait."""
-        slots = []
-        for slot in self.scheduler.take(now):
-            if self.scheduler.enter(slot, "MX.example", "10.0.0.1"):
-                slots.append(slot)
-            else:
-                self.scheduler.crowded(slot, now)
-        return slots
+        return open_at(self.scheduler, "MX.example", now)
 
     def send(self, slot: Slot, now: float = 0.0) -> int:
         count = 0

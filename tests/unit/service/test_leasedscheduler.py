@@ -16,7 +16,7 @@ from mta.queue.scheduler import FAIR_TURN
 from mta.queue.slot import Slot
 from mta.service.leasedscheduler import Demand, LeasedScheduler
 from mta.service.sharedqueue import part_of
-from tests.support.scheduling import A, B, ref
+from tests.support.scheduling import A, B, open_at, ref
 
 
 class Lessee:
@@ -138,14 +138,7 @@ class Tenant:
             self.scheduler.admit(key, ref(message), 0.0, received=0.0)
 
     def open(self, host: str = "mx.example", now: float = 0.0) -> list[Slot]:
-        """Connections that come about; the others wait."""
-        slots = []
-        for slot in self.scheduler.take(now):
-            if self.scheduler.enter(slot, host, "10.0.0.1"):
-                slots.append(slot)
-            else:
-                self.scheduler.crowded(slot, now)
-        return slots
+        return open_at(self.scheduler, host, now)
 
     def send(self, slot: Slot, now: float = 0.0) -> int:
         count = 0
