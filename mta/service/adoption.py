@@ -19,6 +19,7 @@ from pathlib import Path
 from mta.errors import SpoolError
 from mta.service.layout import Layout
 from mta.service.passage import Offer, Passage
+from mta.service.sharenames import ShareNames
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.settlelog import EventReader, read_cursors
@@ -100,8 +101,15 @@ class Adoption:
     async def _open(self) -> Partition:
         while True:
             try:
-                return Partition.open(self.directory, options=self._options, loop=self._loop)
-            except SpoolError as error:
+                partition = Partition.open(self.directory, options=self._options, loop=self._loop)
+                try:
+                    # Nothing that was here is recognised any more: it goes to others, and may come back.
+                    ShareNames.taken(self.directory)
+                except OSError:
+                    partition.close()
+                    raise
+                return partition
+            except (SpoolError, OSError) as error:
                 # Its former worker may take a moment to end.
                 log.warning("partition=%s event=not-adopted error=%s", self.directory, error)
                 await asyncio.sleep(10 * PATIENCE)

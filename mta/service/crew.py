@@ -150,6 +150,7 @@ class Crew:
         if self._moving is not None:
             self._moving.cancel()
         self.intake.close()
+        self.intake.keep_names()
         for colleague in self.colleagues.values():
             colleague.close()
         self.passage.close()

@@ -2,12 +2,13 @@
 
 A share is answered TAKEN when it is on our disk. One that comes again is recognised by its name and answered
 TAKEN without being stored a second time: names of what we took lately, and of what was found waiting on disk
-at the start, are remembered (MEMORY of them). Until the start has read the whole disk, shares that come again
-are refused; fresh ones are new to everybody and welcome.
+at the start, are remembered (`sharenames.py`), over an end in good order as well. Until the start has read
+the whole disk, shares that come again are refused; fresh ones are new to everybody and welcome.
 
-What remains: a share that we stored, delivered and settled, and whose answer was lost because we were killed
-at that moment, is offered again and then delivered twice. An answer leaves in the same turn of the loop as
-the delivery begins, so this takes a colleague that is too slow to read it for as long as a delivery lasts.
+What remains: a share that we stored, delivered and settled, and that a colleague offers again after we were
+killed, is delivered twice. An answer leaves in the same turn of the loop as the delivery begins, so this
+takes a colleague that heard none (it was too slow for `colleagues.DEADLINE`, or killed itself) and has not
+come to offer the share again before we die.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mta.service.share import (
     encode_taken,
     name_of,
 )
+from mta.service.sharenames import ShareNames
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
 
@@ -43,8 +45,6 @@ __all__ = ["Intake"]
 
 log = logging.getLogger(__name__)
 
-#: Names remembered, at about 130 bytes each.
-MEMORY = 50_000
 BACKLOG = 64
 #: Looking a member up in its class costs more than the rest of some steps.
 AGAIN, TAKEN = Kind.AGAIN, Verdict.TAKEN
@@ -55,16 +55,16 @@ Done = Callable[[Verdict], None]
 
 
 class Intake:
-    """Stores shares for one worker."""
+    """Stores shares for one worker. Raises OSError when what the last life has left can't be read."""
 
     def __init__(
         self, *, partition: Partition, admit: Admit, clock: Clock, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._partition = partition
+        self._names = ShareNames.taken(partition.directory)
         self._admit = admit
         self._clock = clock
         self.loop = loop
-        self._names: dict[str, None] = {}
         self._under_way: dict[str, list[Done]] = {}
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
@@ -98,11 +98,18 @@ class Intake:
 
     def remember(self, envelope: Envelope) -> None:
         """This envelope was found on disk."""
-        self._note(name_of(envelope))
+        self._names.add(name_of(envelope))
 
     def forget(self, name: str) -> None:
         """The share is not here any more: it has gone to another worker, and may come back one day."""
-        self._names.pop(name, None)
+        self._names.discard(name)
+
+    def keep_names(self) -> None:
+        """Leave to the next life what we know; what is taken after that waits on disk and is found there."""
+        try:
+            self._names.keep(self._partition.directory)
+        except OSError as error:
+            log.error("event=share-names-not-kept error=%r", str(error))
 
     def take(self, share: Share, done: Done, *, again: bool) -> None:
         """Store a share; `done` is called with TAKEN or REFUSED, perhaps before this returns."""
@@ -133,18 +140,12 @@ class Intake:
             verdict = Verdict.REFUSED
         else:
             self.taken += 1
-            self._note(name)
+            self._names.add(name)
             for recipient, attempts, due in share.waiting:
                 self._partition.defer(message, recipient, attempts=attempts, due=due, event=None)
             self._admit(share.envelope, message, share.waiting)
         for done in waiting:
             done(verdict)
-
-    def _note(self, name: str) -> None:
-        names = self._names
-        names[name] = None
-        if len(names) > MEMORY:
-            del names[next(iter(names))]
 
 
 class Visitor(asyncio.Protocol):

@@ -72,7 +72,9 @@ class Account:
             for recipient in twice
             if not any(abs(kill - first[recipient]) <= self._window for kill in self.kills)
         }
-        assert not astray, f"delivered again although the first time was long before any kill: {astray}"
+        assert not astray, (
+            f"delivered again although the first time was long before any kill: {astray}\n{self.world.log()}"
+        )
         assert max(received.values(), default=0) <= 1 + len(self.kills)
         return twice
 

@@ -43,6 +43,7 @@ class Member:
         options = SpoolOptions()
         self.queued: Counter[str] = Counter()
         self.attempts: dict[str, int] = {}
+        self.entered: list[tuple[int, int]] = []
         self.partition = Partition.open(spool / str(number), options=options, loop=loop)
         self.crew = Crew(
             number,
@@ -81,6 +82,14 @@ class Member:
         self.partition.close()
         await asyncio.sleep(0)
 
+    async def settle_all(self) -> None:
+        """Everybody who has entered our queues has got the mail."""
+        for message, recipient in self.entered:
+            self.partition.settle(message, recipient, b"")
+        done: asyncio.Future[SpoolError | None] = asyncio.get_running_loop().create_future()
+        self.partition.flush(done.set_result)
+        assert await done is None
+
     async def submit(
         self, message: Envelope, body: bytes = b"Subject: x\r\n\r\nhello\r\n"
     ) -> SpoolError | None:
@@ -103,6 +112,7 @@ class Member:
             address = message.recipients[recipient].address
             self.queued[address] += 1
             self.attempts[address] = attempts
+            self.entered.append((number, recipient))
 
 
 class NoQueues:
