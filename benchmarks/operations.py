@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import socket
 import subprocess
@@ -40,7 +41,7 @@ from mta.config.load import load_text
 from mta.service.loop import settle_garbage
 from mta.service.worker import Worker
 
-__all__ = ["Cost", "FunctionCost", "Tally", "count", "growth", "main", "module_of"]
+__all__ = ["Cost", "FunctionCost", "Tally", "count", "growth", "main", "module_of", "show"]
 
 ROOT = Path(__file__).parents[1]
 MEMORY = Path("/dev/shm")
@@ -293,6 +294,15 @@ def growth(before: Mapping[str, Any], now: Mapping[str, Any], least: float = 5.0
     ]
 
 
+def show(lines: Iterable[str]) -> None:
+    """Print; it is no error when whoever reads has seen enough (`| head`)."""
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        # What is still in the buffer would be tried once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operations", description=__doc__)
@@ -311,11 +321,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(as_json(cost, load, options.top), indent=1))
+        show([json.dumps(as_json(cost, load, options.top), indent=1)])
     elif options.against:
-        print("\n".join(growth(json.loads(options.against.read_text()), as_json(cost, load, 0))))
+        show(growth(json.loads(options.against.read_text()), as_json(cost, load, 0)))
     else:
-        print("\n".join(report(cost, options.top)))
+        show(report(cost, options.top))
     return 0
 
 

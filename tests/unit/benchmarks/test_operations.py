@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.operations import Cost, FunctionCost, Tally, as_json, growth, module_of, report
+from benchmarks.operations import Cost, FunctionCost, Tally, as_json, growth, module_of, report, show
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +118,13 @@ def test_modules_that_grew_are_named_first() -> None:
         "     -10.0  mta.clock",
         "     -30.0  mta.spool.index",
     ]
+
+
+def test_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        show(["more than a pipe holds"] * 100_000)
+        monkeypatch.undo()
+    # leaving the `with` has written what was left in the buffer, as the interpreter does at exit
