@@ -15,11 +15,11 @@ from types import MappingProxyType
 from aiosmtpd.smtp import AuthResult, LoginPassword, _AuthMechAttr
 
 from mta.ingress import replies
+from mta.ingress.connection import Mode
 from mta.ingress.exchange import LoginSession
 from mta.ingress.merging import Merging
 from mta.ingress.reception import Reception
 from mta.ingress.transactions import MAX_IDLE_COMMANDS
-from mta.ingress.wire import Mode
 
 __all__ = ["Conversation"]
 

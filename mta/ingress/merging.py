@@ -19,11 +19,11 @@ import ssl
 
 from mta.errors import RemoteProtocolError
 from mta.ingress import replies
+from mta.ingress.connection import Mode
 from mta.ingress.definitions import parse_definitions, wish_of
 from mta.ingress.reception import Reception, Rules
 from mta.ingress.submission import Submission, Wish
 from mta.ingress.transactions import Transactions
-from mta.ingress.wire import Mode
 from mta.smtp.data import TOO_BIG
 from mta.smtp.reply import Reply
 

@@ -17,9 +17,10 @@ import ssl
 from mta.errors import RemoteProtocolError
 from mta.ingress import replies
 from mta.ingress.accept import AcceptResult, Submission
+from mta.ingress.connection import Mode
 from mta.ingress.reception import Reception, Rules
 from mta.ingress.suppression import INVALID_QUEUE, SUPPRESSED_QUEUE, invalid_address
-from mta.ingress.wire import Mode, Wire
+from mta.ingress.wire import Wire
 from mta.smtp.address import parse_path, split_domain
 from mta.smtp.data import TOO_BIG, ChunkReader
 from mta.smtp.params import MailParameters, parse_mail_parameters, parse_rcpt_parameters
@@ -51,7 +52,7 @@ _BDAT = re.compile(rb"([0-9]{1,19})(?: +(LAST))?\Z", re.IGNORECASE)
 
 _NO_PARAMETERS = MailParameters()
 
-# As in `wire`: plain names, because they are looked at for every packet.
+# As in `connection`: plain names, because they are looked at for every packet.
 _CHUNK, _COMMANDS, _DATA, _WAITING = Mode.CHUNK, Mode.COMMANDS, Mode.DATA, Mode.WAITING
 
 

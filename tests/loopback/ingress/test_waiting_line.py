@@ -76,7 +76,7 @@ async def test_who_gives_up_waiting_leaves_the_place_to_others() -> None:
 
 
 async def test_nobody_waits_longer_than_a_client_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mta.ingress.wire.SLOT_PATIENCE", 0.02)
+    monkeypatch.setattr("mta.ingress.connection.SLOT_PATIENCE", 0.02)
     async with Inbound(ONE_SLOT) as inbound, inbound.caller(), inbound.caller() as second:
         assert second.greeting.startswith("421 4.3.2")
         assert await second.is_closed()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mta.ingress.wire import BACKLOG, CROWDED_PATIENCE, PARTING_PATIENCE, SLOWEST, Mode
+from mta.ingress.connection import PARTING_PATIENCE, Mode
+from mta.ingress.wire import BACKLOG, CROWDED_PATIENCE, SLOWEST
 from tests.support.papercall import PaperCall
 
 TIMES = "always-allow-relaying yes\nsmtp-command-timeout 100s\nsmtp-data-timeout 50s"
@@ -272,3 +273,17 @@ def test_everything_that_was_refused_is_in_the_reject_log() -> None:
         ("C", "4.4.2", ""),
     ]
     assert call.partition.events[0].source_mta == "h (192.0.2.1)"
+
+
+def test_message_on_its_way_to_the_disk_counts_even_when_its_client_was_hung_up_on() -> None:
+    call = PaperCall(source=f"{TIMES}\ndisconnect-on-transient-error yes", commits=False)
+    call.begin()
+    call.say(b"DATA\r\n", MESSAGE[:5])
+    call.say(MESSAGE[5:])
+    counted = call.reception.receiving
+
+    call.conversation.close()
+
+    assert counted == call.reception.receiving > 0
+    call.partition.commit()
+    assert call.reception.receiving == 0
