@@ -1,4 +1,4 @@
-"""One partition of the spool: the façade over files, index, commits and recovery.
+"""One partition of the spool: the façade over files, index and commits.
 
 Its whole promise: `accept` answers only when a message is on disk; every recipient of it is handed to
 delivery, now or after a restart, until a `settle` for it is on disk; and an event that rode on a settle,
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
@@ -27,24 +25,19 @@ from mta.spool.deferrals import Deferrals
 from mta.spool.files import Room
 from mta.spool.heads import HeadReader, check_head
 from mta.spool.index import Index, Place
-from mta.spool.lock import SpoolLock
-from mta.spool.marks import Marks
+from mta.spool.opening import Opened, make_ready
 from mta.spool.options import SpoolOptions
 from mta.spool.pool import MemoryPool
-from mta.spool.quarantine import Damage, Quarantine
+from mta.spool.quarantine import Damage
 from mta.spool.record import (
-    DATA_START,
     MAX_MESSAGE,
     RECORD_SIZE,
     Deferral,
-    FileKind,
     RecordKind,
     body_check,
     decode_accept_head,
     encode_deferral,
 )
-from mta.spool.recovery import ACCEPT_FOLDER, SETTLE_FOLDER, Survey, survey
-from mta.spool.segment import Segment, SegmentSet, no_segment, size_range
 from mta.spool.stored import Recovered, SpoolStats, Stored, Waiting
 from mta.spool.upkeep import Upkeep
 
@@ -53,10 +46,6 @@ __all__ = ["Partition", "Recovered", "SpoolOptions", "SpoolStats", "Stored"]
 logger = logging.getLogger(__name__)
 
 _SETTLE, _DEFER, _RECORD = int(RecordKind.SETTLE), int(RecordKind.DEFER), int(RecordKind.RECORD)
-#: Ids given out but not yet on disk when a process died must not come again; far more than one batch holds.
-_ID_GAP = 1 << 16
-#: The same for ids and file numbers in files that can't be understood.
-_WIDE_ID_GAP, _NUMBER_GAP = 1 << 26, 1 << 16
 #: Joining a body's parts costs a copy: worth it for the memory pool, not for a giant.
 _MAX_YOUNG = 1 << 20
 #: What the fields of a record can hold.
@@ -74,60 +63,32 @@ class Partition:
     """An open partition; make one with `open`, end it with `close`."""
 
     def __init__(
-        self,
-        directory: Path,
-        options: SpoolOptions,
-        loop: asyncio.AbstractEventLoop,
-        lock: SpoolLock,
-        found: Survey,
+        self, directory: Path, options: SpoolOptions, loop: asyncio.AbstractEventLoop, opened: Opened
     ) -> None:
+        found = opened.found
         self.directory = directory
-        self._options, self._lock, self._loop = options, lock, loop
+        self._options, self._lock, self._loop = options, opened.lock, loop
         self._files, self._clock = options.files, options.clock
+        self._accepts, self._settles, self._marks = opened.accepts, opened.settles, opened.marks
+        self._heads = HeadReader(self._accepts.in_use)
         self._index: Index = found.index
         self._deferrals: Deferrals | None = found.deferrals
         self._shelf = found.shelf
         self._pool = MemoryPool(options.memory_pool)
-        self._quarantine = Quarantine(directory)
-        gap = _WIDE_ID_GAP if found.ignored else _ID_GAP if found.highest_message else 0
-        self._next = found.highest_message + 1 + gap
-        self._number_gap = _NUMBER_GAP if found.ignored else 0
+        self._quarantine = opened.quarantine
+        self._next = opened.next_message
         self._sequence = found.deferrals.highest
         self._room_checked = self._plenty_until = float("-inf")
         self._is_closed = False
         #: Called once, on the loop, when a write or sync has failed for good; the text says how.
         self.on_broken: Callable[[str], None] | None = None
-        for segment, damage in found.damage:
-            self._quarantine.keep(segment, damage)
-        for segment, at in found.voids:
-            # Once sealed, a file's bodies are not checked at a start: the head must not count any more.
-            segment.write([bytes(RECORD_SIZE)], at)
-        for segment in found.unsealed:
-            segment.seal()
-        for segment in [*found.accepts, *found.settles]:
-            # A process that was killed leaves data in the kernel's hands: on disk before anybody trusts it.
-            segment.sync()
-        total = self._files.room(directory).total
-        self._accepts = self._set(FileKind.ACCEPT, found.accepts, options.segment_size, total)
-        self._heads = HeadReader(self._accepts.in_use)
-        self._settles = self._set(FileKind.SETTLE, found.settles, options.settle_size, total)
-        self._marks = Marks(directory)
-        accept_segment = self._first_file(self._accepts)
-        settle_segment = self._first_file(self._settles)
-        self._files.sync_directory(self._accepts.directory)
-        self._files.sync_directory(self._settles.directory)
-        if settle_segment.number:
-            # Whatever the files before it hold is on disk: they were synced when they were sealed.
-            self._marks.publish_settle(settle_segment.number, DATA_START)
-        if accept_segment.number:
-            self._marks.publish_accept(accept_segment.number, DATA_START)
         self._committer = Committer(
             loop=loop,
             clock=options.clock,
             accepts=self._accepts,
             settles=self._settles,
-            accept_segment=accept_segment,
-            settle_segment=settle_segment,
+            accept_segment=opened.accept_segment,
+            settle_segment=opened.settle_segment,
             index=self._index,
             marks=self._marks,
             pace=options.pace,
@@ -179,19 +140,7 @@ class Partition:
         Damage goes to quarantine and doesn't stop it. Raises SpoolError when the partition is in use, is of
         another format version, or can't be read at all.
         """
-        try:
-            _make_private(directory)
-            for folder in (ACCEPT_FOLDER, SETTLE_FOLDER):
-                _make_private(directory / folder)
-            lock = SpoolLock(directory)
-            try:
-                found = survey(options.files, directory, write=True, limit=options.most_in_memory)
-                return cls(directory, options, loop, lock, found)
-            except BaseException:
-                lock.close()
-                raise
-        except OSError as error:
-            raise SpoolError(f"spool {directory}: {error.strerror or error}") from error
+        return cls(directory, options, loop, make_ready(directory, options))
 
     def recovered(self) -> Iterator[Recovered]:
         """What waited when the partition was opened, each message once, oldest first.
@@ -384,33 +333,6 @@ class Partition:
             dropped=self._committer.dropped,
         )
 
-    def _set(self, kind: FileKind, found: list[Segment], size: int, total: int) -> SegmentSet:
-        folder = ACCEPT_FOLDER if kind is FileKind.ACCEPT else SETTLE_FOLDER
-        sizes = (size, size) if size else size_range(kind, total)
-        files = SegmentSet(self._files, self.directory / folder, kind, sizes)
-        files.adopt(found)
-        files.next_number += self._number_gap
-        if kind is FileKind.ACCEPT:
-            for segment in [segment for segment in files.in_use.values() if not segment.live]:
-                segment.write([files.free_header(segment)], 0)
-                segment.sync()
-                self._index.drop(segment.number, segment.first, segment.last)
-                files.release(segment, files.keep)
-        return files
-
-    def _first_file(self, files: SegmentSet) -> Segment:
-        """A file to begin with, its blocks written; while the disk is full, one that has no room."""
-        try:
-            if not files.free:
-                files.free.append(files.create(0, written=True))
-            return files.obtain(0, self._next)[0]
-        except OSError as error:
-            failed = as_spool_error(error)
-            if isinstance(failed, SpoolBroken):
-                raise
-            logger.warning("spool has no room directory=%s why=%r", files.directory, str(failed))
-            return no_segment(self._files, files.kind)
-
     def _read_head(self, message: int, place: Place) -> tuple[bytes, bytes]:
         """The checked head of a message's record, and its body (unchecked)."""
         segment = self._accepts.in_use.get(place.number)
@@ -459,18 +381,3 @@ class Partition:
         if self.on_broken is not None:
             # Not from within a commit: whoever hears it may want the partition.
             self._loop.call_soon(self.on_broken, text)
-
-
-def _make_private(directory: Path) -> None:
-    """A directory that only its owner may enter; an open one is closed, with a warning."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = os.lstat(directory)
-    if not stat.S_ISDIR(found.st_mode):
-        raise SpoolError(f"{directory} is not a directory")
-    if found.st_uid != os.geteuid() and os.geteuid() != 0:
-        raise SpoolError(f"{directory} belongs to user {found.st_uid}, not to us ({os.geteuid()})")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        logger.warning(
-            "spool directory was open to others path=%s mode=%o", directory, stat.S_IMODE(found.st_mode)
-        )
-        os.chmod(directory, 0o700)
