@@ -8,6 +8,7 @@ end, with a default.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 import msgspec
 
@@ -116,18 +117,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
         return self.priority if own is None else own
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Envelope)
-
-
-def encode_envelope(envelope: Envelope) -> bytes:
-    """Serialise for the spool."""
-    return _encoder.encode(envelope)
-
-
-def decode_envelope(encoded: bytes | memoryview) -> Envelope:
-    """Read what `encode_envelope` wrote.
-
-    Raises msgspec.DecodeError (a ValueError) on anything else.
-    """
-    return _decoder.decode(encoded)
+#: Serialise for the spool.
+encode_envelope: Callable[[Envelope], bytes] = msgspec.msgpack.Encoder().encode
+#: Read what `encode_envelope` wrote. Raises msgspec.DecodeError (a ValueError) on anything else.
+decode_envelope: Callable[[bytes | memoryview], Envelope] = msgspec.msgpack.Decoder(Envelope).decode

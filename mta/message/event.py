@@ -7,7 +7,7 @@ Field contents follow powermta accounting (docs/accounting.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -57,23 +57,12 @@ class Event(msgspec.Struct, array_like=True, gc=False, frozen=True):
     captured: dict[str, str] = {}
 
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Event)
-
-
-def encode_event(event: Event) -> bytes:
-    """Serialise for the settle log."""
-    return _encoder.encode(event)
-
-
-def decode_event(encoded: bytes | memoryview) -> Event:
-    """Read what `encode_event` wrote.
-
-    Raises msgspec.DecodeError (a ValueError) on anything else.
-    """
-    return _decoder.decode(encoded)
+#: Serialise for the settle log.
+encode_event: Callable[[Event], bytes] = msgspec.msgpack.Encoder().encode
+#: Read what `encode_event` wrote. Raises msgspec.DecodeError (a ValueError) on anything else.
+decode_event: Callable[[bytes | memoryview], Event] = msgspec.msgpack.Decoder(Event).decode
 
 
 def decode_events(encoded: Iterable[bytes]) -> list[Event]:
     """Read many at once. Raises as `decode_event` does when any of them is none."""
-    return list(map(_decoder.decode, encoded))
+    return list(map(decode_event, encoded))
