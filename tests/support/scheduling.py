@@ -12,7 +12,7 @@ from mta.queue.reaction import Reaction
 from mta.queue.scheduler import Scheduler, Settled
 from mta.queue.slot import Slot
 
-__all__ = ["A", "B", "Desk", "ref"]
+__all__ = ["A", "B", "Desk", "deliver_all", "open_at", "ref"]
 
 A = QueueKey("a.example", "v1")
 B = QueueKey("b.example", "v1")
@@ -32,6 +32,16 @@ def open_at(scheduler: Scheduler, host: str, now: float) -> list[Slot]:
         else:
             scheduler.crowded(slot, now)
     return slots
+
+
+def deliver_all(scheduler: Scheduler, slot: Slot, now: float) -> int:
+    """Let a connection deliver everything that it may draw; returns how many messages that were."""
+    messages = 0
+    while refs := scheduler.draw(slot, now):
+        messages += 1
+        for one in refs:
+            scheduler.settle(slot, now, one, Reaction.DELIVERED)
+    return messages
 
 
 class Desk:

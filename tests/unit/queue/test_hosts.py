@@ -8,10 +8,9 @@ from mta.config.values import NetworkLimit, PatternLimit
 from mta.queue.hosts import CALL_LASTS, HostLimits
 from mta.queue.key import QueueKey
 from mta.queue.policy import EgressSource, QueuePolicy, VmtaPolicy
-from mta.queue.reaction import Reaction
 from mta.queue.scheduler import FAIR_TURN, Scheduler
 from mta.queue.slot import Slot
-from tests.support.scheduling import A, B, open_at, ref
+from tests.support.scheduling import A, B, deliver_all, open_at, ref
 
 C = QueueKey("c.example", "v1")
 
@@ -42,13 +41,9 @@ class Exchange:
     def open(self, now: float = 0.0) -> list[Slot]:
         return open_at(self.scheduler, "MX.example", now)
 
-    def send(self, slot: Slot, now: float = 0.0) -> int:
-        count = 0
-        while refs := self.scheduler.draw(slot, now):
-            count += 1
-            for one in refs:
-                self.scheduler.settle(slot, now, one, Reaction.DELIVERED)
-        return count
+    def deliver_all(self, slot: Slot, now: float = 0.0) -> int:
+        """Returns how many messages that were."""
+        return deliver_all(self.scheduler, slot, now)
 
 
 def test_the_closest_pattern_gives_the_limit_of_a_host() -> None:
@@ -115,7 +110,7 @@ def test_a_connection_is_given_up_after_its_fair_turn_when_somebody_waits_for_it
     exchange.admit(B)
     exchange.open()
 
-    assert exchange.send(slot) == FAIR_TURN
+    assert exchange.deliver_all(slot) == FAIR_TURN
     assert slot.is_retired
     exchange.scheduler.release(slot, 1.0)
     assert [slot.key for slot in exchange.open(1.0)] == [B]
@@ -125,7 +120,7 @@ def test_an_idle_connection_is_given_up_at_once_when_somebody_waits_for_its_host
     exchange = Exchange(names(("*", 1)))
     exchange.admit(A)
     (slot,) = exchange.open()
-    exchange.send(slot)
+    exchange.deliver_all(slot)
     exchange.admit(B)
     exchange.open()
 
@@ -164,10 +159,10 @@ def test_hosts_that_nobody_uses_are_forgotten() -> None:
     exchange.admit(A)
     exchange.admit(B)
     (slot,) = exchange.open()
-    exchange.send(slot)
+    exchange.deliver_all(slot)
     exchange.scheduler.release(slot, 1.0)
     (slot,) = exchange.open(1.0)
-    exchange.send(slot, 1.0)
+    exchange.deliver_all(slot, 1.0)
     exchange.scheduler.release(slot, 1.0)
 
     assert len(exchange.scheduler._hosts) == 0

@@ -16,7 +16,7 @@ from mta.queue.scheduler import FAIR_TURN
 from mta.queue.slot import Slot
 from mta.service.leasedscheduler import Demand, LeasedScheduler
 from mta.service.sharedqueue import part_of
-from tests.support.scheduling import A, B, open_at, ref
+from tests.support.scheduling import A, B, deliver_all, open_at, ref
 
 
 class Lessee:
@@ -140,13 +140,9 @@ class Tenant:
     def open(self, host: str = "mx.example", now: float = 0.0) -> list[Slot]:
         return open_at(self.scheduler, host, now)
 
-    def send(self, slot: Slot, now: float = 0.0) -> int:
-        count = 0
-        while refs := self.scheduler.draw(slot, now):
-            count += len(refs)
-            for one in refs:
-                self.scheduler.settle(slot, now, one, Reaction.DELIVERED)
-        return count
+    def deliver_all(self, slot: Slot, now: float = 0.0) -> int:
+        """Returns how many messages that were."""
+        return deliver_all(self.scheduler, slot, now)
 
 
 def test_a_host_that_allows_less_than_a_connection_each_is_entered_with_a_place() -> None:
@@ -172,7 +168,7 @@ def test_a_place_that_is_asked_back_is_given_up_after_a_fair_turn() -> None:
     tenant.scheduler.lend_places({MX: 0}, 0.0)
 
     assert tenant.scheduler.place_demands() == {MX: PlaceDemand(1, 1, 1)}
-    assert tenant.send(slot) == FAIR_TURN
+    assert tenant.deliver_all(slot) == FAIR_TURN
     tenant.scheduler.release(slot, 1.0)
     assert tenant.open(now=1.0) == []
     assert tenant.scheduler.place_demands() == {MX: PlaceDemand(0, 1, 1)}
@@ -184,7 +180,7 @@ def test_a_connection_that_rests_is_given_up_at_once_and_the_place_with_it() -> 
     tenant.open()
     tenant.scheduler.lend_places({MX: 1}, 0.0)
     (slot,) = tenant.open()
-    tenant.send(slot)
+    tenant.deliver_all(slot)
     tenant.scheduler.lend_places({MX: 0}, 0.0)
 
     assert tenant.scheduler.recall(0.0) == [slot]
@@ -216,7 +212,7 @@ def test_a_reload_across_the_number_of_workers_keeps_what_is_open() -> None:
     tenant.scheduler.reconfigure(1.0)
     assert tenant.scheduler.place_demands() == {SHARED: PlaceDemand(1, 1, 1)}
     tenant.scheduler.lend_places({SHARED: 0}, 1.0)
-    assert tenant.send(slot, 1.0) == FAIR_TURN
+    assert tenant.deliver_all(slot, 1.0) == FAIR_TURN
     tenant.scheduler.release(slot, 1.0)
 
     assert tenant.open(now=2.0) == []
