@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from mta.delivery.signingrule import Identity
 from mta.errors import ConfigError
-from mta.message.dkim import Canon, SignPolicy
+from mta.message.canonical import Canon
+from mta.message.dkim import SignPolicy
 from mta.message.domainkey import DkimKey, parse_private_key
 
 __all__ = ["DkimOptions"]

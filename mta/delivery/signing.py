@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 from mta.clock import Clock
@@ -35,13 +36,14 @@ from mta.delivery.signatory import Signatory
 from mta.delivery.signingrule import Identity, SigningRule
 from mta.errors import ConfigError
 from mta.message import headers
-from mta.message.author import author_lines
-from mta.message.dkim import DkimSigner, Draft, Signable, SignPolicy
+from mta.message.author import author_places
+from mta.message.canonical import Signable
+from mta.message.dkim import DkimSigner, Draft, SignPolicy
 from mta.message.domainkey import DkimKey
 from mta.message.envelope import Envelope
 from mta.smtp.address import is_valid_domain
 
-__all__ = ["Signer", "SignerStats"]
+__all__ = ["Signer", "SignerStats", "SigningJob"]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ log = logging.getLogger(__name__)
 KEPT_SIGNATURES = 4096
 #: Signing identities kept ready; a new one costs a few microseconds.
 KEPT_IDENTITIES = 16384
+#: Sets of fields that messages have, and how many fields one may have to be kept.
+KEPT_SHAPES, LARGEST_SHAPE = 256, 100
 #: Signatures that wait for one process: more work than a turn of our loop lasts, so that it is never idle.
 MOST_ASKED = 256
 #: More processes than this are of no use to one loop.
@@ -60,6 +64,9 @@ LONGEST_IN_TURN = 0.01
 #: A larger message (octets) is hashed in a thread in any case: the loop would stand still for it.
 DRAFTED_AT_ONCE = 256 << 10
 Done = Callable[[bytes], None]
+#: What a message's Sender and From say, to recognise it; and what takes it out of the values of all fields.
+Author = bytes | tuple[bytes, ...]
+AuthorOf = Callable[[tuple[bytes, ...]], Author]
 
 
 class SignerStats(NamedTuple):
@@ -70,10 +77,22 @@ class SignerStats(NamedTuple):
     waiting: int
 
 
-class _Job(NamedTuple):
+class SignerSet(NamedTuple):
+    """Who signs a message, in the order of the fields, and whether one of them needs long for it."""
+
+    signers: tuple[DkimSigner, ...] = ()
+    is_slow: bool = False
+
+    @classmethod
+    def of(cls, signers: tuple[DkimSigner, ...]) -> SignerSet:
+        return cls(signers, any(signer.key.is_slow for signer in signers))
+
+
+class SigningJob(NamedTuple):
     """One message that is being signed, with everybody who waits for it.
 
-    `drafts` is None for a message that is too large to be hashed on the loop.
+    `drafts` is None for a message that is too large to be hashed on the loop; `signatory` is the process that
+    has time for others.
     """
 
     place: tuple[int, int]
@@ -82,6 +101,7 @@ class _Job(NamedTuple):
     now: float
     waiters: list[Done]
     drafts: list[Draft] | None
+    signatory: Signatory | None
     seals: list[bytes | None]  # what came back from a process; None for one that is gone
 
 
@@ -99,11 +119,10 @@ class Signer:
         self._signatories: list[Signatory] = []
         self._none_before = 0.0  # no new one earlier than that
         self._thread: ThreadPoolExecutor | None = None  # for large messages
-        self._put_off: deque[_Job] = deque()  # for the next turns of the loop itself
+        self._put_off: deque[SigningJob] = deque()  # for the next turns of the loop itself
         self._spent = 0.0  # seconds of this turn
         self._is_turn_counted = False
-        self._jobs: dict[tuple[int, int], _Job] = {}
-        self._last: tuple[bytes, Envelope, str | None, _Job] | None = None  # just got None
+        self._jobs: dict[tuple[int, int], SigningJob] = {}
         self._signatures = 0
         self._from_memory = 0
         self._use(snapshot, KeyRing.load(snapshot))
@@ -119,55 +138,65 @@ class Signer:
 
     def headers(
         self, envelope: Envelope, body: bytes, message: int, domain: str | None = None
-    ) -> bytes | None:
-        """The fields to put in front of a message, b"" for none; None = call `prepare`, it takes a while.
+    ) -> bytes | SigningJob:
+        """The fields to put in front of a message, b"" for none; or what to `prepare`, as it takes a while.
 
         `body` is the whole message in wire form, `message` its number in the spool, `domain` the queue's
-        (without it that of the first recipient).
+        (without it that of the first recipient). Hot path.
         """
-        if not envelope.sign or (domain, envelope.vmta) in self._unsigned:
+        if not envelope.sign:
             return b""
-        found = self._look(envelope, body, message, domain)
-        if isinstance(found, bytes):
-            return found
-        self._last = (body, envelope, domain, found)
-        return None
+        queue = envelope.recipients[0].queue_domain if domain is None else domain
+        try:
+            rule = self._queues[queue, envelope.vmta]
+        except KeyError:
+            rule = self._queue_rule(queue, envelope.vmta)
+        if rule is None:
+            return b""
+        place = (message, rule[0])
+        kept = self._kept.get(place) or self._kept_before.get(place)
+        if kept is not None:
+            self._from_memory += 1
+            return kept
+        signable = Signable(body)
+        signers, is_slow = self._signers(rule[1], envelope, signable)
+        if not signers:
+            return b""
+        now = self._clock.wall()
+        if len(body) > DRAFTED_AT_ONCE:
+            return SigningJob(place, signable, signers, now, [], None, None, [])
+        if not is_slow:
+            return self._keep(place, self._sign(signable, signers, now))
+        drafts = self._draft(signable, signers, now)
+        if not drafts:
+            return b""
+        signatory = self._signatory()
+        if signatory is not None or self._put_off or self._spent >= LONGEST_IN_TURN:
+            return SigningJob(place, signable, signers, now, [], drafts, signatory, [])
+        return self._keep(place, self._seal_in_turn(drafts))
 
-    def prepare(
-        self, envelope: Envelope, body: bytes, message: int, done: Done, domain: str | None = None
-    ) -> None:
-        """Sign, elsewhere where that pays, and call `done` with what `headers` would have returned.
+    def prepare(self, job: SigningJob, done: Done) -> None:
+        """Sign, elsewhere where that pays, and call `done` with the fields.
 
-        `done` runs on the loop, at once when there is nothing to wait for, else in another turn of it.
+        `done` runs on the loop, in another turn of it.
         """
-        last = self._last
-        self._last = None
-        if last is not None and last[0] is body and last[1] is envelope and last[2] == domain:
-            found: bytes | _Job = last[3]  # what `headers` has just answered None for
-        else:
-            found = self._look(envelope, body, message, domain)
-        if isinstance(found, bytes):
-            done(found)
+        running = self._jobs.setdefault(job.place, job)
+        running.waiters.append(done)
+        if running is not job or len(job.waiters) > 1:
             return
-        running = self._jobs.get(found.place)
-        if running is not None:
-            running.waiters.append(done)
-            return
-        found.waiters.append(done)
-        self._jobs[found.place] = found
-        if found.drafts is None:
+        if job.drafts is None:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="dkim")
-            self._thread.submit(self._work, found)
+            self._thread.submit(self._work, job)
             return
-        signatory = self._signatory()
+        signatory = job.signatory
         if signatory is None:
-            self._put_off.append(found)
+            self._put_off.append(job)
             self._count_turn()
             return
-        for draft in found.drafts:
+        for draft in job.drafts:
             if draft.key.is_slow:
-                signatory.ask(draft.key, draft.digest(), partial(self._sealed, found))
+                signatory.ask(draft.key, draft.digest(), partial(self._sealed, job))
 
     @property
     def processes(self) -> list[int]:
@@ -191,52 +220,25 @@ class Signer:
     def _use(self, snapshot: Snapshot, keys: KeyRing) -> None:
         self._snapshot = snapshot
         self._keys = keys
-        self._unsigned: set[tuple[str | None, str]] = set()  # (domain, vMTA) of queues without a rule
+        self._queues: dict[tuple[str, str], tuple[int, SigningRule] | None] = {}  # by domain and vMTA
         self._rules: dict[Settings, tuple[int, SigningRule] | None] = {}
         self._numbers: dict[SigningRule, int] = {}
         self._identities: dict[tuple[int, str, str], tuple[DkimSigner, ...]] = {}
-        self._by_author: dict[tuple[int, str, bytes], tuple[DkimSigner, ...]] = {}
+        self._by_author: dict[tuple[int, str, Author], SignerSet] = {}
+        self._authors: dict[tuple[bytes, ...], AuthorOf] = {}  # by the names of a message's fields
         self._kept: dict[tuple[int, int], bytes] = {}
         self._kept_before: dict[tuple[int, int], bytes] = {}
-        self._last = None
 
-    def _look(self, envelope: Envelope, body: bytes, message: int, domain: str | None) -> bytes | _Job:
-        """The fields, from memory or made at once; or the work that makes them."""
-        rule = self._rule(envelope, domain)
-        if rule is None:
-            if envelope.sign and domain is not None:
-                self._note_unsigned(domain, envelope.vmta)
-            return b""
-        place = (message, rule[0])
-        kept = self._kept.get(place) or self._kept_before.get(place)
-        if kept is not None:
-            self._from_memory += 1
-            return kept
-        signable = Signable(body)
-        signers = self._signers(rule[1], envelope, signable.block)
-        now = self._clock.wall()
-        if len(body) > DRAFTED_AT_ONCE:
-            return _Job(place, signable, signers, now, [], None, []) if signers else b""
-        drafts = self._draft(signable, signers, now)
-        if not any(draft.key.is_slow for draft in drafts):
-            return self._keep(place, self._seal(drafts))
-        if self._put_off or self._spent >= LONGEST_IN_TURN or self._signatory() is not None:
-            return _Job(place, signable, signers, now, [], drafts, [])
-        return self._keep(place, self._seal_in_turn(drafts))
+    def _queue_rule(self, domain: str, vmta: str) -> tuple[int, SigningRule] | None:
+        """The rule of a queue; remembered as long as this configuration is in force."""
+        if len(self._queues) >= KEPT_IDENTITIES:
+            self._queues.clear()
+        found = self._queues[domain, vmta] = self._rule(self._snapshot.effective(domain, vmta))
+        return found
 
-    def _note_unsigned(self, domain: str, vmta: str) -> None:
-        """Nothing of that queue is signed as long as this configuration is in force."""
-        if len(self._unsigned) >= KEPT_IDENTITIES:
-            self._unsigned.clear()
-        self._unsigned.add((domain, vmta))
-
-    def _rule(self, envelope: Envelope, domain: str | None) -> tuple[int, SigningRule] | None:
-        """The rule of a queue with its number (equal rules have one number); None = not to be signed."""
-        if not envelope.sign:
-            return None
-        settings = self._snapshot.effective(
-            envelope.recipients[0].queue_domain if domain is None else domain, envelope.vmta
-        )
+    def _rule(self, settings: Settings) -> tuple[int, SigningRule] | None:
+        """The rule that these settings ask for with its number (equal rules have one number); None = not to
+        be signed."""
         try:
             return self._rules[settings]
         except KeyError:
@@ -250,16 +252,40 @@ class Signer:
         self._rules[settings] = found
         return found
 
-    def _signers(self, rule: SigningRule, envelope: Envelope, block: bytes) -> tuple[DkimSigner, ...]:
-        is_asked = bool(envelope.dkim_options)
-        if rule.only_when_asked and not is_asked and not headers.has(block, b"x-dkim-options"):
-            return ()
-        if is_asked:
-            found = self._asked_for(rule, envelope, block)
-        else:
-            found = self._signers_of(rule, envelope.vmta, block)
-        if rule.second is not None:
-            found += self._signers_of(rule.second, envelope.vmta, block)
+    def _signers(self, rule: SigningRule, envelope: Envelope, message: Signable) -> SignerSet:
+        if envelope.dkim_options:
+            found = self._asked_for(rule, envelope, message.block)
+            return SignerSet.of(found + self._second_signers(rule, envelope.vmta, message.block))
+        if rule.only_when_asked and not headers.has(message.block, b"x-dkim-options"):
+            return SignerSet()
+        names, values = message.relaxed
+        try:
+            author = self._authors[names](values)
+        except KeyError:
+            author = self._author_of(names)(values)
+        place = (id(rule), envelope.vmta, author)
+        try:
+            return self._by_author[place]
+        except KeyError:
+            pass
+        signers = self._look_up_signers(rule, envelope.vmta, message.block)
+        signers += self._second_signers(rule, envelope.vmta, message.block)
+        if len(self._by_author) >= KEPT_IDENTITIES:
+            self._by_author.clear()
+        found_set = self._by_author[place] = SignerSet.of(signers)
+        return found_set
+
+    def _second_signers(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
+        return self._look_up_signers(rule.second, vmta, block) if rule.second is not None else ()
+
+    def _author_of(self, names: tuple[bytes, ...]) -> AuthorOf:
+        """What finds the author's fields among the values of a message with these fields."""
+        if len(self._authors) >= KEPT_SHAPES:
+            self._authors.clear()
+        places = author_places(names)
+        found: AuthorOf = itemgetter(*places) if places else lambda values: b""
+        if len(names) <= LARGEST_SHAPE:
+            self._authors[names] = found
         return found
 
     def _asked_for(self, rule: SigningRule, envelope: Envelope, block: bytes) -> tuple[DkimSigner, ...]:
@@ -282,21 +308,12 @@ class Signer:
             keys = tuple(key for key in keys if key.selector == options.selector)
         return _make_signers(options.applied(rule.policy), keys, domain, identity, rule.algorithm)
 
-    def _signers_of(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
+    def _look_up_signers(self, rule: SigningRule, vmta: str, block: bytes) -> tuple[DkimSigner, ...]:
         """The signers of the identity, or of the fallback when no key fits the identity."""
-        place = (id(rule), vmta, author_lines(block))
-        signers = self._by_author.get(place)
-        if signers is None:
-            if len(self._by_author) >= KEPT_IDENTITIES:
-                self._by_author.clear()
-            signers = self._by_author[place] = self._look_up_signers(rule, vmta, place[2])
-        return signers
-
-    def _look_up_signers(self, rule: SigningRule, vmta: str, author: bytes) -> tuple[DkimSigner, ...]:
         for identity in (rule.identity, rule.fallback):
             if identity is None:
                 continue
-            domain = identity.domain(author)
+            domain = identity.domain(block)
             # A key for any domain signs as whatever the message claims, so the claim has to be a domain.
             if not domain or not is_valid_domain(domain):
                 continue
@@ -338,20 +355,23 @@ class Signer:
         if not self.spare:
             return None
         found = self._signatories
-        if len(found) < min(self.spare, MOST_SIGNATORIES) and self._none_before <= self._clock.now():
+        wanted = self.spare if self.spare < MOST_SIGNATORIES else MOST_SIGNATORIES
+        if len(found) < wanted and self._none_before <= self._clock.now():
             try:
                 found.append(Signatory(self._loop, self._lost))
             except OSError as error:
                 log.error("event=no-signing-process error=%s", error.strerror)
                 self._none_before = self._clock.now() + PAUSE
-        best = min(found, key=Signatory.load, default=None)
-        return best if best is not None and best.load() < MOST_ASKED else None
+        if not found:
+            return None
+        best = min(found, key=Signatory.load) if len(found) > 1 else found[0]
+        return best if best.load() < MOST_ASKED else None
 
     def _lost(self, signatory: Signatory) -> None:
         self._signatories.remove(signatory)
         self._none_before = self._clock.now() + PAUSE
 
-    def _sealed(self, job: _Job, seal: bytes | None) -> None:
+    def _sealed(self, job: SigningJob, seal: bytes | None) -> None:
         """A process has signed one of the drafts, in their order; or it is gone, and the loop does it."""
         drafts = job.drafts or []
         if seal and len(drafts) == 1:
@@ -368,26 +388,43 @@ class Signer:
         fields = [draft.sealed_with(next(seals)) if draft.key.is_slow else draft.sealed() for draft in drafts]
         self._answer(job, b"".join(fields))
 
-    def _work(self, job: _Job) -> None:
+    def _work(self, job: SigningJob) -> None:
         """In a thread: touches nothing of this object but what the job carries."""
-        fields = self._seal(self._draft(job.signable, job.signers, job.now))
+        fields = self._sign(job.signable, job.signers, job.now)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._answer, job, fields)
 
-    def _answer(self, job: _Job, fields: bytes) -> None:
+    def _answer(self, job: SigningJob, fields: bytes) -> None:
         if self._jobs.get(job.place) is job:
             del self._jobs[job.place]
             self._keep(job.place, fields)
             for done in job.waiters:
                 done(fields)
 
-    def _draft(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> list[Draft]:
+    def _sign(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> bytes:
+        """All of it, here and now."""
+        fields = b""
         try:
-            drafts = [signer.draft(signable, now) for signer in signers]
+            for signer in signers:
+                draft = signer.draft(signable, now)
+                if draft is not None:
+                    fields += draft.sealed()
+        except Exception:
+            log.exception("dkim=failed the message goes out without a signature")
+            return b""
+        return fields
+
+    def _draft(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> list[Draft]:
+        drafts = []
+        try:
+            for signer in signers:
+                draft = signer.draft(signable, now)
+                if draft is not None:
+                    drafts.append(draft)
         except Exception:
             log.exception("dkim=failed the message goes out without a signature")
             return []
-        return [draft for draft in drafts if draft is not None]
+        return drafts
 
     def _seal(self, drafts: list[Draft]) -> bytes:
         try:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from mta.config.regex import Pattern, compile_pattern
 from mta.config.settings import Settings
 from mta.message.author import author_domain
-from mta.message.dkim import Canon, SignPolicy
+from mta.message.canonical import Canon
+from mta.message.dkim import SignPolicy
 from mta.smtp.address import split_domain, to_ace
 
 __all__ = ["Identity", "NamePatterns", "SigningRule"]

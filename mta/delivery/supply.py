@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mta.delivery.attempt import Attempt
 from mta.delivery.session import Session
+from mta.delivery.signing import SigningJob
 from mta.delivery.tailoring import tailored
 from mta.errors import MtaError, SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope
@@ -61,16 +62,9 @@ class MessageSigner(Protocol):
 
     def headers(
         self, envelope: Envelope, body: bytes, message: int, domain: str | None = None
-    ) -> bytes | None: ...
+    ) -> bytes | SigningJob: ...
 
-    def prepare(
-        self,
-        envelope: Envelope,
-        body: bytes,
-        message: int,
-        done: Callable[[bytes], None],
-        domain: str | None = None,
-    ) -> None: ...
+    def prepare(self, job: SigningJob, done: Callable[[bytes], None]) -> None: ...
 
 
 def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> tuple[list[int], Stored] | None:
@@ -126,10 +120,11 @@ def make_attempt(refs: list[int], stored: Stored, signer: MessageSigner, session
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
     domain = session.slot.key.domain
     head = signer.headers(envelope, body, number, domain)
-    if head:
-        attempt.put_in_front(head)
-    elif head is None:
+    if isinstance(head, bytes):
+        if head:
+            attempt.put_in_front(head)
+    else:
         # The signature is made while the envelope travels; only the body has to wait for it.
         attempt.head = None
-        signer.prepare(envelope, body, number, partial(session.signed, attempt), domain)
+        signer.prepare(head, partial(session.signed, attempt))
     return attempt

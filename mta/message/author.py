@@ -9,7 +9,7 @@ from __future__ import annotations
 from mta.message import headers
 from mta.smtp.address import to_ace
 
-__all__ = ["author_domain", "author_lines", "first_domain"]
+__all__ = ["author_domain", "author_places", "first_domain"]
 
 
 def author_domain(block: bytes) -> str:
@@ -24,11 +24,11 @@ def author_domain(block: bytes) -> str:
     return ""
 
 
-def author_lines(block: bytes) -> bytes:
-    """The first Sender and the first From of a header block: all of it that `author_domain` looks at."""
-    lowered = block.lower()
-    places = headers.find(lowered, b"sender"), headers.find(lowered, b"from")
-    return b"".join([block[at : headers.field_end(block, at)] for at in places if at >= 0])
+def author_places(names: tuple[bytes, ...]) -> list[int]:
+    """The places of the first Sender and the first From among the names of a message's fields: all of it
+    that `author_domain` looks at."""
+    lowered = [name.rstrip(b" ").lower() for name in names]
+    return [lowered.index(name) for name in (b"sender", b"from") if name in lowered]
 
 
 def first_domain(value: bytes) -> str:

@@ -1,14 +1,12 @@
 """Sign a message with DKIM (RFC 6376; Ed25519 by RFC 8463).
 
-What goes in is the message as it will go over the wire, dots stuffed; what is hashed is what the receiver
-has after taking the stuffing away. Keys come in as objects (`domainkey`), the time as a number. Verifying
-is not done here, and neither is choosing keys (`delivery/signing`). Nothing fails because of a message: one
-without a From field simply gets no signature (RFC 6376 5.4 demands From in h=).
+What goes in is a message in canonical form (`canonical`), keys come in as objects (`domainkey`), the time as
+a number. Verifying is not done here, and neither is choosing keys (`delivery/signing`). Nothing fails because
+of a message: one without a From field simply gets no signature (RFC 6376 5.4 demands From in h=).
 
-`Signable` holds what several signatures of one message share: the canonical fields and body hashes.
-`DkimSigner` holds what the signatures of one key share: everything in front of the hashes. The body is
-canonicalised in pieces by whole-buffer operations that run at C speed, because a loop over its lines would
-cost as much as the RSA operation.
+`Signable` holds what several signatures of one message share: the fields and body hashes. `DkimSigner` holds
+what the signatures of one key share: everything in front of the hashes, and a `FieldPlan` for each set of
+fields that its messages have. A stream of mail has few such sets, so of a message only values are looked at.
 
 A signature has an l= tag only where the policy asks for it: it lets anybody append text to signed mail
 (RFC 6376 8.2).
@@ -16,18 +14,19 @@ A signature has an l= tag only where the policy asks for it: it lets anybody app
 
 from __future__ import annotations
 
-import enum
 import hashlib
-import re
 from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from mta.message import headers
+from mta.message.canonical import Canon, Signable
 from mta.message.domainkey import DkimKey
 
-__all__ = ["Canon", "DkimSigner", "Draft", "SignPolicy", "Signable", "hash_body"]
+__all__ = ["DkimSigner", "Draft", "FieldPlan", "SignPolicy"]
 
 #: Fields that make up what a reader sees or acts on: signed wherever present (RFC 6376 5.4.1), with what
 #: large receivers ask for: both List-Unsubscribe fields (RFC 8058 4) and Feedback-ID.
@@ -49,23 +48,10 @@ OVERSIGNED_WHEN_PRESENT = frozenset(
 #: Never signed, whatever pattern the operator writes: they change on the way (RFC 6376 5.4).
 NEVER_SIGNED = frozenset((b"return-path", b"received", b"dkim-signature", b"bcc", b"resent-bcc", b""))
 
-_RUNS = re.compile(rb"  +")
-
-#: The body is hashed in pieces of about this size, so that a 50 MB message is not copied as a whole.
-PIECE = 256 * 1024
 #: base64 octets in a line of b=: a multiple of 4 that leaves the line under 78.
 SIGNATURE_LINE = 72
-#: Distinct sets of field names for which a finished h= is kept per key; a stream of mail has a few.
-FIELD_LISTS = 64
-
-
-class Canon(enum.Enum):
-    """How header or body are brought into a form that survives small changes (RFC 6376 3.4)."""
-
-    SIMPLE = b"simple"
-    RELAXED = b"relaxed"
-
-    __hash__ = object.__hash__  # there is one of each; Enum's own is a function in Python
+#: Plans kept per key, of messages with no more fields than that; a stream of mail has a few.
+PLANS, PLANNED_FIELDS = 256, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,45 +73,7 @@ class SignPolicy:
     add_body_limit: bool = False
 
 
-class Signable:
-    """One message while it is being signed, once or several times."""
-
-    __slots__ = ("_block", "_body", "_body_hashes", "_fields", "_message")
-
-    def __init__(self, message: bytes) -> None:
-        end = headers.header_end(message)
-        block = message[:end]
-        if block and not block.endswith(b"\r\n"):
-            block += b"\r\n"
-        self._message = message
-        self._block = _unstuff(block)
-        self._body = min(end + 2, len(message))
-        self._body_hashes: dict[Canon, tuple[bytes, int]] = {}
-        self._fields: dict[Canon, list[tuple[bytes, bytes]]] = {}
-
-    @property
-    def block(self) -> bytes:
-        """The header block as the receiver will have it."""
-        return self._block
-
-    def body_hash(self, canon: Canon) -> tuple[bytes, int]:
-        """The values of bh=, base64, and of l=, the octets that went into it."""
-        found = self._body_hashes.get(canon)
-        if found is None:
-            digest, length = hash_body(self._message, self._body, canon)
-            found = self._body_hashes[canon] = (b2a_base64(digest, newline=False), length)
-        return found
-
-    def fields(self, canon: Canon) -> list[tuple[bytes, bytes]]:
-        """Name and canonical form of every field, from the top."""
-        found = self._fields.get(canon)
-        if found is None:
-            if canon is Canon.RELAXED:
-                found = _relaxed_fields(self._block)
-            else:
-                found = [(field.name, field.raw) for field in headers.fields(self._block)]
-            self._fields[canon] = found
-        return found
+_NAME = b"DKIM-Signature: "
 
 
 class Draft(NamedTuple):
@@ -146,8 +94,20 @@ class Draft(NamedTuple):
     def sealed_with(self, seal: bytes) -> bytes:
         """The same, of what the key has computed elsewhere."""
         signature = b2a_base64(seal, newline=False)
-        lines = [signature[at : at + SIGNATURE_LINE] for at in range(0, len(signature), SIGNATURE_LINE)]
-        return b"DKIM-Signature: " + self.value + b"\r\n ".join(lines) + b"\r\n"
+        lines = _in_lines(len(signature))(signature)
+        return b"%s%s%s\r\n" % (_NAME, self.value, b"\r\n ".join(lines))
+
+
+class FieldPlan(NamedTuple):
+    """What becomes of the fields of every message that has these fields in this order.
+
+    `pick` takes those to sign out of all, in the order in which they are hashed; `template` makes their
+    canonical form of them; `start` is the signature's own text up to h=, that included.
+    """
+
+    pick: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+    template: bytes
+    start: bytes
 
 
 class DkimSigner:
@@ -163,155 +123,80 @@ class DkimSigner:
         self._wanted = USUAL_FIELDS | policy.fields | frozenset(policy.oversigned)
         self._oversigned = tuple(dict.fromkeys(OVERSIGNED_FIELDS + policy.oversigned))
         self._start = _start_of_field(key, policy, domain, identity)
-        self._lists: dict[tuple[bytes, ...], bytes] = {}
+        self._is_relaxed = policy.header_canon is Canon.RELAXED
+        self._has_tags = policy.add_timestamp or policy.add_body_limit or policy.expire_after is not None
+        self._plans: dict[tuple[bytes, ...], FieldPlan | None] = {}
 
     def draft(self, message: Signable, now: float) -> Draft | None:
-        """All but the key's own work on a signature; None for a message without From."""
-        names, canonical = self._select(message)
-        if b"from" not in names:
+        """All but the key's own work on a signature; None for a message without From. Hot path."""
+        policy = self._policy
+        names, values = message.relaxed if self._is_relaxed else message.simple()
+        try:
+            plan = self._plans[names]
+        except KeyError:
+            plan = self._plan(names)
+        if plan is None:
             return None
-        digest, length = message.body_hash(self._policy.body_canon)
-        value = b"%s%s%s%s\r\n bh=%s;\r\n b=" % (
-            self._start,
-            self._field_list(names),
-            self._times(now),
-            b"\r\n l=%d;" % length if self._policy.add_body_limit else b"",
+        digest, length = message.body_hash(policy.body_canon)
+        value = b"%s%s\r\n bh=%s;\r\n b=" % (
+            plan.start,
+            self._tags(now, length) if self._has_tags else b"",
             digest,
         )
-        if self._policy.header_canon is Canon.RELAXED:
-            # No tag has two blanks or a tab: unfolding is all that relaxing does to this field.
-            canonical.append(b"dkim-signature:" + value.replace(b"\r\n", b""))
-        else:
-            canonical.append(b"DKIM-Signature: " + value)
-        return Draft(self.key, b"".join(canonical), value)
+        # No tag has two blanks or a tab: unfolding is all that relaxing does to this field.
+        own = b"dkim-signature:" + value.replace(b"\r\n", b"") if self._is_relaxed else _NAME + value
+        return Draft(self.key, plan.template % plan.pick(values) + own, value)
 
-    def _select(self, message: Signable) -> tuple[tuple[bytes, ...], list[bytes]]:
-        """The names and canonical forms of the fields to sign, in the order in which they are hashed."""
-        names: list[bytes] = []
-        canonical: list[bytes] = []
-        wanted, is_wanted = self._wanted, self._policy.is_wanted
+    def _plan(self, names: tuple[bytes, ...]) -> FieldPlan | None:
+        """The plan for messages with these fields, kept for the next one; None when they lack From."""
+        chosen: list[tuple[int, bytes]] = []
         # From the bottom: of several fields of one name the lowest is hashed first (RFC 6376 5.4.2).
-        for name, form in reversed(message.fields(self._policy.header_canon)):
-            if name in wanted or (is_wanted is not None and is_wanted(name)):
-                if name in NEVER_SIGNED:
-                    continue
-                names.append(name)
-                canonical.append(form)
-        return tuple(names), canonical
+        for place in reversed(range(len(names))):
+            name = names[place].rstrip(b" ").lower()
+            if self._signs(name):
+                chosen.append((place, name))
+        listed = tuple([name for _, name in chosen])
+        plan = None
+        if b"from" in listed:
+            plan = FieldPlan(
+                _picking([place for place, _ in chosen]),
+                self._template(listed),
+                self._start + self._field_list(listed),
+            )
+        if len(names) <= PLANNED_FIELDS:
+            if len(self._plans) >= PLANS:
+                self._plans.clear()
+            self._plans[names] = plan
+        return plan
+
+    def _signs(self, name: bytes) -> bool:
+        if name in NEVER_SIGNED or b" " in name:
+            return False
+        is_wanted = self._policy.is_wanted
+        return name in self._wanted or (is_wanted is not None and is_wanted(name))
+
+    def _template(self, names: tuple[bytes, ...]) -> bytes:
+        if not self._is_relaxed:
+            return b"%s" * len(names)
+        return b"".join([b"%s:%%s\r\n" % name.replace(b"%", b"%%") for name in names])
 
     def _field_list(self, names: tuple[bytes, ...]) -> bytes:
-        """h= with the oversigned names behind those present, folded; kept for the next message like it."""
-        found = self._lists.get(names)
-        if found is None:
-            present = [name for name in dict.fromkeys(names) if name in OVERSIGNED_WHEN_PRESENT]
-            every = (*names, *dict.fromkeys((*self._oversigned, *present)))
-            if len(self._lists) >= FIELD_LISTS:
-                self._lists.clear()
-            found = self._lists[names] = _fold_names(every)
-        return found
+        """h= with the oversigned names behind those present, folded."""
+        present = [name for name in dict.fromkeys(names) if name in OVERSIGNED_WHEN_PRESENT]
+        return _fold_names((*names, *dict.fromkeys((*self._oversigned, *present))))
 
-    def _times(self, now: float) -> bytes:
+    def _tags(self, now: float, length: int) -> bytes:
+        """What the policy adds of the hour and of the body's length."""
         text = b""
         if self._policy.add_timestamp:
             text += b" t=%d;" % now
         if self._policy.expire_after is not None:
             text += b" x=%d;" % (now + self._policy.expire_after)
-        return b"\r\n" + text if text else b""
-
-
-def hash_body(message: bytes, start: int, canon: Canon) -> tuple[bytes, int]:
-    """SHA-256 over the canonical form (RFC 6376 3.4.3, 3.4.4) of the body that begins at `start`, and the
-    octets of that form."""
-    if len(message) - start <= PIECE:
-        piece = _canonical_lines(message[start:], canon)
-        end = _end_of_text(piece)
-        if end or canon is Canon.SIMPLE:
-            end += 2
-        if end < len(piece):
-            piece = piece[:end]
-        return hashlib.sha256(piece).digest(), end
-    digest = hashlib.sha256()
-    length = 0
-    waiting = 0  # line ends behind the last text: hashed only when more text follows
-    is_empty = True
-    while start < len(message):
-        end = _end_of_piece(message, start)
-        piece = _canonical_lines(message[start:end], canon)
-        start = end
-        text = _end_of_text(piece)
         if text:
-            digest.update(b"\r\n" * waiting)
-            digest.update(memoryview(piece)[:text])
-            length += 2 * waiting + text
-            waiting, is_empty = 0, False
-        waiting += (len(piece) - text) // 2
-    if not is_empty or canon is Canon.SIMPLE:
-        digest.update(b"\r\n")
-        length += 2
-    return digest.digest(), length
-
-
-def _canonical_lines(lines: bytes, canon: Canon) -> bytes:
-    """Whole lines of a body in canonical form, but for the empty ones at its end."""
-    lines = _unstuff(lines)
-    if not lines.endswith(b"\r\n"):
-        lines += b"\r\n"  # the end of data is a line of its own: the receiver will see one
-    return _relax_lines(lines) if canon is Canon.RELAXED else lines
-
-
-def _end_of_piece(message: bytes, start: int) -> int:
-    """The end of a line about PIECE octets further on."""
-    if len(message) - start <= PIECE:
-        return len(message)
-    end = message.find(b"\r\n", start + PIECE)
-    return len(message) if end < 0 else end + 2
-
-
-def _unstuff(lines: bytes) -> bytes:
-    """What the receiver has after RFC 5321 4.5.2: one dot less on each line that begins with one."""
-    if b"." not in lines:  # ten times as fast as looking for the line end as well
-        return lines
-    if lines.startswith(b"."):
-        lines = lines[1:]
-    return lines.replace(b"\r\n.", b"\r\n") if b"\r\n." in lines else lines
-
-
-def _relax_lines(lines: bytes) -> bytes:
-    """Runs of blanks and tabs become one blank, those at line ends go."""
-    if b"\t" in lines:
-        lines = lines.replace(b"\t", b" ")
-    if b" " not in lines:  # base64
-        return lines
-    if b"  " in lines:
-        # The only regular expression over bodies: halving runs by replace until none is left takes three to
-        # four times as long on indented HTML, and this one can't backtrack.
-        lines = _RUNS.sub(b" ", lines)
-    return lines.replace(b" \r\n", b"\r\n") if b" \r\n" in lines else lines
-
-
-def _end_of_text(piece: bytes) -> int:
-    """Where the line ends begin that end a piece (which ends in CRLF)."""
-    end = len(piece) - 2
-    while end >= 2 and piece.startswith(b"\r\n", end - 2):
-        end -= 2
-    return end
-
-
-def _relaxed_fields(block: bytes) -> list[tuple[bytes, bytes]]:
-    """RFC 6376 3.4.2 over a whole block at once: unfold, squeeze blanks, lower names."""
-    if b"\t" in block:
-        block = block.replace(b"\t", b" ")
-    if b"\r\n " in block:
-        block = block.replace(b"\r\n ", b" ")
-    while b"  " in block:
-        block = block.replace(b"  ", b" ")
-    found = []
-    for line in block.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        name = name.rstrip(b" ").lower()
-        if colon and name and b" " not in name:
-            found.append((name, b"%s:%s\r\n" % (name, value.strip(b" "))))
-    return found
+            text = b"\r\n" + text
+        if self._policy.add_body_limit:
+            text += b"\r\n l=%d;" % length
+        return text
 
 
 def _start_of_field(key: DkimKey, policy: SignPolicy, domain: str, identity: str) -> bytes:
@@ -327,7 +212,7 @@ def _start_of_field(key: DkimKey, policy: SignPolicy, domain: str, identity: str
         tags.append(b"i=%s;" % _quote(identity.encode()))
     if policy.query_method:
         tags.append(b"q=%s;" % policy.query_method.encode())
-    return _fold_words(tags, used=len(b"DKIM-Signature: "))
+    return _fold_words(tags, used=len(_NAME))
 
 
 def _fold_words(words: list[bytes], used: int) -> bytes:
@@ -361,3 +246,20 @@ def _quote(identity: bytes) -> bytes:
         bytes((octet,)) if 0x21 <= octet <= 0x7E and octet not in b";=" else b"=%02X" % octet
         for octet in identity
     )
+
+
+def _picking(places: list[int]) -> Callable[[tuple[bytes, ...]], tuple[bytes, ...]]:
+    """What takes these places out of a tuple, in this order."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    (place,) = places
+    return lambda values: (values[place],)
+
+
+@lru_cache(maxsize=64)
+def _in_lines(length: int) -> Callable[[bytes], tuple[bytes, ...]]:
+    """What breaks a signature of that length into lines."""
+    starts = range(0, length, SIGNATURE_LINE)
+    if len(starts) > 1:
+        return itemgetter(*[slice(start, start + SIGNATURE_LINE) for start in starts])
+    return lambda signature: (signature,)

@@ -12,7 +12,9 @@ from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.opener import Opener
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.settlement import Settlement
+from mta.delivery.signing import SigningJob
 from mta.errors import RouteError
+from mta.message.canonical import Signable
 from mta.message.envelope import Envelope, Recipient
 from mta.message.event import Event, decode_event
 from mta.queue.hosts import HostLimits
@@ -101,10 +103,11 @@ class PlainSigner:
 
     def headers(
         self, envelope: Envelope, body: bytes, message: int, domain: str | None = None
-    ) -> bytes | None:
-        return None if self.is_slow else self.head
+    ) -> bytes | SigningJob:
+        job = SigningJob((message, 0), Signable(body), (), 0.0, [], [], None, [])
+        return job if self.is_slow else self.head
 
-    def prepare(self, envelope, body, message, done, domain=None) -> None:  # type: ignore[no-untyped-def]
+    def prepare(self, job: SigningJob, done: Callable[[bytes], None]) -> None:
         asyncio.get_running_loop().call_later(0.01, done, self.head)
 
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from mta.cli.dkim import dkim, dns_lookup, verify_all
 from mta.cli.invocation import Invocation
 from mta.errors import ConfigError
-from mta.message.dkim import DkimSigner, Signable, SignPolicy
+from mta.message.canonical import Signable
+from mta.message.dkim import DkimSigner, SignPolicy
 from mta.message.domainkey import DkimKey, generate_private_key, parse_private_key, private_pem, txt_record
 from mta.sink.nameserver import Nameserver
 from mta.sink.zone import Zone

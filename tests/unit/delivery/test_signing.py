@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import dkim
@@ -16,7 +17,7 @@ from mta.config.load import load_text
 from mta.config.snapshot import Snapshot
 from mta.delivery import signing
 from mta.delivery.keyring import KeyRing
-from mta.delivery.signing import Signer
+from mta.delivery.signing import Signer, SigningJob
 from mta.errors import ConfigError
 from mta.message.domainkey import generate_private_key, private_pem, txt_record
 from mta.message.envelope import Envelope, Recipient
@@ -72,15 +73,24 @@ def envelope(domain: str = "example.net", vmta: str = "{default}", sign: bool = 
     return Envelope("q1", 0.0, "alice@example.com", vmta, recipients, sign=sign)
 
 
-def values(fields: bytes | None, tag: str) -> list[str]:
-    assert fields is not None
+def values(fields: bytes | SigningJob, tag: str) -> list[str]:
+    assert isinstance(fields, bytes)
     text = re.sub(r"\r\n\s+", " ", fields.decode())
     return re.findall(rf"[; ]{tag}=([^;]*)", text)
 
 
-async def prepared(signer: Signer, *arguments: object, message: int = 1, body: bytes = MESSAGE) -> bytes:
+def ask(signer: Signer, done: Callable[[bytes], None], *, message: int = 1, body: bytes = MESSAGE) -> None:
+    """`done` is called with the fields, now or later."""
+    fields = signer.headers(envelope(), body, message)
+    if isinstance(fields, bytes):
+        done(fields)
+    else:
+        signer.prepare(fields, done)
+
+
+async def prepared(signer: Signer, *, message: int = 1, body: bytes = MESSAGE) -> bytes:
     answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    signer.prepare(arguments[0] if arguments else envelope(), body, message, answer.set_result)  # type: ignore[arg-type]
+    ask(signer, answer.set_result, message=message, body=body)
     return await answer
 
 
@@ -89,7 +99,7 @@ async def test_cheap_keys_sign_at_once_and_verify(keys: Path, signers: list[Sign
 
     fields = signer.headers(envelope(), MESSAGE, 1)
 
-    assert fields is not None
+    assert isinstance(fields, bytes)
     assert dkim.verify(
         fields + MESSAGE, dnsfunc=lambda name, timeout=5: "".join(txt_record(EDWARDS)).encode()
     )
@@ -98,7 +108,7 @@ async def test_cheap_keys_sign_at_once_and_verify(keys: Path, signers: list[Sign
 async def test_slow_keys_ask_a_process_and_the_result_is_kept(keys: Path, signers: list[Signer]) -> None:
     signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/slow.pem", keys, signers)
 
-    assert signer.headers(envelope(), MESSAGE, 1) is None
+    assert isinstance(signer.headers(envelope(), MESSAGE, 1), SigningJob)
     fields = await prepared(signer)
 
     assert values(fields, "s") == ["s1"]
@@ -120,7 +130,7 @@ async def test_many_messages_share_two_processes_and_each_gets_its_own_signature
 
     for number in range(100):
         body = MESSAGE + b"%d\r\n" % number
-        signer.prepare(envelope(), body, number, lambda fields, number=number: done(number, fields))
+        ask(signer, partial(done, number), message=number, body=body)
     await complete.wait()
 
     assert len({values(fields, "bh")[0] for fields in answers.values()}) == 100
@@ -151,7 +161,8 @@ async def test_what_a_lost_process_has_not_signed_is_signed_on_the_loop(
 
     assert [values(fields, "s") for fields in answers] == [["s1"]] * 8
     assert signer.processes == []
-    assert signer.headers(envelope(), MESSAGE, 9) is not None  # on the loop, until a new one may be started
+    # On the loop, until a new one may be started.
+    assert isinstance(signer.headers(envelope(), MESSAGE, 9), bytes)
 
 
 async def test_other_keys_after_a_reload_are_brought_to_the_processes(
@@ -214,7 +225,7 @@ async def test_without_a_free_processor_the_loop_signs_a_part_in_each_of_its_tur
             loop.call_soon(count_turns)
 
     for number in range(10):
-        signer.prepare(envelope(), MESSAGE, number, done)
+        ask(signer, done, message=number)
     count_turns()
     async with asyncio.timeout(5.0):
         await complete.wait()
@@ -230,7 +241,7 @@ async def test_a_message_too_large_to_be_hashed_on_the_loop_takes_a_thread_whate
     signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/ed.pem", keys, signers, spare=0)
     large = MESSAGE + b"line\r\n" * 50_000
 
-    assert signer.headers(envelope(), large, 1) is None
+    assert isinstance(signer.headers(envelope(), large, 1), SigningJob)
     async with asyncio.timeout(5.0):
         fields = await prepared(signer, body=large)
 
@@ -243,7 +254,7 @@ async def test_a_queue_that_does_not_sign_gets_nothing(keys: Path, signers: list
 
     assert signer.headers(envelope(), MESSAGE, 1) == b""
     assert signer.headers(envelope("example.org", sign=False), MESSAGE, 1) == b""
-    assert signer.headers(envelope("example.org"), MESSAGE, 1) is None
+    assert isinstance(signer.headers(envelope("example.org"), MESSAGE, 1), SigningJob)
     assert signer.headers(envelope("example.org"), MESSAGE, 1, "example.net") == b""
     assert await prepared(signer) == b""
 
@@ -402,7 +413,7 @@ async def test_a_closed_signer_answers_nobody(keys: Path, signers: list[Signer])
     signer = signer_of(SIGN + "domain-key s1,example.com,KEYS/slow.pem", keys, signers)
     answers: list[bytes] = []
 
-    signer.prepare(envelope(), MESSAGE, 1, answers.append)
+    ask(signer, answers.append)
     signer.close()
     await asyncio.sleep(0)
 
