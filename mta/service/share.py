@@ -19,9 +19,9 @@ from __future__ import annotations
 import enum
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
-from zlib import crc32
 
 import msgspec
 
@@ -109,13 +109,20 @@ _decoder = msgspec.msgpack.Decoder(_Head)
 
 
 def name_of(envelope: Envelope) -> str:
-    """The name of the share that consists of this envelope's recipients."""
+    """The name of the share that consists of this envelope's recipients.
+
+    No two shares of one message may have the same: the second would be taken for the first. So a mass mailing
+    that is moved recipient by recipient must not meet itself in a checksum, and one address that gets two
+    personal messages must not either.
+    """
     recipients = envelope.recipients
-    if len(recipients) == 1:
-        text = recipients[0].address
+    if envelope.is_personal:
+        text = _encoder.encode(recipients)
+    elif len(recipients) == 1:
+        return f"{envelope.queue_id} {recipients[0].address}"
     else:
-        text = "\n".join([recipient.address for recipient in recipients])
-    return f"{envelope.queue_id}{len(recipients):x}{crc32(text.encode('utf-8', 'replace')):08x}"
+        text = "\n".join([recipient.address for recipient in recipients]).encode("utf-8", "surrogatepass")
+    return f"{envelope.queue_id}{len(recipients):x} {blake2b(text, digest_size=16).hexdigest()}"
 
 
 def divide(envelope: Envelope, owner: Callable[[str], int]) -> dict[int, list[int]]:

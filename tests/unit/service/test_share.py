@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.errors import RemoteProtocolError
-from mta.message.envelope import Envelope, Recipient, decode_envelope, encode_envelope
+from mta.message.envelope import Envelope, Personal, Recipient, decode_envelope, encode_envelope
 from mta.service.share import (
     Frame,
     FrameReader,
@@ -85,6 +85,25 @@ def test_the_name_is_that_of_these_recipients_of_this_message(
     assert (one.name == other.name) == (some == others)
     assert name_of(decode_envelope(one.encoded)) == one.name
     assert name_of(envelope(*domains, queue_id="Q2")) != name_of(whole)
+
+
+def test_shares_of_one_message_have_names_of_their_own_whatever_a_checksum_says() -> None:
+    # These two addresses have the same CRC-32.
+    alike = ("u9990985@d.example", "u16400040@d.example")
+    one, other = (Envelope("Q1", 1.0, "s", "v1", (Recipient(address, "d.example"),)) for address in alike)
+    assert name_of(one) != name_of(other)
+
+
+def test_two_personal_messages_to_one_address_have_names_of_their_own() -> None:
+    recipients = tuple(
+        Recipient("r@a.example", "a.example", personal=Personal(variables={"code": code}))
+        for code in (b"1", b"2")
+    )
+    whole = Envelope("Q1", 1.0, "s", "v1", recipients, is_personal=True)
+    encoded = encode_envelope(whole)
+    one, other = (share_of(whole, encoded, [], [index]) for index in (0, 1))
+    assert one.name != other.name
+    assert name_of(decode_envelope(one.encoded)) == one.name
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(max_size=200)), max_size=8), st.data())
