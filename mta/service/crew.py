@@ -84,7 +84,7 @@ class Crew:
             layout=lambda: self.layout,
             offer=self._offer,
             at_home=enter,
-            passed=self.intake.forget,
+            names=self.intake.names,
             loop=loop,
         )
         self.handover = Handover(
@@ -94,6 +94,7 @@ class Crew:
             colleagues=self.colleagues,
             admit=self._admit,
             passage=self.passage,
+            names=self.intake.names,
         )
         self.adoptions = [
             Adoption(
@@ -150,10 +151,14 @@ class Crew:
         if self._moving is not None:
             self._moving.cancel()
         self.intake.close()
-        self.intake.keep_names()
         for colleague in self.colleagues.values():
             colleague.close()
         self.passage.close()
+
+    def keep_names(self) -> None:
+        """The last thing of an end in good order, when all that was said is on disk: leave to the next life
+        which shares we have had."""
+        self.intake.keep_names()
 
     async def adopt(self) -> None:
         """Empty the partitions that nobody owns any more, one after the other."""
@@ -164,10 +169,10 @@ class Crew:
         """This message was found on our disk: into our queues, or to its owner."""
         if self.is_alone:
             if self.adoptions:
-                self.intake.remember(envelope)
+                self.intake.remember(envelope, message)
             self._enter(envelope, message, waiting)
             return
-        self.intake.remember(envelope)
+        self.intake.remember(envelope, message)
         mine = []
         for found in waiting:
             owner = self.layout.owner(envelope.recipients[found.recipient].queue_domain)

@@ -21,6 +21,7 @@ from mta.service.intake import Admit
 from mta.service.layout import Layout
 from mta.service.passage import Passage
 from mta.service.share import Share, Verdict, divide, share_of
+from mta.service.sharenames import ShareNames
 from mta.spool.partition import Partition
 
 __all__ = ["Handover"]
@@ -41,13 +42,16 @@ class Handover:
         colleagues: Mapping[int, Colleague],
         admit: Admit,
         passage: Passage,
+        names: ShareNames,
     ) -> None:
+        """`names` hear of shares that wait here for their owners, who may have them as well."""
         self._number = number
         self._partition = partition
         self._layout = layout
         self._colleagues = colleagues
         self._admit = admit
         self._passage = passage
+        self._names = names
         self.handed = 0
         self.held = 0
 
@@ -101,6 +105,7 @@ class Handover:
     ) -> None:
         if error is None:
             self.held += 1
+            self._names.add(share.name, message)
             for recipient in range(len(share.envelope.recipients)):
                 self._passage.add(owner, message, recipient)
         settled(error)

@@ -5,6 +5,11 @@ TAKEN without being stored a second time: names of what we took lately, and of w
 at the start, are remembered (`sharenames.py`), over an end in good order as well. Until the start has read
 the whole disk, shares that come again are refused; fresh ones are new to everybody and welcome.
 
+Whoever is told TAKEN throws its copy away, so a name alone is not enough. What waits here is read before it
+counts: a damaged message gives way to the copy that comes. And a share that we have just offered to another
+worker ourselves is refused until that one has answered: two workers that each think the other is the owner
+(a reload has reached one of them) would otherwise take it from each other, and nobody would have it.
+
 What remains: a share that we stored, delivered and settled, and that a colleague offers again after we were
 killed, is delivered twice. An answer leaves in the same turn of the loop as the delivery begins, so this
 takes a colleague that heard none (it was too slow for `colleagues.DEADLINE`, or killed itself) and has not
@@ -23,7 +28,7 @@ from pathlib import Path
 from typing import cast
 
 from mta.clock import Clock
-from mta.errors import RemoteProtocolError, SpoolError
+from mta.errors import RemoteProtocolError, SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope, decode_envelope
 from mta.service.colleagues import Reachable
 from mta.service.share import (
@@ -61,7 +66,8 @@ class Intake:
         self, *, partition: Partition, admit: Admit, clock: Clock, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._partition = partition
-        self._names = ShareNames.taken(partition.directory)
+        self.names = ShareNames.taken(partition.directory)
+        partition.on_damaged = self.names.discard_message
         self._admit = admit
         self._clock = clock
         self.loop = loop
@@ -96,18 +102,17 @@ class Intake:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
-    def remember(self, envelope: Envelope) -> None:
-        """This envelope was found on disk."""
-        self._names.add(name_of(envelope))
-
-    def forget(self, name: str) -> None:
-        """The share is not here any more: it has gone to another worker, and may come back one day."""
-        self._names.discard(name)
+    def remember(self, envelope: Envelope, message: int) -> None:
+        """This message was found on disk."""
+        self.names.add(name_of(envelope), message)
 
     def keep_names(self) -> None:
-        """Leave to the next life what we know; what is taken after that waits on disk and is found there."""
+        """Leave to the next life what the disk will not say: which shares all have got."""
+        names = self.names.over(self._partition.waits)
+        if self._partition.stats().broken:
+            return  # what it says may be wrong, and the end is not in good order
         try:
-            self._names.keep(self._partition.directory)
+            self.names.keep(names, self._partition.directory)
         except OSError as error:
             log.error("event=share-names-not-kept error=%r", str(error))
 
@@ -115,12 +120,9 @@ class Intake:
         """Store a share; `done` is called with TAKEN or REFUSED, perhaps before this returns."""
         name = share.name
         if again:
-            if name in self._names:
-                self.recognised += 1
-                done(Verdict.TAKEN)
-                return
-            if not self.knows_all:
-                done(Verdict.REFUSED)
+            verdict = self._known(name)
+            if verdict is not None:
+                done(verdict)
                 return
         others = self._under_way.get(name)
         if others is not None:
@@ -132,6 +134,25 @@ class Intake:
         self._under_way[name] = [done]
         self._partition.accept(share.encoded, share.body, partial(self._stored, name, share), share.envelope)
 
+    def _known(self, name: str) -> Verdict | None:
+        """The answer to a share that may have been here before; None: it is to be stored."""
+        names = self.names
+        if names.is_leaving(name):
+            return Verdict.REFUSED
+        if name not in names:
+            return None if self.knows_all else Verdict.REFUSED
+        message = names.message(name)
+        if message and self._partition.waits(message):
+            try:
+                self._partition.load(message)
+            except SpoolCorrupt:
+                names.discard(name)
+                return None if self.knows_all else Verdict.REFUSED
+            except SpoolError:
+                return Verdict.REFUSED
+        self.recognised += 1
+        return Verdict.TAKEN
+
     def _stored(self, name: str, share: Share, message: int, error: SpoolError | None) -> None:
         waiting = self._under_way.pop(name)
         verdict = Verdict.TAKEN
@@ -140,7 +161,7 @@ class Intake:
             verdict = Verdict.REFUSED
         else:
             self.taken += 1
-            self._names.add(name)
+            self.names.add(name, message)
             for recipient, attempts, due in share.waiting:
                 self._partition.defer(message, recipient, attempts=attempts, due=due, event=None)
             self._admit(share.envelope, message, share.waiting)

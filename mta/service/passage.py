@@ -24,6 +24,7 @@ from mta.message.envelope import Envelope, encode_envelope
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK
 from mta.service.layout import Layout
 from mta.service.share import Share, Verdict, share_of
+from mta.service.sharenames import ShareNames
 from mta.service.turns import Turn
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
@@ -55,7 +56,7 @@ class Passage:
     """What waits in `partition` and belongs elsewhere.
 
     `at_home` takes recipients that belong to us after all; None (an adopted partition) offers them like
-    everybody else's. `passed(name)` is told of each share that has gone.
+    everybody else's. `names` are those by which we recognise shares, and hear of those that leave.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Passage:
         layout: Callable[[], Layout],
         offer: Offer,
         at_home: AtHome | None,
-        passed: Callable[[str], None] = lambda name: None,
+        names: ShareNames | None = None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._number = number
@@ -74,7 +75,7 @@ class Passage:
         self._layout = layout
         self._offer = offer
         self._at_home = at_home
-        self._passed = passed
+        self._names = ShareNames() if names is None else names
         self._loop = loop
         self._backlogs: dict[int, _Backlog] = {}
         self._tried: dict[int, tuple[int, float]] = {}
@@ -193,20 +194,24 @@ class Passage:
             share = share_of(envelope, encoded, [body], [ref & RECIPIENT_MASK for ref in part], tried)
             self._backlog(owner).sent(share.size)
             self._on_the_way += len(part)
-            self._offer(owner, share, partial(self._answered, owner, part, share, self._loop.time()))
+            name = share.name
+            self._names.leave(name)
+            answered = partial(self._answered, owner, part, name, share.size, self._loop.time())
+            self._offer(owner, share, answered)
 
     def _answered(
-        self, owner: int, refs: list[int], share: Share, offered_at: float, verdict: Verdict
+        self, owner: int, refs: list[int], name: str, size: int, offered_at: float, verdict: Verdict
     ) -> None:
-        self._backlog(owner).answered(share.size, self._loop.time() - offered_at)
+        self._backlog(owner).answered(size, self._loop.time() - offered_at)
         self._on_the_way -= len(refs)
         if self._is_closed:
             return
         if verdict is not Verdict.TAKEN:
+            self._names.stay(name)
             self._again(owner, refs)
             return
         self.carried += len(refs)
-        self._passed(share.name)
+        self._names.go(name)
         for ref in refs:
             self._tried.pop(ref, None)
             self._partition.settle(ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK, b"")

@@ -297,6 +297,7 @@ class Worker:
         await self.crew.finish(SHARE_SECONDS)
         self.crew.close()
         await self._flush()
+        self.crew.keep_names()
         self._stopped.set()
 
     async def stop(self) -> None:

@@ -82,6 +82,8 @@ class Partition:
         self._is_closed = False
         #: Called once, on the loop, when a write or sync has failed for good; the text says how.
         self.on_broken: Callable[[str], None] | None = None
+        #: Called with each message that turns out to be damaged.
+        self.on_damaged: Callable[[int], None] | None = None
         self._committer = Committer(
             loop=loop,
             clock=options.clock,
@@ -270,6 +272,10 @@ class Partition:
         """Whether nothing has become of this recipient yet."""
         return self._index.is_waiting(message, recipient)
 
+    def waits(self, message: int) -> bool:
+        """Whether somebody waits for this message."""
+        return self._index.waiting(message) > 0
+
     def size(self, message: int) -> int:
         """About how many bytes a message takes on disk, envelope included; 0 when it is gone."""
         place = self._index.place(message)
@@ -350,6 +356,8 @@ class Partition:
 
     def _damaged(self, message: int, place: Place, why: str) -> SpoolCorrupt:
         """Put a message into quarantine; once it is safe there, nobody waits for it here any more."""
+        if self.on_damaged is not None:
+            self.on_damaged(message)
         segment = self._accepts.in_use[place.number]
         damage = Damage(segment.path, place.number, place.at, place.at + place.length, why)
         if self._quarantine.keep(segment, damage):

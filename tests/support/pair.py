@@ -15,11 +15,12 @@ from mta.message.envelope import Envelope, Recipient, encode_envelope
 from mta.queue.scheduler import Scheduler
 from mta.service.crew import Crew
 from mta.service.layout import Layout, Post
+from mta.service.share import Share, Verdict, share_of
 from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
 
-__all__ = ["Member", "envelope", "owned_by"]
+__all__ = ["Member", "envelope", "offered", "owned_by", "pair", "share"]
 
 SECONDS = 10.0
 
@@ -33,6 +34,26 @@ def owned_by(number: int, workers: int = 2) -> str:
 def envelope(queue_id: str, *domains: str) -> Envelope:
     recipients = tuple(Recipient(f"{queue_id}.{i}@{domain}", domain) for i, domain in enumerate(domains))
     return Envelope(queue_id, 1.0, "s@example.org", "v1", recipients)
+
+
+def share(message: Envelope, body: bytes = b"body\r\n") -> Share:
+    """The share that is the whole of this message."""
+    return share_of(message, encode_envelope(message), [body], range(len(message.recipients)))
+
+
+async def pair(spool: Path) -> tuple[Member, Member]:
+    """Two workers that see each other."""
+    one, other = await Member(spool, 0).open(), await Member(spool, 1).open()
+    await one.until(lambda: one.crew.colleagues[1].is_up and other.crew.colleagues[0].is_up)
+    return one, other
+
+
+async def offered(member: Member, message: Envelope, *, again: bool = False) -> Verdict:
+    """What worker 1 answers to a share that this one offers."""
+    answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    member.crew.colleagues[1].offer(share(message), answer.set_result, again=again)
+    async with asyncio.timeout(SECONDS):
+        return await answer
 
 
 class Member:
@@ -79,6 +100,8 @@ class Member:
         self.crew.drain()
         await self.crew.finish(1.0)
         self.crew.close()
+        await self._flush()
+        self.crew.keep_names()
         self.partition.close()
         await asyncio.sleep(0)
 
@@ -86,6 +109,15 @@ class Member:
         """Everybody who has entered our queues has got the mail."""
         for message, recipient in self.entered:
             self.partition.settle(message, recipient, b"")
+        await self._flush()
+
+    async def die(self) -> None:
+        """End as a kill does, but for what waits for a commit: nothing is left to the next life."""
+        self.crew.close()
+        self.partition.close()
+        await asyncio.sleep(0)
+
+    async def _flush(self) -> None:
         done: asyncio.Future[SpoolError | None] = asyncio.get_running_loop().create_future()
         self.partition.flush(done.set_result)
         assert await done is None

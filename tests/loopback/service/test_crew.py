@@ -7,32 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mta.message.envelope import Envelope, encode_envelope
 from mta.service.colleagues import SOCKET_NAME, Colleague
-from mta.service.share import Share, Verdict, share_of
-from mta.service.sharenames import NAMES_FILE
-from mta.spool.settlelog import Cursor, write_cursor
-from tests.support.pair import Member, envelope, owned_by
+from mta.service.share import Verdict
+from tests.support.pair import Member, envelope, offered, owned_by, pair, share
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.timeout(60)]
 
 HERE, THERE = owned_by(0), owned_by(1)
-
-
-def share(message: Envelope) -> Share:
-    return share_of(message, encode_envelope(message), [b"body\r\n"], range(len(message.recipients)))
-
-
-async def pair(spool: Path) -> tuple[Member, Member]:
-    one, other = await Member(spool, 0).open(), await Member(spool, 1).open()
-    await one.until(lambda: one.crew.colleagues[1].is_up and other.crew.colleagues[0].is_up)
-    return one, other
-
-
-async def offered(member: Member, message: Envelope, *, again: bool = False) -> Verdict:
-    answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-    member.crew.colleagues[1].offer(share(message), answer.set_result, again=again)
-    return await answer
 
 
 async def test_each_owner_has_its_share_on_disk_when_acceptance_is_told(tmp_path: Path) -> None:
@@ -105,55 +86,6 @@ async def test_a_share_that_comes_again_is_recognised(tmp_path: Path) -> None:
     assert await offered(one, message, again=True) is Verdict.TAKEN
     assert other.queued == {f"Q1.0@{THERE}": 1}
     assert other.crew.intake.recognised == 1
-    await one.close()
-    await other.close()
-
-
-async def test_a_share_that_was_delivered_before_an_end_in_good_order_is_recognised_for_one_life(
-    tmp_path: Path,
-) -> None:
-    one, other = await pair(tmp_path)
-    message = envelope("Q1", THERE)
-    assert await offered(one, message) is Verdict.TAKEN
-    await other.settle_all()
-    await other.close()
-
-    await one.until(lambda: not one.crew.colleagues[1].is_up)
-    other = await Member(tmp_path, 1).open()
-    await one.until(lambda: one.crew.colleagues[1].is_up)
-    assert await offered(one, message, again=True) is Verdict.TAKEN
-    assert not other.queued
-    assert not (tmp_path / "1" / NAMES_FILE).exists()
-    other.crew.intake.close()  # what a kill leaves: nothing is kept
-    other.partition.close()
-
-    await one.until(lambda: not one.crew.colleagues[1].is_up)
-    other = await Member(tmp_path, 1).open()
-    await one.until(lambda: one.crew.colleagues[1].is_up)
-    assert await offered(one, message, again=True) is Verdict.TAKEN
-    assert other.queued == {f"Q1.0@{THERE}": 1}
-    await one.close()
-    await other.close()
-
-
-async def test_what_an_adopted_partition_held_is_not_recognised_when_it_comes_back(tmp_path: Path) -> None:
-    one, other = await pair(tmp_path)
-    assert await one.submit(envelope("Q1", THERE)) is None
-    await one.close()
-    await other.close()
-    # A partition with something to look at stays when it has been emptied.
-    (tmp_path / "1" / "quarantine").mkdir()
-    (tmp_path / "1" / "quarantine" / "damaged").touch()
-
-    alone = await Member(tmp_path, 0, workers=1, adopted=[1]).open()
-    write_cursor(tmp_path / "1", Cursor(1 << 40))
-    await alone.crew.adopt()
-    assert alone.queued == {f"Q1.0@{THERE}": 1}
-    await alone.close()
-
-    one, other = await pair(tmp_path)
-    await one.until(lambda: not one.crew.passage.waiting)
-    assert other.queued == {f"Q1.0@{THERE}": 1}
     await one.close()
     await other.close()
 
