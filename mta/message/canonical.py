@@ -20,7 +20,7 @@ from mta.message import headers
 __all__ = ["Canon", "Fields", "Signable", "hash_body"]
 
 _RUNS = re.compile(rb"  +")
-_BLANKS = repeat(b" ")
+_BLANKS, _COLONS = repeat(b" "), repeat(b":")
 
 #: The body is hashed in pieces of about this size, so that a 50 MB message is not copied as a whole.
 PIECE = 256 * 1024
@@ -49,8 +49,10 @@ class Signable:
         block = message[:end]
         if block and not block.endswith(b"\r\n"):
             block += b"\r\n"
+        if b"\r\n." in block or block.startswith(b"."):
+            block = _unstuff(block)
         #: The header block as the receiver will have it, and its fields in relaxed form.
-        self.block = block = _unstuff(block)
+        self.block = block
         self.relaxed = _relaxed_fields(block)
         self._message = message
         self._body = end + 2
@@ -75,7 +77,7 @@ def hash_body(message: bytes, start: int, canon: Canon) -> tuple[bytes, int]:
     octets of that form."""
     if len(message) - start <= PIECE:
         piece = _canonical_lines(message[start:], canon)
-        end = _end_of_text(piece)
+        end = _end_of_text(piece) if piece.endswith(b"\r\n\r\n") else len(piece) - 2
         if end or canon is Canon.SIMPLE:
             end += 2
         if end < len(piece):
@@ -157,7 +159,7 @@ def _relaxed_fields(block: bytes) -> Fields:
         block = block.replace(b"\r\n ", b" ")
     while b"  " in block:
         block = block.replace(b"  ", b" ")
-    parts = [line.partition(b":") for line in block[:-2].split(b"\r\n")]
+    parts = list(map(bytes.partition, block[:-2].split(b"\r\n"), _COLONS))
     names, colons, values = zip(*parts, strict=True)
     if b"" in colons:
         parts = [part for part in parts if part[1]]

@@ -115,6 +115,15 @@ def test_bound_for_signatures_is_what_the_processors_leave_after_unsigned_mail()
     assert (ed25519.value, ed25519.is_kept) == (0.5, False)
 
 
+def test_of_each_kind_of_signature_the_better_number_of_workers_counts() -> None:
+    rates = {"unsigned": 5000.0, "unsigned_2_w": 4000.0, "ed25519": 2000.0, "ed25519_2_w": 3000.0}
+
+    (ed25519,) = verdicts(figures("dkim/10KB-200", **rates), cpus=2, signatures=4000.0)
+
+    assert ed25519.value == pytest.approx(0.6)
+    assert ed25519.sum == "3,000 (ed25519 2 w) / 5,000 (unsigned)"
+
+
 def test_scaling_says_which_process_was_busy() -> None:
     (verdict,) = verdicts(figures("workers/drain 10 KB rsa", **{"1_w": 2000.0, "2_w": 3500.0}), cpus=2)
 
