@@ -7,8 +7,10 @@ picture is of one moment, file by file: a message that compaction moves while we
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import NamedTuple
 from zlib import crc32
@@ -22,8 +24,12 @@ from mta.spool.quarantine import Damage
 from mta.spool.record import RECORD_SIZE, FileState, decode_accept_head
 from mta.spool.recovery import ACCEPT_FOLDER, survey
 from mta.spool.scan import HOLE, Scanner
+from mta.spool.shelf import DiskShelf
 
 __all__ = ["Inspection", "Listed", "RecipientState", "Report", "as_file", "partitions_below"]
+
+#: Messages whose places are in memory; the places of those before them are in pages on disk.
+MOST_IN_MEMORY = 1 << 16
 
 
 class RecipientState(NamedTuple):
@@ -87,14 +93,23 @@ def as_file(body: bytes) -> bytes:
 
 
 class Inspection:
-    """One look at a partition; use it in a `with` statement. SpoolError when it can't be read at all."""
+    """One look at a partition; use it in a `with` statement. SpoolError when it can't be read at all.
 
-    def __init__(self, partition: Path, files: Files | None = None) -> None:
+    Of a long spool only so many places are in memory, about; the others are in a temporary directory.
+    """
+
+    def __init__(
+        self, partition: Path, files: Files | None = None, most_in_memory: int = MOST_IN_MEMORY
+    ) -> None:
         self.partition = partition
         if not (partition / ACCEPT_FOLDER).is_dir():
             raise SpoolError(f"{partition} holds no spool")
+        files = files or Files()
         try:
-            self._found = survey(files or Files(), partition)
+            with ExitStack() as opened:
+                self._found = survey(files, partition, limit=most_in_memory, shelf=_shelf(files, opened))
+                opened.callback(self._found.close)
+                self._opened = opened.pop_all()
         except OSError as error:
             raise SpoolError(f"{partition}: {error.strerror or error}") from error
         self._segments = {segment.number: segment for segment in self._found.accepts}
@@ -105,7 +120,7 @@ class Inspection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._found.close()
+        self._opened.close()
 
     def __repr__(self) -> str:
         return f"<Inspection {self.partition} {self._found.index!r}>"
@@ -113,16 +128,13 @@ class Inspection:
     def messages(self) -> Iterator[Listed]:
         """Every message that somebody waits for, oldest first; unreadable ones are left to `verify`."""
         heads = HeadReader(self._segments)
-        for message in self._found.index.all_waiting():
+        for message, place, settled in self._found.index.walk():
             try:
-                place = self._found.index.place(message)
-                if place is None:
-                    continue
                 size, _, encoded = decode_accept_head(heads.read(message, place))
                 envelope = decode_envelope(encoded)
             except (SpoolCorrupt, ValueError):
                 continue
-            yield Listed(self.partition, message, envelope, size, self._states(message, envelope))
+            yield Listed(self.partition, message, envelope, size, self._states(message, envelope, settled))
 
     def find(self, name: str) -> Listed | None:
         """A message by queue id, or by its number in the partition."""
@@ -166,8 +178,8 @@ class Inspection:
             damage=tuple(damage.values()),
         )
 
-    def _states(self, message: int, envelope: Envelope) -> tuple[RecipientState, ...]:
-        settled = self._found.index.settled_in_part(message)
+    def _states(self, message: int, envelope: Envelope, settled: int) -> tuple[RecipientState, ...]:
+        """What has become of each recipient; `settled` is the bit mask of who needs nothing more."""
         states = []
         for index, recipient in enumerate(envelope.recipients):
             known = self._found.deferrals.find(message, index)
@@ -186,3 +198,12 @@ class Inspection:
         data = segment.read_past_damage(place.length, place.at)
         end = check_head(data, 0, segment, message)
         return data[RECORD_SIZE:end], data[end:]
+
+
+def _shelf(files: Files, opened: ExitStack) -> DiskShelf | None:
+    """Where places lie that are too many for memory; None where temporary files have no place."""
+    try:
+        directory = opened.enter_context(TemporaryDirectory(prefix="mta-spool-"))
+    except OSError:
+        return None
+    return DiskShelf(Path(directory), files)

@@ -24,6 +24,7 @@ from mta.spool.quarantine import Quarantine
 from mta.spool.record import DATA_START, RECORD_SIZE, FileKind
 from mta.spool.recovery import ACCEPT_FOLDER, SETTLE_FOLDER, Survey, survey
 from mta.spool.segment import Segment, SegmentSet, no_segment, size_range
+from mta.spool.shelf import DiskShelf
 
 __all__ = ["Opened", "make_ready"]
 
@@ -75,7 +76,8 @@ def make_ready(directory: Path, options: SpoolOptions) -> Opened:
 
 def _read(directory: Path, options: SpoolOptions, lock: SpoolLock) -> Opened:
     files = options.files
-    found = survey(files, directory, write=True, limit=options.most_in_memory)
+    shelf = DiskShelf(directory, files)
+    found = survey(files, directory, write=True, limit=options.most_in_memory, shelf=shelf)
     quarantine = Quarantine(directory)
     _secure(found, quarantine)
     accepts = _no_files(FileKind.ACCEPT, directory / ACCEPT_FOLDER, options.segment_size, files)

@@ -203,11 +203,12 @@ def _is_suspect(records: list[Found]) -> bool:
     return len(set(messages)) < len(messages)
 
 
-def survey(files: Files, directory: Path, *, write: bool = False, limit: int = 0) -> Survey:
+def survey(
+    files: Files, directory: Path, *, write: bool = False, limit: int = 0, shelf: DiskShelf | None = None
+) -> Survey:
     """Read a whole partition. SpoolError when it can't be read at all.
 
-    `limit` is how many rows of the index may be in memory, 0 for all: the others go to a shelf in the
-    partition's directory while it is read.
+    `limit` is how many rows of the index may be in memory, 0 for all, when there is a shelf for the others.
     """
     marks = read_marks(directory)
     accepts, ignored = open_files(files, directory / ACCEPT_FOLDER, FileKind.ACCEPT, write=write)
@@ -217,7 +218,6 @@ def survey(files: Files, directory: Path, *, write: bool = False, limit: int = 0
         for segment in accepts:
             files.close(segment.descriptor)
         raise
-    shelf = DiskShelf(directory, files) if write else None
     index = Index(shelf, limit)
     result = Survey(index, Deferrals(index), accepts, settles, ignored=ignored + more, shelf=shelf)
     _read_accepts(result, marks)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,47 @@ def test_partitions_are_found_below_a_spool_or_given_themselves(spool: Spool, tm
 )
 def test_a_file_has_single_dots(wire: bytes, plain: bytes) -> None:
     assert as_file(wire) == plain
+
+
+@pytest.fixture
+def long_spool(tmp_path: Path) -> Spool:
+    """Two and a half pages of messages; of the eldest one recipient is settled and another one deferred."""
+    spool = Spool(tmp_path / "long" / "0", segment_size=1 << 20)
+    for number in range(2560):
+        spool.accept(b"x", name=f"m{number}", recipients=3)
+    spool.loop.run()
+    first = spool.answers[0][0]
+    spool.settle(first, 1)
+    spool.partition.defer(first, 2, attempts=4, due=99.0, event=None)
+    spool.partition.close()
+    return spool
+
+
+def test_of_a_long_spool_few_places_are_in_memory_and_the_spool_is_left_as_it_is(
+    long_spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = {path: path.stat().st_mtime_ns for path in long_spool.directory.rglob("*")}
+    with Inspection(long_spool.directory, most_in_memory=0) as inspection:
+        everything = list(inspection.messages())
+
+    with Inspection(long_spool.directory, most_in_memory=1024) as inspection:
+        assert inspection._found.index.paged == 1024
+        assert [path.name[:10] for path in temporary.iterdir()] == ["mta-spool-"]
+        assert list(inspection.messages()) == everything
+        assert inspection.verify().recipients == 3 * 2560 - 1
+
+    assert (len(everything), everything[0].waiting, everything[0].recipients[2].attempts) == (2560, 2, 4)
+    assert list(temporary.iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in long_spool.directory.rglob("*")} == before
+
+
+def test_a_long_spool_is_read_where_temporary_files_have_no_place(
+    long_spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+
+    with Inspection(long_spool.directory, most_in_memory=1024) as inspection:
+        assert len(list(inspection.messages())) == 2560
