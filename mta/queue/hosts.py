@@ -1,20 +1,28 @@
 """How many connections one local address may have to one MX host, or to an address of it, over all queues.
 
 `mx-connection-limit` and `ip-connection-limit` give hosts a limit; of several lines that fit the closest one
-holds. A connection is counted from the moment it is tried to the moment it is closed.
+holds. A connection is counted from the moment it is tried to the moment it is closed, also where a reload
+gives its host a limit meanwhile.
 
-Queues that find a host full wait for it, first come, first served. When a place becomes free it is kept for
-the first of them for CALL_LASTS seconds, so that nobody who comes later takes it. While somebody waits,
-connections to the host are closed after their fair turn (`Scheduler`), and idle ones at once.
+Queues that find a host full stand in line there, first come, first served. When a place becomes free the
+first of them is *called*: the place is kept for it for CALL_LASTS seconds, so that nobody who comes later
+takes it. While somebody waits, connections to the host are closed after their fair turn (`Scheduler`), and
+idle ones at once.
+
+A connection may need several places: at the name of a host and at its address. A queue is only called when
+all of them are free, and then all are kept; who lacks another one moves to the line for that. So no two
+queues ever keep from one another what both need, and no place stays empty for somebody who can't use it.
 
 Several workers divide a limit. One that is smaller than their number is *lent* (`service/places.py`): the
 worker that has it may open one connection, and the others wait for it as for any host that is full. Queues
-that several workers have (roll-ups) keep such limits of their own in the same way.
+that several workers have (roll-ups) keep such limits of their own in the same way. Since a place that is lent
+goes away when nobody needs it, and comes soon when somebody does, the first place is kept for a while where
+one of two is lent: always in the same order, so that no worker waits for another that waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
     from mta.queue.queue import DeliveryQueue
     from mta.queue.slot import Slot
 
-__all__ = ["Host", "HostLimits", "Hosts", "Place", "PlaceDemand"]
+__all__ = ["Host", "HostLimits", "Hosts", "Place", "PlaceDemand", "Target"]
 
 #: The directive that limits it, the local address ("" for all of them), and a name.
 Place = tuple[str, str, str]
@@ -38,6 +46,14 @@ CALL_LASTS = 5.0
 
 SMTP_OUT = "max-smtp-out"
 SOURCE_SMTP_OUT = "source-ip-max-smtp-out"
+
+
+class Target(NamedTuple):
+    """An address of an MX host, as tried from one local address."""
+
+    source: str
+    host: str
+    ip: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +122,34 @@ class Host:
         self.whole = 0  # what all workers may have together
         self.is_lent = False
         self.slots: dict[Slot, None] = {}
-        self.waiting: dict[DeliveryQueue, None] = {}
+        self.waiting: dict[DeliveryQueue, tuple[Target, ...]] = {}  # who lacks a place here, and what for
         self.called: dict[DeliveryQueue, float] = {}  # whose turn it is, and until when a place is kept
         self.wake_at = NEVER
 
+    def has_room(self, queue: DeliveryQueue) -> bool:
+        """Whether a place is free, or kept, for that queue."""
+        taken = len(self.slots)
+        return taken < self.limit if queue in self.called else taken + len(self.called) < self.limit
+
     def admits(self, queue: DeliveryQueue) -> bool:
-        """Whether a place is free for that queue."""
-        if queue in self.called:
-            return len(self.slots) < self.limit
-        return not self.waiting and len(self.slots) + len(self.called) < self.limit
+        """Whether it may take one now: nobody else in line was there before."""
+        return self.has_room(queue) and (queue in self.called or not self.waiting)
+
+    def count(self, slot: Slot) -> None:
+        """A connection is here that has been open for longer than there is a limit."""
+        self.slots[slot] = None
+        if self.is_lent:
+            self.limit = 1  # others may have theirs too, until the lender has heard of it
+
+    def keep(self, queue: DeliveryQueue, now: float) -> None:
+        """A place is kept for the queue."""
+        self.called[queue] = now + CALL_LASTS
+        queue.called_at += (self,)
+
+    def let_go(self, queue: DeliveryQueue) -> None:
+        """No place is kept for it any more."""
+        self.called.pop(queue, None)
+        queue.called_at = tuple(one for one in queue.called_at if one is not self)
 
     def configure(self, whole: int | None, limits: HostLimits) -> None:
         """Follow another limit; what stands stays."""
@@ -129,7 +164,6 @@ class Host:
 
     def demand(self) -> PlaceDemand:
         """What is needed of a limit that is lent; what nobody here needs goes back with this."""
-        self.waiting = {queue: None for queue in self.waiting if self in queue.crowded_at}
         is_wanted = bool(self.slots or self.waiting or self.called)
         if not is_wanted:
             self.limit = 0
@@ -145,28 +179,19 @@ class Host:
         surplus = max(0, len(self.slots) - self.limit)
         return surplus + len(self.waiting) - sum(slot.is_retired for slot in self.slots)
 
-    def call(self, now: float) -> list[DeliveryQueue]:
-        """Those who may come now: as many as there are places; calls that nobody followed are over.
-
-        Who waits for a permit or dials already keeps its place.
-        """
+    def lapse(self, now: float) -> None:
+        """Calls that nobody follows are over; who waits for a permit or dials already keeps its place."""
         for queue in [queue for queue, until in self.called.items() if until <= now]:
             if queue.in_ring or queue.opening:
                 self.called[queue] = now + CALL_LASTS
             else:
-                del self.called[queue]
-        called = []
-        while self.waiting and len(self.slots) + len(self.called) < self.limit:
-            queue = next(iter(self.waiting))
-            del self.waiting[queue]
-            if self not in queue.crowded_at:
-                continue  # somebody else has called it
-            queue.crowded_at = ()
-            turn_to(queue, self.place[1])
-            if queue.ready.runs:
-                self.called[queue] = now + CALL_LASTS
-            called.append(queue)
-        return called
+                self.let_go(queue)
+
+    def first_in_line(self) -> DeliveryQueue | None:
+        """Who is to have the next place, if one is free."""
+        if self.waiting and len(self.slots) + len(self.called) < self.limit:
+            return next(iter(self.waiting))
+        return None
 
     @property
     def stated(self) -> int:
@@ -183,50 +208,111 @@ class Host:
 class Hosts:
     """The hosts that have a limit and are in use."""
 
-    __slots__ = ("_known", "is_short", "limits", "vacated")
+    __slots__ = ("_entered", "_known", "is_short", "limits", "vacated")
 
     def __init__(self, limits: HostLimits) -> None:
         self.limits = limits
         self.vacated: list[Host] = []  # left for another host; somebody may wait for the place
         self.is_short = False  # a place that is lent is wanted, or wanted no more
         self._known: dict[Place, Host] = {}
+        self._entered: dict[Slot, Target] = {}  # where all connections are, limited or not
 
     def enter(self, slot: Slot, host: str, ip: str) -> bool:
         """Count the connection at a host and at its address, if both have room; nowhere else any more.
 
         What has no room is noted, for `crowd`.
         """
-        if not (self.limits.names or self.limits.networks or is_shared(slot.queue.active)):
+        queue, target = slot.queue, Target(slot.source.ip, host.lower(), ip)
+        self._entered[slot] = target
+        if not (self.limits.names or self.limits.networks or slot.hosts or is_shared(queue.active)):
             return True
-        found = list(self._limited(slot, host, ip))
-        full = [one for one in found if slot not in one.slots and not one.admits(slot.queue)]
+        found = self._places(queue, target)
+        may_enter = all(slot in one.slots or one.admits(queue) for one in found)
         for one in slot.hosts:
             one.slots.pop(slot, None)
-        self.vacated += [one for one in slot.hosts if full or one not in found]
+        self.vacated += [one for one in slot.hosts if not may_enter or one not in found]
         slot.hosts = ()
-        if full:
-            slot.refused_by += tuple(full)
+        if not may_enter:
+            del self._entered[slot]
+            slot.refused_by += (target,)
             return False
+        self._let_go(queue)
         for one in found:
-            one.called.pop(slot.queue, None)
             one.slots[slot] = None
-        slot.hosts, slot.refused_by = tuple(found), ()
+        slot.hosts, slot.refused_by = found, ()
         return True
 
     def crowd(self, slot: Slot) -> None:
         """No host has room for the connection: let its queue wait for those that refused it."""
         queue = slot.queue
-        # A host that refused it may have been forgotten since, and made anew.
-        slot.refused_by = tuple(self._known.setdefault(host.place, host) for host in slot.refused_by)
-        queue.crowded_at = slot.refused_by
-        for host in slot.refused_by:
-            host.called.pop(queue, None)
-            host.waiting[queue] = None
-            self.is_short = self.is_short or (host.is_lent and not host.limit)
+        self._let_go(queue)
+        for target in slot.refused_by:
+            places = self._places(queue, target)
+            if places:  # else a reload has lifted the limits
+                full = next((one for one in places if not one.admits(queue)), places[0])
+                self._line_up(queue, target, full)
+
+    def call(self, host: Host, now: float) -> list[DeliveryQueue]:
+        """Those who may come now: as many as there are places, and only who finds all that it needs."""
+        host.lapse(now)
+        called = []
+        while (queue := host.first_in_line()) is not None:
+            targets = host.waiting.pop(queue)
+            queue.crowded_at = tuple(one for one in queue.crowded_at if one is not host)
+            if self._invite(queue, targets, now):
+                called.append(queue)
+            else:
+                for target in targets:
+                    self._await_other(queue, target, host, now)
+        return called
+
+    def _invite(self, queue: DeliveryQueue, targets: tuple[Target, ...], now: float) -> bool:
+        """Keep all places that one of the targets takes for the queue, if they are free; returns whether."""
+        for target in targets:
+            places = self._places(queue, target)
+            if all(one.has_room(queue) for one in places):
+                break
+        else:
+            return False
+        for line in queue.crowded_at:
+            del line.waiting[queue]
+        queue.crowded_at = ()
+        self._let_go(queue)
+        turn_to(queue, target.source)
+        for one in places if queue.ready.runs else ():
+            one.keep(queue, now)
+        return True
+
+    def _await_other(self, queue: DeliveryQueue, target: Target, host: Host, now: float) -> None:
+        """A place is free at the host, but another one that the target takes isn't: wait there."""
+        places = self._places(queue, target)
+        lacking = next(one for one in places if not one.has_room(queue))
+        self._line_up(queue, target, lacking)
+        is_first = host in places[: places.index(lacking)]
+        if is_first and (host.is_lent or lacking.is_lent) and host not in queue.called_at:
+            host.keep(queue, now)
+
+    def _line_up(self, queue: DeliveryQueue, target: Target, host: Host) -> None:
+        """Stand in line for a place at a host, to be used for a target."""
+        wanted = host.waiting.get(queue, ())
+        if target not in wanted:
+            host.waiting[queue] = (*wanted, target)
+        if host not in queue.crowded_at:
+            queue.crowded_at += (host,)
+        self.is_short = self.is_short or (host.is_lent and not host.limit)
+
+    def _let_go(self, queue: DeliveryQueue) -> None:
+        """What is kept for a queue is for others: it has what it needs, or can't use it."""
+        self.vacated += queue.called_at
+        for one in queue.called_at:
+            one.let_go(queue)
 
     def leave(self, slot: Slot) -> list[Host]:
         """The connection is gone; returns the hosts where others may have its place."""
-        left = [*slot.hosts, *slot.refused_by]
+        self._entered.pop(slot, None)
+        left = list(slot.hosts)
+        for target in slot.refused_by:
+            left += self._places(slot.queue, target)
         for host in slot.hosts:
             host.slots.pop(slot, None)
             self.is_short = self.is_short or (host.is_lent and not host.limit)
@@ -248,7 +334,18 @@ class Hosts:
             if host.queue is not None:
                 follow(host.queue)
             host.configure(self._limit(host.place, host.queue), limits)
+        self._count_again(follow)
         return list(self._known.values())
+
+    def _count_again(self, follow: Callable[[DeliveryQueue], None]) -> None:
+        """Count connections at hosts that have a limit only now."""
+        for slot, target in self._entered.items():
+            if self.limits.parts > 1:
+                follow(slot.queue)  # a roll-up's queue has places too
+            for host in self._places(slot.queue, target):
+                if slot not in host.slots:
+                    host.count(slot)
+                    slot.hosts += (host,)
 
     def demands(self) -> dict[Place, PlaceDemand]:
         """What we need of the limits that are lent. What nobody here needs is named for the last time."""
@@ -269,13 +366,15 @@ class Hosts:
         host.lend(size)
         return host
 
-    def _limited(self, slot: Slot, host: str, ip: str) -> Iterable[Host]:
-        queue, source = slot.queue, slot.source.ip
-        for directive, name in (("mx-connection-limit", host.lower()), ("ip-connection-limit", ip)):
-            yield from self._at((directive, source, name), None)
+    def _places(self, queue: DeliveryQueue, target: Target) -> tuple[Host, ...]:
+        """All places with a limit that a connection there needs, in the order in which they are taken."""
+        source, host, ip = target
+        wanted = (("mx-connection-limit", host), ("ip-connection-limit", ip))
+        found = [one for directive, name in wanted for one in self._at((directive, source, name), None)]
         if is_shared(queue.active):
             for directive, where in ((SMTP_OUT, ""), (SOURCE_SMTP_OUT, source)):
-                yield from self._at((directive, where, str(queue.key)), queue)
+                found += self._at((directive, where, str(queue.key)), queue)
+        return tuple(found)
 
     def _at(self, place: Place, queue: DeliveryQueue | None) -> Iterator[Host]:
         found = self._known.get(place)

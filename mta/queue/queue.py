@@ -82,6 +82,7 @@ class DeliveryQueue:
         "active",
         "address_rates",
         "backoff_until",
+        "called_at",
         "connect_window",
         "crowded_at",
         "deferred",
@@ -168,7 +169,8 @@ class DeliveryQueue:
         self.last_used_at = 0.0
         self.source_turn = 0
         self.sources_open: dict[str, int] = {}
-        self.crowded_at: tuple[Host, ...] = ()  # hosts that had no room; it waits for one of them
+        self.crowded_at: tuple[Host, ...] = ()  # hosts that had no room; it stands in line there
+        self.called_at: tuple[Host, ...] = ()  # where a place is kept for it
         self.disabled_sources: dict[str, float] = {}
         self.delivered = 0
         self.failed = 0

@@ -211,16 +211,17 @@ class Scheduler(OperatorVerbs):
         """Whether `slot` may try to connect to that address of an MX host; if so it counts there from now on,
         and no longer where it tried before."""
         may_enter = self._hosts.enter(slot, host, ip)
-        while self._hosts.vacated:
-            self._turns.revisit(self._hosts.vacated.pop())
+        if self._hosts.vacated:
+            self._turns.revisit()
         return may_enter
 
     def crowded(self, slot: Slot, now: float) -> None:
         """No host had room for the connection (`enter`): its queue waits for one; the slot is released."""
         queue = slot.queue
         self._hosts.crowd(slot)
-        for host in slot.refused_by:
+        for host in queue.crowded_at:
             queue.note_error(now, f"{host.directive} {host.stated} of {host.name} is used up")
+        self._turns.revisit()
         self._permits.take_back_opening(slot)
         self._give_back(slot, now)
         self._turns.consider(queue, now)
@@ -457,9 +458,8 @@ class Scheduler(OperatorVerbs):
         give_all_back(slot)
         self._permits.give_back(slot, slot.queue.vmta)
         slot.queue.last_used_at = now
-        if slot.hosts or slot.refused_by:
-            for host in self._hosts.leave(slot):
-                self._turns.see_to(host, now)
+        for host in self._hosts.leave(slot):
+            self._turns.see_to(host, now)
         self._turns.activate(slot.queue.vmta)
 
     def _begin(self, slot: Slot) -> None:

@@ -10,7 +10,7 @@ from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy
 
 if TYPE_CHECKING:
-    from mta.queue.hosts import Host
+    from mta.queue.hosts import Host, Target
     from mta.queue.queue import DeliveryQueue
 
 __all__ = ["BUSY", "CLOSED", "IDLE", "OPENING", "Load", "Slot", "SlotState"]
@@ -86,7 +86,7 @@ class Slot:
         self.has_settled = False
         self.is_wanted = False  # other queues wait for its place at a host
         self.hosts: tuple[Host, ...] = ()  # where it counts against a limit
-        self.refused_by: tuple[Host, ...] = ()  # where there was no room for it
+        self.refused_by: tuple[Target, ...] = ()  # where there was no room for it
         self.returned = 0
         #: reference → octets that volume windows keep for its transaction; empty where there are none
         self.loads: dict[int, Load] = {}

@@ -311,8 +311,10 @@ class Turns:
 
     def see_to(self, host: Host, now: float) -> None:
         """Somebody came to a host or left it: call whose turn it is, ask for places that are wanted."""
-        for queue in host.call(now):
+        for queue in self._hosts.call(host, now):
             self.consider(queue, now)
+            for kept in queue.called_at:
+                self._deadlines.sooner(kept, kept.called[queue])
         if host.called:
             self._deadlines.sooner(host, min(host.called.values()))
         wanted = host.wants_back()
@@ -325,9 +327,10 @@ class Turns:
                 self._parting.append(slot)
         self._hosts.forget(host)
 
-    def revisit(self, host: Host) -> None:
-        """Somebody has left the host for another one: see to it next time."""
-        self._deadlines.sooner(host, 0.0)
+    def revisit(self) -> None:
+        """Hosts that somebody has left for another one: see to them next time."""
+        while self._hosts.vacated:
+            self._deadlines.sooner(self._hosts.vacated.pop(), 0.0)
 
     def refresh(self, queue: DeliveryQueue, now: float) -> None:
         """See to everything in a queue that may be due, then set its next deadline."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import replace
+from math import inf
 from typing import NamedTuple
 
 from mta.config.domainpattern import DomainPattern
@@ -38,12 +39,13 @@ VMTAS = ("v1", "v2")
 KEYS = [QueueKey(domain, vmta) for domain in DOMAINS for vmta in VMTAS]
 SOURCES = (EgressSource("192.0.2.1", "a"), EgressSource("192.0.2.2", "b"))
 WORKERS = 2
-#: Where the mail of each domain goes, best first: two share hosts, one has hosts of its own.
+#: Where the mail of each domain goes, best first: two share hosts, one shares the name of one host and the
+#: address of another.
 TARGETS = {
     "d0.example": (("mx1.big.example", "10.0.0.1"), ("mx2.big.example", "10.0.0.2")),
     "d1.example": (("mx1.big.example", "10.0.0.1"), ("mx2.big.example", "10.0.0.2")),
     "d2.example": (("mx2.big.example", "10.0.0.2"),),
-    "d3.example": (("mx.small.example", "10.1.0.1"), ("mx.small.example", "10.0.0.2")),
+    "d3.example": (("mx1.big.example", "10.1.0.1"), ("mx.small.example", "10.0.0.2")),
 }
 FINAL = (Reaction.DELIVERED, Reaction.FAILED)
 
@@ -250,17 +252,35 @@ class SchedulerModel:
         for host, ip in TARGETS[slot.key.domain]:
             if self.scheduler.enter(slot, host, ip):
                 self.places[slot] = slot.source.ip, host, ip
-                taken = [place for other, place in self.places.items() if other in self.slots]
-                here = [place for place in taken if place[0] == slot.source.ip]
-                by_name = self.cap(self.caps.of_name(host))
-                by_address = self.cap(self.caps.of_address(ip))
-                assert by_name is None or sum(place[1] == host for place in here) <= by_name
-                assert by_address is None or sum(place[2] == ip for place in here) <= by_address
+                by_name, by_address = self.free_places(slot.source.ip, host, ip)
+                assert by_name >= 0
+                assert by_address >= 0
                 return
         self.slots.remove(slot)
         self.scheduler.crowded(slot, self.now)
         for name in ((slot.key, "connects"), (slot.key, slot.source.ip, "connects")):
             self.logs[name].events.remove((self.now, 1))
+
+    def free_places(self, source: str, host: str, ip: str) -> tuple[float, float]:
+        """How many more connections from a source address a host and its address may have."""
+        taken = [place for slot, place in self.places.items() if slot in self.slots]
+        here = [place for place in taken if place[0] == source]
+        by_name, by_address = self.cap(self.caps.of_name(host)), self.cap(self.caps.of_address(ip))
+        return (
+            inf if by_name is None else by_name - sum(place[1] == host for place in here),
+            inf if by_address is None else by_address - sum(place[2] == ip for place in here),
+        )
+
+    def check_lines(self) -> None:
+        """Who stands in line at hosts could not connect, unless the place is kept for one who can."""
+        for queue in self.scheduler._registry:
+            for host in queue.crowded_at:
+                for target in host.waiting[queue]:
+                    if min(self.free_places(*target)) > 0:
+                        places = self.scheduler._hosts._places(queue, target)
+                        called = [one for place in places for one in place.called]
+                        assert called, f"{queue} waits for free places"
+                        assert not any(one.crowded_at for one in called), f"{called} block {queue}"
 
     def note_opening(self, slot: Slot) -> None:
         key, ip, now = slot.key, slot.source.ip, self.now
@@ -432,6 +452,12 @@ class SchedulerModel:
         self.scheduler.reconfigure(self.now)
         self.lease(self.scheduler)
 
+    def recap(self, caps: HostCaps) -> None:
+        """A reload that changes the limits of hosts alone: what is open stays open, and counts."""
+        self.caps = caps
+        self.scheduler.reconfigure(self.now)
+        self.lease(self.scheduler)
+
     def lend(self, total: int, parts: dict[str, int]) -> None:
         """Another lease; connections over it are closed by and by, and only must not become more."""
         if self.is_leased:
@@ -494,13 +520,16 @@ class SchedulerModel:
         assert self.scheduler._turns._standing == standing
 
     def settle_down(self) -> None:
-        """The deadline lies ahead when nothing can be had now: nobody waits busily, nobody is forgotten."""
+        """The deadline lies ahead when nothing can be had now: nobody waits busily, nobody is forgotten, and
+        nobody for a place that is free."""
         for _ in range(3):
             self.take(1000)
             self.recall()
             self.expire()
         deadline = self.scheduler.next_deadline(self.now)
         assert deadline is None or deadline > self.now, "there is work, and nothing to be had"
+        if not self.is_leased:
+            self.check_lines()  # a place that is lent is kept until the other one comes
 
     def drain(self) -> None:
         """With willing receivers and time everything goes out: nobody is stuck."""
@@ -512,7 +541,15 @@ class SchedulerModel:
             domain: replace(policy, bounce_after=1e8, max_retries=0)
             for domain, policy in self.policies.items()
         }
+        # Nor is one message in forty minutes to go out past queues that try again every five seconds.
+        for name, vmta in self.vmtas.items():
+            self.vmtas[name] = replace(
+                vmta,
+                max_smtp_msg_rate=hurried(vmta.max_smtp_msg_rate),
+                max_smtp_data_volume_rate=hurried(vmta.max_smtp_data_volume_rate),
+            )
         self.scheduler.reconfigure(self.now)
+        self.follow()
         self.lease(self.scheduler)
         if self.is_leased:
             self.lend(max(1, self.total), dict.fromkeys(VMTAS, max(1, *self.lent.values())))
@@ -544,6 +581,11 @@ class SchedulerModel:
 
     def is_worth_drawing(self, slot: Slot) -> bool:
         return slot.state.value != "idle"
+
+
+def hurried(rate: Rate | None) -> Rate | None:
+    """The same number in a minute at most."""
+    return None if rate is None else rate._replace(per=min(rate.per, 60.0))
 
 
 def matches(pattern: str, key: QueueKey) -> bool:

@@ -245,6 +245,10 @@ class AllLimits(RuleBasedStateMachine):
             self.model.reconfigure(domain, policy, vmta, vmta_policy, caps)
             self.model.follow()
 
+    @rule(caps=host_caps)
+    def recap(self, caps: HostCaps) -> None:
+        self.model.recap(caps)
+
     @rule(total=st.integers(0, 6), first=st.integers(0, 3), second=st.integers(0, 3))
     def lend(self, total: int, first: int, second: int) -> None:
         self.model.lend(total, {"v1": first, "v2": second})
