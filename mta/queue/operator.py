@@ -108,9 +108,9 @@ class OperatorVerbs:
         queue = self._registry.by_key.get(key)
         if queue is None:
             return []
-        errors = [(when, "error", text) for when, text in queue.errors or ()]
-        replies = [(when, "reply", text) for when, text in queue.replies or ()]
-        outcomes = [(when, "rcpt", text) for when, text in queue.outcomes or ()]
+        errors = [(when, "error", text) for when, text in queue.errors]
+        replies = [(when, "reply", text) for when, text in queue.replies]
+        outcomes = [(when, "rcpt", text) for when, text in queue.outcomes]
         return sorted(errors + replies + outcomes, reverse=True)
 
     def empty(self, key: QueueKey) -> list[int]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import heapq
 import struct
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Set
 from itertools import chain
 from typing import NamedTuple, Protocol
@@ -91,7 +90,7 @@ class ParkedReady:
         self.parked = 0  # entries on the shelf
         self._head = head
         self._tail = ReadyEntries(head.level)
-        self._pieces: deque[bytes] = deque()  # packed
+        self._pieces: list[bytes] = []  # packed; a deque is for hundreds of them, and takes 700 bytes for one
         self._shelf = shelf
         self._runs = 0  # of those on the shelf
         self._failures = 0  # of the queue since the beginning
@@ -170,7 +169,7 @@ class ParkedReady:
         """Bring back what comes next, when the head is empty."""
         while not len(self._head):
             if self._pieces:
-                piece = Piece.of(self._pieces.popleft())
+                piece = Piece.of(self._pieces.pop(0))
                 refs, words = self._read(piece)
                 self._forget(piece)
                 self._head.fill(refs, words, piece.base + self._failures)
@@ -259,8 +258,8 @@ class ParkedReady:
     ) -> list[int]:
         """Take out of everything here; pieces that it doesn't concern are not read."""
         removed = remove(self._head)
-        for _ in range(len(self._pieces)):
-            packed = self._pieces.popleft()
+        pieces, self._pieces = self._pieces, []
+        for packed in pieces:
             piece = Piece.of(packed)
             entries = self._loaded(piece) if concerns(piece) else None
             gone = [] if entries is None else remove(entries)

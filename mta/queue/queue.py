@@ -11,7 +11,6 @@ of the queue as a whole. From the other two a queue only ever goes back to ready
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Set
 from math import ceil
 from typing import TYPE_CHECKING
@@ -46,6 +45,9 @@ MESSAGES_PER_CONNECTION = 10
 #: Connections in a row that ended before any of their messages was tried; then the queue waits. A receiver
 #: that greets us and hangs up would otherwise be called again at once, for ever.
 FRUITLESS_CONNECTIONS = 3
+
+#: What happened, and when, the oldest first. Not in a deque: with one event that takes 800 bytes a queue.
+Events = tuple[tuple[float, str], ...]
 
 #: No failure is tried again sooner (seconds), whatever is configured: a wait of 0 would be a busy loop.
 SHORTEST_WAIT = 1.0
@@ -175,9 +177,9 @@ class DeliveryQueue:
         self.delivered = 0
         self.failed = 0
         self.temporary = 0
-        self.errors: deque[tuple[float, str]] | None = None
-        self.replies: deque[tuple[float, str]] | None = None
-        self.outcomes: deque[tuple[float, str]] | None = None
+        self.errors: Events = ()
+        self.replies: Events = ()
+        self.outcomes: Events = ()
 
     # -- what the operator sees -------------------------------------------------------------------------
 
@@ -211,22 +213,16 @@ class DeliveryQueue:
 
     def note_error(self, now: float, text: str) -> None:
         """Remember why it could not send."""
-        if self.errors is None:
-            self.errors = deque(maxlen=self.policy.max_events_recorded)
         if not self.errors or self.errors[-1][1] != text:
-            self.errors.append((now, text))
+            self.errors = last((*self.errors, (now, text)), self.policy.max_events_recorded)
 
     def note_reply(self, now: float, text: str) -> None:
         """Remember what the receiver said."""
-        if self.replies is None:
-            self.replies = deque(maxlen=self.policy.max_events_recorded)
-        self.replies.append((now, text))
+        self.replies = last((*self.replies, (now, text)), self.policy.max_events_recorded)
 
     def note_outcome(self, now: float, text: str) -> None:
         """Remember what became of a recipient (track-recipient-events)."""
-        if self.outcomes is None:
-            self.outcomes = deque(maxlen=REMEMBERED_OUTCOMES)
-        self.outcomes.append((now, text))
+        self.outcomes = last((*self.outcomes, (now, text)), REMEMBERED_OUTCOMES)
 
     def __repr__(self) -> str:
         paused = " paused" if self.is_paused else ""
@@ -240,11 +236,8 @@ class DeliveryQueue:
     def configure(self, policy: QueuePolicy, epoch: int) -> None:
         """Follow another policy; what was counted stays counted."""
         self.policy, self.epoch = policy, epoch
-        most = policy.max_events_recorded
-        if self.errors is not None and self.errors.maxlen != most:
-            self.errors = deque(self.errors, maxlen=most)
-        if self.replies is not None and self.replies.maxlen != most:
-            self.replies = deque(self.replies, maxlen=most)
+        self.errors = last(self.errors, policy.max_events_recorded)
+        self.replies = last(self.replies, policy.max_events_recorded)
         self._activate()
 
     def enter_backoff(self, now: float, lasting: float | None) -> bool:
@@ -546,3 +539,8 @@ class DeliveryQueue:
             and self.ready.taken < self.patience_mark
             and self.ready.runs <= self.slots * MESSAGES_PER_CONNECTION
         )
+
+
+def last(events: Events, most: int) -> Events:
+    """So many of them at most, the newest."""
+    return events[-most:] if most else ()
