@@ -75,6 +75,7 @@ class Intake:
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
         self.visitors: set[Visitor] = set()
+        self.is_closed = False
         #: Whether everything on our disk has been read, so that we know what we have.
         self.knows_all = False
         self.taken = 0
@@ -94,6 +95,7 @@ class Intake:
 
     def close(self) -> None:
         """Take nothing more."""
+        self.is_closed = True
         if self._server is not None:
             self._server.close()
         for visitor in tuple(self.visitors):
@@ -183,6 +185,8 @@ class Visitor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._intake.visitors.add(self)
+        if self._intake.is_closed:
+            self.hang_up()  # it had knocked before
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

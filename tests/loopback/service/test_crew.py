@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
 from mta.service.colleagues import SOCKET_NAME, Colleague
+from mta.service.intake import Visitor
 from mta.service.share import Verdict
 from tests.support.pair import Member, envelope, offered, owned_by, pair, share
 
@@ -182,6 +184,19 @@ async def test_rubbish_on_the_socket_ends_the_connection_and_nothing_else(tmp_pa
     assert other.queued == {f"Q1.0@{THERE}": 1}
     await one.close()
     await other.close()
+
+
+async def test_who_comes_in_while_we_close_is_not_left_with_nobody(tmp_path: Path) -> None:
+    one = await Member(tmp_path, 0).open()
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    await one.close()
+    # Accepted just before the end, and seen by its protocol just after.
+    await loop.connect_accepted_socket(lambda: Visitor(one.crew.intake), ours)
+    with theirs:
+        async with asyncio.timeout(5.0):
+            assert await loop.sock_recv(theirs, 1) == b""
 
 
 async def test_only_our_own_account_may_hand_over(tmp_path: Path) -> None:
