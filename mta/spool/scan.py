@@ -70,72 +70,56 @@ class Scanner:
     def __iter__(self) -> Iterator[Found]:
         # The hot path of a restart with a million messages: local names, one buffer, no calls per record.
         read, limit, salt, number = self._read, self._limit, self._header.salt, self._header.number
-        accept_of, unpack, check_of, record_size, end_kind = (
-            unpack_accept,
-            unpack_record,
-            crc32,
-            RECORD_SIZE,
-            _END,
-        )
         least_of, bodies, heads = _LEAST.get, self._bodies, self._heads
         at, base, buffer = self.end, self.end, b""
-        while at + record_size <= limit:
+        while at + RECORD_SIZE <= limit:
             here = at - base
-            if here + record_size > len(buffer):
+            if here + RECORD_SIZE > len(buffer):
                 buffer, base, here = read(min(_WINDOW, limit - at), at), at, 0
-                if len(buffer) < record_size:
+                if len(buffer) < RECORD_SIZE:
                     break
-            check, its_salt, its_number, kind, _, recipient, length, message = unpack(buffer, here)
-            end = here + record_size + length
-            if its_salt == salt and its_number == number and base + end <= limit and 1 <= kind <= end_kind:
-                if end > len(buffer):
-                    buffer, base = read(min(max(_WINDOW, record_size + length), limit - at), at), at
-                    here, end = 0, record_size + length
-                is_misplaced = kind == end_kind and message != at
-                if end <= len(buffer) and check_of(buffer[here + 4 : end]) == check and not is_misplaced:
-                    if kind == end_kind:
-                        self.is_sealed = True
-                        break
-                    follow = base + end
-                    head, sound = b"", True
-                    if length < least_of(kind, 0):
-                        sound = False  # no record of ours, although its checksum fits
-                    elif kind <= _MOVED:
-                        size, body_check = accept_of(buffer, here + record_size)
-                        follow += size
-                        if follow > limit:
-                            sound = False
-                        elif not bodies:
-                            pass
-                        elif end + size <= len(buffer):
-                            sound = check_of(buffer[end : end + size]) == body_check
-                        else:
-                            sound = self._is_body_sound(follow - size, size, body_check)
-                        if heads or not sound:
-                            head = buffer[here + record_size : end]
-                    else:
-                        head = buffer[here + record_size : end]
-                    if not sound:
-                        # Nor can its length be believed: the head may have strayed here from another place.
-                        inside = self._search(base + end)
-                        follow = inside if 0 <= inside < follow else follow
-                    if follow <= limit:
-                        yield (kind if sound else HOLE), at, recipient, message, head, follow
+            check, its_salt, its_number, kind, _, recipient, length, message = unpack_record(buffer, here)
+            end = here + RECORD_SIZE + length
+            is_ours = its_salt == salt and its_number == number and base + end <= limit and 1 <= kind <= _END
+            if is_ours and end > len(buffer):
+                buffer, base = read(min(max(_WINDOW, RECORD_SIZE + length), limit - at), at), at
+                here, end = 0, RECORD_SIZE + length
+            is_ours = is_ours and end <= len(buffer) and crc32(buffer[here + 4 : end]) == check
+            if is_ours and length >= least_of(kind, 0):
+                if kind <= _MOVED:
+                    size, body_check = unpack_accept(buffer, here + RECORD_SIZE)
+                    follow = base + end + size
+                    if follow <= limit and (
+                        not bodies or self._is_body_sound(buffer, base, end, size, body_check)
+                    ):
+                        head = buffer[here + RECORD_SIZE : end] if heads else b""
+                        yield kind, at, recipient, message, head, follow
                         at = follow
                         continue
-            found = self._search(at + 1)
-            if found < 0:
+                elif kind != _END:
+                    follow = base + end
+                    yield kind, at, recipient, message, buffer[here + RECORD_SIZE : end], follow
+                    at = follow
+                    continue
+                elif message == at:
+                    self.is_sealed = True
+                    break
+            hole = self._hole(at, buffer[here:end] if is_ours and kind != _END else b"")
+            if hole is None:
                 break
-            yield HOLE, at, 0, 0, b"", found
-            at = found
+            yield hole
+            at = hole[-1]
         self.end = at
 
     def begins_record(self, at: int) -> bool:
         """Whether the bytes at `at` are those of a record of this use, sound or not."""
         return self._read(8, at + 4) == record_mark(self._header)
 
-    def _is_body_sound(self, at: int, size: int, check: int) -> bool:
-        found, end = 0, at + size
+    def _is_body_sound(self, buffer: bytes, base: int, at: int, size: int, check: int) -> bool:
+        """Whether the body at `at` in the buffer, whose first byte is at `base`, has this checksum."""
+        if at + size <= len(buffer):
+            return crc32(buffer[at : at + size]) == check
+        found, at, end = 0, base + at, base + at + size
         while at < end:
             part = self._read(min(_WINDOW, end - at), at)
             if not part:
@@ -143,6 +127,27 @@ class Scanner:
             found = crc32(part, found)
             at += len(part)
         return found == check
+
+    def _hole(self, at: int, record: bytes) -> Found | None:
+        """What is damaged at `at`, as far as something sound may follow; None when nothing does.
+
+        `record` is the head of a record that has the right checksum and is not sound for all that: empty when
+        not even that stands here, or an END record that has strayed from another place.
+        """
+        if record:
+            _, _, _, kind, _, recipient, length, message = unpack_record(record, 0)
+            head, follow = b"", at + len(record)
+            if kind <= _MOVED and length >= _LEAST[kind]:
+                head = record[RECORD_SIZE:]
+                follow += unpack_accept(record, RECORD_SIZE)[0]
+            # Its length can't be believed: the head may have strayed here from another place.
+            inside = self._search(at + len(record))
+            if 0 <= inside < follow:
+                follow = inside
+            if follow <= self._limit:
+                return HOLE, at, recipient, message, head, follow
+        follow = self._search(at + 1)
+        return None if follow < 0 else (HOLE, at, 0, 0, b"", follow)
 
     def _search(self, at: int) -> int:
         """The offset of the next sound record from `at` on, -1 without one."""
