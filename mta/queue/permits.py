@@ -130,8 +130,7 @@ class Permits:
         elif queue.slots:
             del queue.sources_open[slot.source.ip]
         else:
-            # A dictionary keeps the room of what was in it: that is 30 MB of 100,000 queues that rest.
-            queue.idle, queue.sources_open = {}, {}
+            queue.rest()
 
     def __repr__(self) -> str:
         return f"<Permits {self.open}/{self.total_max}>"

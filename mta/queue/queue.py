@@ -218,6 +218,8 @@ class DeliveryQueue:
 
     def note_reply(self, now: float, text: str) -> None:
         """Remember what the receiver said."""
+        if self.replies and self.replies[-1][1] == text:
+            text = self.replies[-1][1]  # the same words are kept once
         self.replies = last((*self.replies, (now, text)), self.policy.max_events_recorded)
 
     def note_outcome(self, now: float, text: str) -> None:
@@ -333,12 +335,16 @@ class DeliveryQueue:
         """Where a recipient of that priority may wait: one level as long as all are of it."""
         ready = self.ready
         if not len(ready):
-            fresh = ReadyEntries(priority)
-            fresh.taken = ready.taken
-            self.ready = fresh
+            self._begin_anew(priority)
         elif not isinstance(ready, LeveledEntries):
             self.ready = LeveledEntries(ready)
         return self.ready
+
+    def _begin_anew(self, priority: int) -> None:
+        """Nothing is ready: wait for what comes in the plainest and smallest form."""
+        fresh = ReadyEntries(priority)
+        fresh.taken = self.ready.taken
+        self.ready = fresh
 
     def defer(
         self, ref: int, received: int, attempts: int, due: float, priority: int = NORMAL_PRIORITY
@@ -457,6 +463,12 @@ class DeliveryQueue:
             wait = ladder_wait(self.active.retry_after, self.retry_step)
             self.retry_step += 1
         self.open_after = now + max(wait, SHORTEST_WAIT)
+
+    def rest(self) -> None:
+        """The last connection is gone: let go of the room that its parts have kept for what was in them."""
+        self.idle, self.sources_open = {}, {}
+        if not self.ready.runs:
+            self._begin_anew(NORMAL_PRIORITY)
 
     # -- what it may do now -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import pytest
 
 from mta.queue.key import RECIPIENT_BITS, QueueKey
 from mta.queue.policy import QueuePolicy, VmtaPolicy
+from mta.queue.reaction import Reaction
 from mta.queue.scheduler import Scheduler
 
 NOW = 1_700_000_000.0
@@ -51,3 +52,24 @@ def test_a_queue_itself_is_small() -> None:
     tracemalloc.stop()
 
     assert used / len(keys) <= 3000
+
+
+def test_a_queue_whose_recipients_wait_after_an_attempt_is_hardly_larger() -> None:
+    """Their connection leaves a reply, and no room of what was in it."""
+    scheduler = Scheduler(
+        policies=lambda key: QueuePolicy(), vmtas=lambda name: VmtaPolicy(), total_max_smtp_out=100
+    )
+    keys = [QueueKey(f"d{number}.example", "v1") for number in range(150)]
+    gc.collect()
+    tracemalloc.start()
+    for number, key in enumerate(keys):
+        for message in range(40):
+            scheduler.admit(key, number * 40 + message << RECIPIENT_BITS, NOW, received=NOW)
+        for slot in scheduler.take(NOW):
+            while refs := scheduler.draw(slot, NOW):
+                scheduler.settle(slot, NOW, refs[0], Reaction.RETRY_RECIPIENT, f"450 {key.domain} is busy")
+            scheduler.release(slot, NOW)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert used / len(keys) - 40 * 16 <= 3500
