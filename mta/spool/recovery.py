@@ -15,6 +15,7 @@ import errno
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -92,43 +93,65 @@ def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> tu
     found: list[Segment] = []
     ignored = 0
     try:
-        names = sorted(entry.name for entry in os.scandir(folder))
-    except FileNotFoundError:
-        return found, 0
-    for name in names:
-        path = folder / name
-        if not name.isdigit():
-            logger.warning("spool file ignored path=%s why='not a name of ours'", path)
-            continue
-        try:
-            descriptor = files.open(path, write=write)
-        except OSError as error:
-            if error.errno not in _NOT_OURS:
-                for segment in found:
-                    files.close(segment.descriptor)
-                raise SpoolError(f"{path}: {error.strerror}") from error
-            logger.warning("spool file ignored path=%s why=%r", path, str(error))
-            continue
-        size = files.size(descriptor)
-        segment = Segment(files, path, descriptor, FileHeader(kind, FileState.FREE, 0, 0, 0, size), size)
-        page = segment.read_past_damage(DATA_START, 0)
-        try:
-            header = decode_file_header(page)
-        except FormatVersionError as error:
-            files.close(descriptor)
-            raise SpoolError(f"{path}: {error}; it is left as it is") from error
-        if header is None:
-            header = _header_of_a_record(segment, kind)
-        if header is not None and header.kind == kind:
-            segment.header = header
-        elif header is not None or not _is_blank(segment):
-            logger.error("spool file ignored path=%s why='no sound header and no sound record'", path)
-            files.close(descriptor)
-            ignored += 1
-            continue
-        found.append(segment)
+        for path in _paths(folder):
+            segment = _open(files, path, kind, write=write)
+            if segment is None:
+                continue
+            found.append(segment)
+            if not _identify(segment, kind):
+                logger.error("spool file ignored path=%s why='no sound header and no sound record'", path)
+                files.close(found.pop().descriptor)
+                ignored += 1
+    except SpoolError:
+        for segment in found:
+            files.close(segment.descriptor)
+        raise
     found.sort(key=lambda segment: (segment.header.number, -segment.size, segment.path))
     return _without_twins(found, write=write), ignored
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    """The files in a folder that have names of ours, in the order of these."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.isdigit():
+            yield folder / name
+        else:
+            logger.warning("spool file ignored path=%s why='not a name of ours'", folder / name)
+
+
+def _open(files: Files, path: Path, kind: FileKind, *, write: bool) -> Segment | None:
+    """A file as if it were free; None for what is none of ours. SpoolError when it can't be opened now."""
+    try:
+        descriptor = files.open(path, write=write)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise SpoolError(f"{path}: {error.strerror}") from error
+        logger.warning("spool file ignored path=%s why=%r", path, str(error))
+        return None
+    size = files.size(descriptor)
+    return Segment(files, path, descriptor, FileHeader(kind, FileState.FREE, 0, 0, 0, size), size)
+
+
+def _identify(segment: Segment, kind: FileKind) -> bool:
+    """Give a file its header; False when it has none, and may hold something for all that.
+
+    Raises SpoolError for another format version.
+    """
+    try:
+        header = decode_file_header(segment.read_past_damage(DATA_START, 0))
+    except FormatVersionError as error:
+        raise SpoolError(f"{segment.path}: {error}; it is left as it is") from error
+    if header is None:
+        header = _header_of_a_record(segment, kind)
+    if header is None:
+        return _is_blank(segment)
+    if header.kind == kind:
+        segment.header = header
+    return header.kind == kind
 
 
 def _without_twins(found: list[Segment], *, write: bool) -> list[Segment]:
