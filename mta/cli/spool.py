@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -57,41 +57,14 @@ def list_messages(context: click.Context, directory: Path | None, queue: str, ma
     total = 0
     for inspection in _inspections(call, directory):
         for listed in inspection.messages():
-            if not queue or any(
-                _is_in(queue, state.queue) for state in listed.recipients if not state.is_settled
-            ):
+            if _waits_in(listed, queue):
                 total += 1
                 if len(found) < maxitems:
                     found.append(listed)
     if call.as_json:
         call.output.json({"messages": [_as_data(listed) for listed in found], "total": total})
-        return
-    now = SystemClock().wall()
-    columns = (
-        Column("Queue id"),
-        Column("Received"),
-        Column("Size", is_number=True),
-        Column("Waiting", is_number=True),
-        Column("Next try"),
-        Column("Sender"),
-        Column("Recipient"),
-    )
-    rows = []
-    for listed in found:
-        waiting = [state for state in listed.recipients if not state.is_settled]
-        rows.append(
-            (
-                listed.envelope.queue_id,
-                moment(listed.envelope.received),
-                bytes_in_words(listed.size),
-                f"{listed.waiting}/{len(listed.recipients)}",
-                in_future(min(state.due for state in waiting), now),
-                listed.envelope.originator or "<>",
-                waiting[0].address + (" ..." if len(waiting) > 1 else ""),
-            )
-        )
-    shown = f" ({len(found)} shown)" if len(found) < total else ""
-    call.output.table(columns, rows, footer=counted(total, "message") + shown)
+    else:
+        _print_list(call, found, total)
 
 
 @spool.command("show")
@@ -157,13 +130,43 @@ def export(
         raise click.UsageError("several messages need --to DIRECTORY")
     if to is not None:
         to.mkdir(mode=0o700, parents=True, exist_ok=True)
-    wanted, written, damaged = set(queue_ids), list[str](), list[str]()
-    for inspection in _inspections(call, directory):
+    exported = _export(_inspections(call, directory), set(queue_ids), to, everything=everything)
+    problems = [f"{name} is not in the spool" for name in exported.missing]
+    if to is not None and call.as_json:
+        problems += ["damage found"] if exported.damaged else []
+        call.output.json(exported._asdict(), message="; ".join(problems), is_success=not problems)
+        return exported.code
+    if to is not None:
+        call.output.say(f"{counted(len(exported.written), 'message')} written to {to}")
+    for name in exported.missing:
+        _missing(call, name)
+    return exported.code
+
+
+class Exported(NamedTuple):
+    """What has become of the messages that should be written, by queue id."""
+
+    written: list[str]
+    damaged: list[str]
+    missing: list[str]
+
+    @property
+    def code(self) -> int:
+        return Exit.NO_INPUT if self.missing else Exit.DATA if self.damaged else 0
+
+
+def _export(
+    inspections: Iterable[Inspection], wanted: set[str], to: Path | None, *, everything: bool
+) -> Exported:
+    """Write those messages that are `wanted`, by queue id or number, or everything; name the damaged ones."""
+    written, damaged = list[str](), list[str]()
+    for inspection in inspections:
         for listed in inspection.messages():
             name = listed.envelope.queue_id
-            if not everything and not wanted & {name, str(listed.message)}:
+            names = {name, str(listed.message)}
+            if not everything and not wanted & names:
                 continue
-            wanted -= {name, str(listed.message)}
+            wanted -= names
             try:
                 _write(as_file(inspection.body(listed.message)), to, name)
             except SpoolCorrupt as error:
@@ -171,13 +174,7 @@ def export(
                 click.echo(f"mta: {name}: {error}", err=True)
             else:
                 written.append(name)
-    if to is not None and call.as_json:
-        call.output.json({"written": written, "damaged": damaged, "missing": sorted(wanted)})
-    elif to is not None:
-        call.output.say(f"{counted(len(written), 'message')} written to {to}")
-    for name in sorted(wanted):
-        _missing(call, name)
-    return Exit.NO_INPUT if wanted else Exit.DATA if damaged else 0
+    return Exported(written, damaged, sorted(wanted))
 
 
 def _inspections(call: Invocation, directory: Path | None) -> Iterator[Inspection]:
@@ -194,8 +191,13 @@ def _inspections(call: Invocation, directory: Path | None) -> Iterator[Inspectio
                 yield inspection
 
 
-def _is_in(wanted: str, queue: str) -> bool:
-    return queue == wanted or queue.partition("/")[0] == wanted
+def _waits_in(listed: Listed, queue: str) -> bool:
+    """Whether somebody waits for a message in this queue (or domain); "" is any."""
+    return not queue or any(
+        queue in (state.queue, state.queue.partition("/")[0])
+        for state in listed.recipients
+        if not state.is_settled
+    )
 
 
 def _as_data(listed: Listed) -> dict[str, object]:
@@ -222,6 +224,36 @@ def _as_data(listed: Listed) -> dict[str, object]:
             for state in listed.recipients
         ],
     }
+
+
+def _print_list(call: Invocation, found: list[Listed], total: int) -> None:
+    now = SystemClock().wall()
+    columns = (
+        Column("Queue id"),
+        Column("Received"),
+        Column("Size", is_number=True),
+        Column("Waiting", is_number=True),
+        Column("Next try"),
+        Column("Sender"),
+        Column("Recipient"),
+    )
+    rows = []
+    for listed in found:
+        envelope = listed.envelope
+        waiting = [state for state in listed.recipients if not state.is_settled]
+        rows.append(
+            (
+                envelope.queue_id,
+                moment(envelope.received),
+                bytes_in_words(listed.size),
+                f"{listed.waiting}/{len(listed.recipients)}",
+                in_future(min(state.due for state in waiting), now),
+                envelope.originator or "<>",
+                waiting[0].address + (" ..." if len(waiting) > 1 else ""),
+            )
+        )
+    shown = f" ({len(found)} shown)" if len(found) < total else ""
+    call.output.table(columns, rows, footer=counted(total, "message") + shown)
 
 
 def _print_message(call: Invocation, listed: Listed) -> None:

@@ -129,3 +129,28 @@ def test_export_wants_to_know_what_and_where(run: Run) -> None:
     with pytest.raises(click.UsageError, match="--to"):
         run("export", "--all")
     assert run("export", "q9").return_value == Exit.NO_INPUT
+
+
+def test_export_answers_a_program_once_whatever_is_missing(run: Run, tmp_path: Path) -> None:
+    result = run("export", "q1", "q9", "--to", str(tmp_path / "out"), "--json")
+
+    answer = json.loads(result.output)
+    assert answer["status"] != "success"
+    assert answer["data"] == {"written": ["q1"], "damaged": [], "missing": ["q9"]}
+    assert answer["message"] == "q9 is not in the spool"
+    assert result.return_value == Exit.NO_INPUT
+
+
+def test_export_of_a_damaged_message_names_it_and_writes_the_others(
+    run: Run, place: Path, tmp_path: Path
+) -> None:
+    Spool(place / "0").partition.close()  # seals the file: its bodies are not checked at a start any more
+    path = next(path for path in (place / "0" / "segments").iterdir() if b"dotted" in path.read_bytes())
+    path.write_bytes(path.read_bytes().replace(b"dotted", b"dottEd"))
+
+    result = run("export", "--all", "--to", str(tmp_path / "out"))
+
+    assert "mta: q1: body of message" in result.stderr
+    assert "1 message written" in result.output
+    assert result.return_value == Exit.DATA
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["q2.eml"]
