@@ -131,3 +131,16 @@ async def test_a_second_host_takes_what_the_first_has_no_room_for() -> None:
             "mx.example.net (127.0.0.1)",
             "mx2.example.net (127.0.0.1)",
         }
+
+
+async def test_a_connection_from_before_a_reload_counts_against_the_limit_that_it_brings() -> None:
+    async with ScriptedServer() as server, DeliveryRig([server.port]) as rig:
+        rig.admit(domain="a.example")
+        await rig.until(1)
+        assert server.open == 1
+        rig.hosts = HostLimits(names=(PatternLimit(DomainPattern.parse("mx.example.net"), 1),))
+        rig.scheduler.reconfigure(rig.clock.now())
+        rig.admit(domain="b.example")
+        await rig.until(2)
+
+        assert (server.connections, server.most_open) == (2, 1)
