@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from mta.config.domainpattern import DomainPattern
+from mta.config.networks import parse_network
 from mta.config.units import Rate
-from mta.config.values import PatternLimit
-from mta.queue.hosts import HostLimits, Place, PlaceDemand
+from mta.config.values import NetworkLimit, PatternLimit
+from mta.queue.hosts import CALL_LASTS, HostLimits, Place, PlaceDemand
 from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.reaction import Reaction
@@ -221,3 +222,31 @@ def test_a_reload_across_the_number_of_workers_keeps_what_is_open() -> None:
     tenant.scheduler.reconfigure(3.0)
     assert [slot.key for slot in tenant.open(now=3.0)] == [ROLLUP]
     assert tenant.scheduler.place_demands() == {}
+
+
+def test_two_places_that_are_lent_are_asked_for_in_their_order_and_the_first_is_kept_meanwhile() -> None:
+    tenant = Tenant()
+    address: Place = ("ip-connection-limit", "", "10.0.0.1")
+    tenant.limits = replace(tenant.limits, networks=(NetworkLimit(parse_network("10.0.0.1"), 1),))
+    tenant.scheduler.reconfigure(0.0)
+    tenant.admit(A)
+    assert tenant.open() == []
+    assert tenant.scheduler.place_demands()[MX] == PlaceDemand(0, 1, 1)
+
+    tenant.scheduler.lend_places({MX: 1}, 0.0)
+    assert tenant.open() == []
+    assert tenant.scheduler.place_demands() == {MX: PlaceDemand(1, 1, 1), address: PlaceDemand(0, 1, 1)}
+    tenant.scheduler.lend_places({MX: 1, address: 1}, 0.0)
+    assert [slot.key for slot in tenant.open()] == [A]
+
+
+def test_a_place_that_is_lent_goes_back_when_the_other_one_does_not_come() -> None:
+    tenant = Tenant()
+    tenant.limits = replace(tenant.limits, networks=(NetworkLimit(parse_network("10.0.0.1"), 1),))
+    tenant.scheduler.reconfigure(0.0)
+    tenant.admit(A)
+    tenant.open()
+    tenant.scheduler.lend_places({MX: 1}, 0.0)
+    assert tenant.open(now=CALL_LASTS) == []
+
+    assert tenant.scheduler.place_demands()[MX] == PlaceDemand(0, 0, 1)
