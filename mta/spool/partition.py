@@ -175,20 +175,28 @@ class Partition:
 
     def refusal(self, size: int) -> SpoolError | None:
         """Why a message of `size` bytes can't be taken now; None when it can. Cheap enough for every MAIL."""
-        committer, options = self._committer, self._options
         if (
             size < _LITTLE
             and self._clock.now() < self._plenty_until
-            and committer.backlog <= options.max_backlog
+            and self._committer.backlog <= self._options.max_backlog
         ):
             return None
+        return self._takes_no_mail() or self._has_no_room(size)
+
+    def _takes_no_mail(self) -> SpoolError | None:
+        """Why no message of any size can be taken."""
+        committer, options = self._committer, self._options
         if committer.broken:
             return SpoolBroken(committer.broken)
         if options.deliver_only:
             return SpoolFull("this spool only delivers")
         if committer.backlog > options.max_backlog:
             return SpoolFull("no room for outcomes")
-        now = self._clock.now()
+        return None
+
+    def _has_no_room(self, size: int) -> SpoolError | None:
+        """What the disk lacks for a message of `size` bytes; remembers for a moment when it has plenty."""
+        now, options = self._clock.now(), self._options
         if now - self._room_checked > _ROOM_IS_FRESH:
             try:
                 self._room = self._files.room(self.directory)
