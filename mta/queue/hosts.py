@@ -44,6 +44,9 @@ Place = tuple[str, str, str]
 #: How long (seconds) a place is kept for the queue whose turn it is.
 CALL_LASTS = 5.0
 
+#: Queues in line that are looked at in one go: thousands that all lack another place would hold up the loop.
+LOOKS_AT_ONCE = 500
+
 SMTP_OUT = "max-smtp-out"
 SOURCE_SMTP_OUT = "source-ip-max-smtp-out"
 
@@ -255,8 +258,11 @@ class Hosts:
     def call(self, host: Host, now: float) -> list[DeliveryQueue]:
         """Those who may come now: as many as there are places, and only who finds all that it needs."""
         host.lapse(now)
-        called = []
-        while (queue := host.first_in_line()) is not None:
+        called: list[DeliveryQueue] = []
+        for _ in range(LOOKS_AT_ONCE):
+            queue = host.first_in_line()
+            if queue is None:
+                return called
             targets = host.waiting.pop(queue)
             queue.crowded_at = tuple(one for one in queue.crowded_at if one is not host)
             if self._invite(queue, targets, now):

@@ -315,6 +315,9 @@ class Turns:
             self.consider(queue, now)
             for kept in queue.called_at:
                 self._deadlines.sooner(kept, kept.called[queue])
+        self.revisit()
+        if host.first_in_line() is not None:
+            self._deadlines.sooner(host, now + MOMENT)  # a long line
         if host.called:
             self._deadlines.sooner(host, min(host.called.values()))
         wanted = host.wants_back()

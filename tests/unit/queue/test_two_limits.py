@@ -5,12 +5,13 @@ from __future__ import annotations
 from mta.config.domainpattern import DomainPattern
 from mta.config.networks import parse_network
 from mta.config.values import NetworkLimit, PatternLimit
-from mta.queue.hosts import CALL_LASTS, HostLimits
+from mta.queue.hosts import CALL_LASTS, LOOKS_AT_ONCE, HostLimits
 from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy, VmtaPolicy
 from mta.queue.reaction import Reaction
 from mta.queue.scheduler import FAIR_TURN, Scheduler
 from mta.queue.slot import Slot
+from mta.queue.turns import MOMENT
 from tests.support.scheduling import A, B, ref
 
 C = QueueKey("c.example", "v1")
@@ -193,3 +194,20 @@ def test_a_connection_that_was_open_in_two_reloads_counts_once() -> None:
     assert street.start(E, 2.0) == [E]
     street.finish(slot, 3.0)
     assert street.start(C, 3.0) == [C]
+
+
+def test_a_long_line_that_lacks_another_place_is_passed_by_in_steps() -> None:
+    street = both_full()
+    at_name, _ = street.crowd()
+    for number in range(2 * LOOKS_AT_ONCE):
+        key = QueueKey(f"{number}.example", "v1")
+        street.targets[key] = [BOTH]
+        street.admit(key)
+    assert street.open() == []
+    assert street.start(E) == []
+    street.finish(at_name, 1.0)
+
+    assert street.open(1.0) == []
+    assert street.scheduler.next_deadline(1.0) == 1.0 + MOMENT
+    street.open(1.0 + MOMENT)
+    assert [slot.key for slot in street.open(1.0 + 2 * MOMENT)] == [E]
