@@ -211,11 +211,11 @@ class Host:
 class Hosts:
     """The hosts that have a limit and are in use."""
 
-    __slots__ = ("_entered", "_known", "is_short", "limits", "vacated")
+    __slots__ = ("_entered", "_known", "is_short", "limits", "to_revisit")
 
     def __init__(self, limits: HostLimits) -> None:
         self.limits = limits
-        self.vacated: list[Host] = []  # left for another host; somebody may wait for the place
+        self.to_revisit: list[Host] = []  # somebody has left or come to their lines
         self.is_short = False  # a place that is lent is wanted, or wanted no more
         self._known: dict[Place, Host] = {}
         self._entered: dict[Slot, Target] = {}  # where all connections are, limited or not
@@ -233,7 +233,7 @@ class Hosts:
         may_enter = all(slot in one.slots or one.admits(queue) for one in found)
         for one in slot.hosts:
             one.slots.pop(slot, None)
-        self.vacated += [one for one in slot.hosts if not may_enter or one not in found]
+        self.to_revisit += [one for one in slot.hosts if not may_enter or one not in found]
         slot.hosts = ()
         if not may_enter:
             del self._entered[slot]
@@ -294,6 +294,7 @@ class Hosts:
         places = self._places(queue, target)
         lacking = next(one for one in places if not one.has_room(queue))
         self._line_up(queue, target, lacking)
+        self.to_revisit.append(lacking)  # connections that rest there are in the way now
         is_first = host in places[: places.index(lacking)]
         if is_first and (host.is_lent or lacking.is_lent) and host not in queue.called_at:
             host.keep(queue, now)
@@ -309,7 +310,7 @@ class Hosts:
 
     def _let_go(self, queue: DeliveryQueue) -> None:
         """What is kept for a queue is for others: it has what it needs, or can't use it."""
-        self.vacated += queue.called_at
+        self.to_revisit += queue.called_at
         for one in queue.called_at:
             one.let_go(queue)
 

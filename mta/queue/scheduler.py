@@ -211,7 +211,7 @@ class Scheduler(OperatorVerbs):
         """Whether `slot` may try to connect to that address of an MX host; if so it counts there from now on,
         and no longer where it tried before."""
         may_enter = self._hosts.enter(slot, host, ip)
-        if self._hosts.vacated:
+        if self._hosts.to_revisit:
             self._turns.revisit()
         return may_enter
 

@@ -331,9 +331,9 @@ class Turns:
         self._hosts.forget(host)
 
     def revisit(self) -> None:
-        """Hosts that somebody has left for another one: see to them next time."""
-        while self._hosts.vacated:
-            self._deadlines.sooner(self._hosts.vacated.pop(), 0.0)
+        """Hosts that somebody has left for another one, or come to: see to them next time."""
+        while self._hosts.to_revisit:
+            self._deadlines.sooner(self._hosts.to_revisit.pop(), 0.0)
 
     def refresh(self, queue: DeliveryQueue, now: float) -> None:
         """See to everything in a queue that may be due, then set its next deadline."""

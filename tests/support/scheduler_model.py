@@ -137,6 +137,7 @@ class SchedulerModel:
         self.drawn: Counter[Slot] = Counter()
         self.errors: Counter[Slot] = Counter()
         self.transactions: dict[int, list[bool]] = {}
+        self.modes: dict[int, str] = {}  # of the queue, when it was drawn
         self.passed: Counter[QueueKey] = Counter()  # grants to others while it stood in the ring
         self.logs: dict[object, Log] = defaultdict(Log)
         self.messages = 0
@@ -342,6 +343,7 @@ class SchedulerModel:
             assert now < self.received[ref] + active.bounce_after, "too old to be tried"
             self.in_flight[ref] = slot
             self.transactions[ref] = transaction
+            self.modes[ref] = self.mode(key)
             self.note((key, "messages"), self.mode(key))
             self.note((key, ip, "messages"), "any")
             self.note((key.vmta, "messages"), "any")
@@ -374,7 +376,8 @@ class SchedulerModel:
         elif not self.transactions[ref][0]:
             self.transactions[ref][0] = True
             size = size_of(ref >> RECIPIENT_BITS)
-            self.note((slot.key, "octets"), mode, size, may_be_one=True)
+            if self.modes[ref] == mode:  # else another mode has allowed it
+                self.note((slot.key, "octets"), mode, size, may_be_one=True)
             self.note((slot.key, slot.source.ip, "octets"), "any", size, may_be_one=True)
             self.note((slot.key.vmta, "octets"), "any", size, may_be_one=True)
         if reaction not in FINAL and not settled.is_expired:

@@ -211,3 +211,18 @@ def test_a_long_line_that_lacks_another_place_is_passed_by_in_steps() -> None:
     assert street.scheduler.next_deadline(1.0) == 1.0 + MOMENT
     street.open(1.0 + MOMENT)
     assert [slot.key for slot in street.open(1.0 + 2 * MOMENT)] == [E]
+
+
+def test_an_idle_connection_is_given_up_for_who_comes_into_its_line_from_another_one() -> None:
+    street = both_full()
+    for key in (C, D):
+        street.admit(key)
+    slots = {slot.key: slot for slot in street.open()}
+    street.send(slots[D])
+    assert street.start(A) == []
+    street.finish(slots[C], 1.0)
+
+    assert street.scheduler.recall(1.0) == [slots[D]]
+    assert slots[D].is_retired
+    street.scheduler.release(slots[D], 1.0)
+    assert [slot.key for slot in street.open(1.0)] == [A]
