@@ -37,8 +37,8 @@ QUESTION: Final = struct.Struct("!I32s")
 NEW_KEY: Final = 1 << 31
 ANSWER: Final = struct.Struct("!H")
 CHUNK: Final = 1 << 16
-#: The first of many should not wait for the last (4 ms).
-ANSWERS_AT_ONCE: Final = 16
+#: The first of many should not wait for the last (12 ms), and the worker not be woken for a few.
+ANSWERS_AT_ONCE: Final = 48
 #: One that has work and says nothing for so long (seconds) hangs. It has to start, and keys may be very long.
 PATIENCE: Final = 30.0
 
@@ -138,14 +138,13 @@ class Signatory:
             return
         self._answered += 1
         data = self._unread + data
-        at = 0
-        while len(data) - at >= ANSWER.size:
-            (length,) = ANSWER.unpack_from(data, at)
-            end = at + ANSWER.size + length
+        waiting, at, start = self._waiting, 0, ANSWER.size
+        while start <= len(data):
+            end = start + ANSWER.unpack_from(data, at)[0]
             if end > len(data):
                 break
-            self._waiting.popleft()(data[at + ANSWER.size : end] or None)
-            at = end
+            waiting.popleft()(data[start:end] or None)
+            at, start = end, end + ANSWER.size
         self._unread = data[at:]
 
     def _look(self) -> None:
