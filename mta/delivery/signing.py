@@ -37,7 +37,7 @@ from mta.delivery.signingrule import Identity, SigningRule
 from mta.errors import ConfigError
 from mta.message import headers
 from mta.message.author import author_places
-from mta.message.canonical import Signable
+from mta.message.canonical import KEPT_SHAPES, LARGEST_SHAPE, Signable
 from mta.message.dkim import DkimSigner, Draft, SignPolicy
 from mta.message.domainkey import DkimKey
 from mta.message.envelope import Envelope
@@ -51,8 +51,6 @@ log = logging.getLogger(__name__)
 KEPT_SIGNATURES = 4096
 #: Signing identities kept ready; a new one costs a few microseconds.
 KEPT_IDENTITIES = 16384
-#: Sets of fields that messages have, and how many fields one may have to be kept.
-KEPT_SHAPES, LARGEST_SHAPE = 256, 100
 #: Signatures that wait for one process: more work than a turn of our loop lasts, so that it is never idle.
 MOST_ASKED = 256
 #: More processes than this are of no use to one loop.
@@ -166,7 +164,7 @@ class Signer:
         if len(body) > DRAFTED_AT_ONCE:
             return SigningJob(place, signable, signers, now, [], None, None, [])
         if not is_slow:
-            return self._keep(place, self._sign(signable, signers, now))
+            return self._keep(place, self._seal(self._draft(signable, signers, now)))
         drafts = self._draft(signable, signers, now)
         if not drafts:
             return b""
@@ -178,7 +176,7 @@ class Signer:
     def prepare(self, job: SigningJob, done: Done) -> None:
         """Sign, elsewhere where that pays, and call `done` with the fields.
 
-        `done` runs on the loop, in another turn of it.
+        `job` is from the same turn of the loop; `done` runs in another one.
         """
         running = self._jobs.setdefault(job.place, job)
         running.waiters.append(done)
@@ -280,11 +278,11 @@ class Signer:
 
     def _author_of(self, names: tuple[bytes, ...]) -> AuthorOf:
         """What finds the author's fields among the values of a message with these fields."""
-        if len(self._authors) >= KEPT_SHAPES:
-            self._authors.clear()
         places = author_places(names)
         found: AuthorOf = itemgetter(*places) if places else lambda values: b""
         if len(names) <= LARGEST_SHAPE:
+            if len(self._authors) >= KEPT_SHAPES:
+                self._authors.clear()
             self._authors[names] = found
         return found
 
@@ -355,17 +353,14 @@ class Signer:
         if not self.spare:
             return None
         found = self._signatories
-        wanted = self.spare if self.spare < MOST_SIGNATORIES else MOST_SIGNATORIES
-        if len(found) < wanted and self._none_before <= self._clock.now():
+        if len(found) < min(self.spare, MOST_SIGNATORIES) and self._none_before <= self._clock.now():
             try:
                 found.append(Signatory(self._loop, self._lost))
             except OSError as error:
                 log.error("event=no-signing-process error=%s", error.strerror)
                 self._none_before = self._clock.now() + PAUSE
-        if not found:
-            return None
-        best = min(found, key=Signatory.load) if len(found) > 1 else found[0]
-        return best if best.load() < MOST_ASKED else None
+        best = min(found, key=Signatory.load, default=None)
+        return best if best is not None and best.load() < MOST_ASKED else None
 
     def _lost(self, signatory: Signatory) -> None:
         self._signatories.remove(signatory)
@@ -390,7 +385,7 @@ class Signer:
 
     def _work(self, job: SigningJob) -> None:
         """In a thread: touches nothing of this object but what the job carries."""
-        fields = self._sign(job.signable, job.signers, job.now)
+        fields = self._seal(self._draft(job.signable, job.signers, job.now))
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._answer, job, fields)
 
@@ -400,19 +395,6 @@ class Signer:
             self._keep(job.place, fields)
             for done in job.waiters:
                 done(fields)
-
-    def _sign(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> bytes:
-        """All of it, here and now."""
-        fields = b""
-        try:
-            for signer in signers:
-                draft = signer.draft(signable, now)
-                if draft is not None:
-                    fields += draft.sealed()
-        except Exception:
-            log.exception("dkim=failed the message goes out without a signature")
-            return b""
-        return fields
 
     def _draft(self, signable: Signable, signers: tuple[DkimSigner, ...], now: float) -> list[Draft]:
         drafts = []

@@ -17,13 +17,16 @@ from typing import TypeAlias
 
 from mta.message import headers
 
-__all__ = ["Canon", "Fields", "Signable", "hash_body"]
+__all__ = ["KEPT_SHAPES", "LARGEST_SHAPE", "Canon", "Fields", "Signable", "hash_body"]
 
 _RUNS = re.compile(rb"  +")
 _BLANKS, _COLONS = repeat(b" "), repeat(b":")
 
 #: The body is hashed in pieces of about this size, so that a 50 MB message is not copied as a whole.
 PIECE = 256 * 1024
+#: Of so many sets of field names others may keep what they have found out, and of none that is larger: a
+#: stream of mail has a few.
+KEPT_SHAPES, LARGEST_SHAPE = 256, 100
 
 #: The names of all fields from the top, as they are written but for blanks, and what each comes to: the value
 #: in relaxed form, or (simple) the whole field.
@@ -49,10 +52,8 @@ class Signable:
         block = message[:end]
         if block and not block.endswith(b"\r\n"):
             block += b"\r\n"
-        if b"\r\n." in block or block.startswith(b"."):
-            block = _unstuff(block)
         #: The header block as the receiver will have it, and its fields in relaxed form.
-        self.block = block
+        self.block = block = _unstuff(block)
         self.relaxed = _relaxed_fields(block)
         self._message = message
         self._body = end + 2
@@ -77,7 +78,7 @@ def hash_body(message: bytes, start: int, canon: Canon) -> tuple[bytes, int]:
     octets of that form."""
     if len(message) - start <= PIECE:
         piece = _canonical_lines(message[start:], canon)
-        end = _end_of_text(piece) if piece.endswith(b"\r\n\r\n") else len(piece) - 2
+        end = _end_of_text(piece)
         if end or canon is Canon.SIMPLE:
             end += 2
         if end < len(piece):

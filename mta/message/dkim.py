@@ -23,7 +23,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from mta.message import headers
-from mta.message.canonical import Canon, Signable
+from mta.message.canonical import KEPT_SHAPES, LARGEST_SHAPE, Canon, Signable
 from mta.message.domainkey import DkimKey
 
 __all__ = ["DkimSigner", "Draft", "FieldPlan", "SignPolicy"]
@@ -50,8 +50,6 @@ NEVER_SIGNED = frozenset((b"return-path", b"received", b"dkim-signature", b"bcc"
 
 #: base64 octets in a line of b=: a multiple of 4 that leaves the line under 78.
 SIGNATURE_LINE = 72
-#: Plans kept per key, of messages with no more fields than that; a stream of mail has a few.
-PLANS, PLANNED_FIELDS = 256, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +161,8 @@ class DkimSigner:
                 self._template(listed),
                 self._start + self._field_list(listed),
             )
-        if len(names) <= PLANNED_FIELDS:
-            if len(self._plans) >= PLANS:
+        if len(names) <= LARGEST_SHAPE:
+            if len(self._plans) >= KEPT_SHAPES:
                 self._plans.clear()
             self._plans[names] = plan
         return plan

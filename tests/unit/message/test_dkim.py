@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mta.message import canonical as own
-from mta.message.canonical import Canon, Signable
-from mta.message.dkim import PLANNED_FIELDS, DkimSigner, SignPolicy
+from mta.message.canonical import LARGEST_SHAPE, Canon, Signable
+from mta.message.dkim import DkimSigner, SignPolicy
 from mta.message.domainkey import DkimKey, generate_private_key, txt_record
 from tests.support.opendkim import OpenDkim, find_library
 
@@ -274,7 +274,7 @@ def test_messages_with_the_same_fields_get_signatures_of_their_own(policy: SignP
         b"From: a@example.com\r\n",
         b"FROM: a@example.com\r\nfrom\r\nX-%s: 100%\r\nSubject:\r\n",
         b"From: a@example.com\r\nno field at all\r\nto\r\nTo: %d\r\n",
-        b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(3 * PLANNED_FIELDS)) + b"From: a@example.com\r\n",
+        b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(3 * LARGEST_SHAPE)) + b"From: a@example.com\r\n",
     ],
 )
 def test_odd_fields_are_signed_as_they_are(block: bytes, policy: SignPolicy) -> None:
