@@ -20,7 +20,7 @@ from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
 
-__all__ = ["Member", "envelope", "offered", "owned_by", "pair", "share"]
+__all__ = ["Member", "begin_again", "envelope", "offered", "owned_by", "pair", "share"]
 
 SECONDS = 10.0
 
@@ -54,6 +54,15 @@ async def offered(member: Member, message: Envelope, *, again: bool = False) -> 
     member.crew.colleagues[1].offer(share(message), answer.set_result, again=again)
     async with asyncio.timeout(SECONDS):
         return await answer
+
+
+async def begin_again(one: Member, spool: Path) -> Member:
+    """Worker 1, which has just ended, is there anew, and worker 0 knows."""
+    way = one.crew.colleagues[1]
+    await one.until(lambda: not way.is_up)
+    other = await Member(spool, 1).open()
+    await one.until(lambda: way.is_up)
+    return other
 
 
 class Member:

@@ -11,7 +11,7 @@ import pytest
 from mta.service.colleagues import SOCKET_NAME, Colleague
 from mta.service.intake import Visitor
 from mta.service.share import Verdict
-from tests.support.pair import Member, envelope, offered, owned_by, pair, share
+from tests.support.pair import Member, begin_again, envelope, offered, owned_by, pair, share
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.timeout(60)]
 
@@ -82,9 +82,7 @@ async def test_a_share_that_comes_again_is_recognised(tmp_path: Path) -> None:
     assert other.queued == {f"Q1.0@{THERE}": 1}
 
     await other.close()
-    await one.until(lambda: not one.crew.colleagues[1].is_up)
-    other = await Member(tmp_path, 1).open()
-    await one.until(lambda: one.crew.colleagues[1].is_up)
+    other = await begin_again(one, tmp_path)
     assert await offered(one, message, again=True) is Verdict.TAKEN
     assert other.queued == {f"Q1.0@{THERE}": 1}
     assert other.crew.intake.recognised == 1

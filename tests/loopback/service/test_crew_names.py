@@ -13,7 +13,7 @@ from mta.service.colleagues import SOCKET_NAME
 from mta.service.share import FrameReader, Verdict, encode_taken
 from mta.service.sharenames import NAMES_FILE, ShareNames
 from mta.spool.settlelog import Cursor, write_cursor
-from tests.support.pair import SECONDS, Member, envelope, offered, owned_by, pair, share
+from tests.support.pair import SECONDS, Member, begin_again, envelope, offered, owned_by, pair, share
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.timeout(60)]
 
@@ -70,6 +70,15 @@ async def brought(member: Member, message: Envelope, body: bytes = b"body\r\n") 
         return await answer
 
 
+async def leaving(spool: Path, message: Envelope) -> tuple[Member, Listener]:
+    """Worker 0 has taken a share that is worker 1's, and has just offered it there."""
+    one = await Member(spool, 0).open()
+    assert await brought(one, message) is Verdict.TAKEN
+    colleague = await Listener().open(spool)
+    await colleague.next()
+    return one, colleague
+
+
 def damage(partition: Path, what: bytes) -> None:
     """Change an octet of this text wherever the partition has it."""
     count = 0
@@ -92,17 +101,13 @@ async def test_a_share_that_was_delivered_before_an_end_in_good_order_is_recogni
     await other.settle_all()
     await other.close()
 
-    await one.until(lambda: not one.crew.colleagues[1].is_up)
-    other = await Member(tmp_path, 1).open()
-    await one.until(lambda: one.crew.colleagues[1].is_up)
+    other = await begin_again(one, tmp_path)
     assert await offered(one, message, again=True) is Verdict.TAKEN
     assert not other.queued
     assert not (tmp_path / "1" / NAMES_FILE).exists()
     await other.die()
 
-    await one.until(lambda: not one.crew.colleagues[1].is_up)
-    other = await Member(tmp_path, 1).open()
-    await one.until(lambda: one.crew.colleagues[1].is_up)
+    other = await begin_again(one, tmp_path)
     assert await offered(one, message, again=True) is Verdict.TAKEN
     assert other.queued == {f"Q1.0@{THERE}": 1}
     await one.close()
@@ -134,10 +139,7 @@ async def test_what_an_adopted_partition_held_is_not_recognised_when_it_comes_ba
 async def test_a_share_is_not_taken_from_a_worker_that_may_be_taking_it_from_us(tmp_path: Path) -> None:
     """As when a reload has reached one of two workers that both have the share."""
     message = envelope("Q1", THERE)
-    one = await Member(tmp_path, 0).open()
-    assert await brought(one, message) is Verdict.TAKEN
-    colleague = await Listener().open(tmp_path)
-    await colleague.next()
+    one, colleague = await leaving(tmp_path, message)
 
     assert await brought(one, message) is Verdict.REFUSED, "both would be rid of it"
 
@@ -151,10 +153,7 @@ async def test_a_share_is_not_taken_from_a_worker_that_may_be_taking_it_from_us(
 
 async def test_a_share_whose_owner_has_gone_without_an_answer_is_ours_again(tmp_path: Path) -> None:
     message = envelope("Q1", THERE)
-    one = await Member(tmp_path, 0).open()
-    assert await brought(one, message) is Verdict.TAKEN
-    colleague = await Listener().open(tmp_path)
-    await colleague.next()
+    one, colleague = await leaving(tmp_path, message)
     colleague.close()
     await one.until(lambda: not one.crew.colleagues[1].is_up)
 

@@ -16,14 +16,19 @@ NOW = 1_700_000_000.0
 MILLION = 1_000_000
 
 
+def desk(queues: int) -> tuple[Scheduler, list[QueueKey]]:
+    """A scheduler, and the keys of so many queues to be."""
+    scheduler = Scheduler(
+        policies=lambda key: QueuePolicy(), vmtas=lambda name: VmtaPolicy(), total_max_smtp_out=100
+    )
+    return scheduler, [QueueKey(f"d{number}.example", "v1") for number in range(queues)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("wait", "queues"), [(None, 1000), (600.0, 1000), (None, 1)])
 def test_a_million_recipients_cost_at_most_twenty_bytes_each(wait: float | None, queues: int) -> None:
     """All ready; all deferred over an hour; all in one queue. Queues themselves are counted apart."""
-    scheduler = Scheduler(
-        policies=lambda key: QueuePolicy(), vmtas=lambda name: VmtaPolicy(), total_max_smtp_out=100
-    )
-    keys = [QueueKey(f"d{number}.example", "v1") for number in range(queues)]
+    scheduler, keys = desk(queues)
     # Deferred ones lie in the buckets of one hour, as `retry-recipients-after` leaves them.
     for number, key in enumerate(keys * 2):
         due = None if wait is None else NOW + wait * (1 + number % 2)
@@ -40,10 +45,7 @@ def test_a_million_recipients_cost_at_most_twenty_bytes_each(wait: float | None,
 
 
 def test_a_queue_itself_is_small() -> None:
-    scheduler = Scheduler(
-        policies=lambda key: QueuePolicy(), vmtas=lambda name: VmtaPolicy(), total_max_smtp_out=100
-    )
-    keys = [QueueKey(f"d{number}.example", "v1") for number in range(2000)]
+    scheduler, keys = desk(2000)
     gc.collect()
     tracemalloc.start()
     for number, key in enumerate(keys):
@@ -56,10 +58,7 @@ def test_a_queue_itself_is_small() -> None:
 
 def test_a_queue_whose_recipients_wait_after_an_attempt_is_hardly_larger() -> None:
     """Their connection leaves a reply, and no room of what was in it."""
-    scheduler = Scheduler(
-        policies=lambda key: QueuePolicy(), vmtas=lambda name: VmtaPolicy(), total_max_smtp_out=100
-    )
-    keys = [QueueKey(f"d{number}.example", "v1") for number in range(150)]
+    scheduler, keys = desk(150)
     gc.collect()
     tracemalloc.start()
     for number, key in enumerate(keys):
