@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from mta.errors import Contradiction
 from mta.spool.files import Files
 from mta.spool.shelf import FILE_SIZE, NAME, DiskShelf
+from tests.support.memory import open_below
 
 
 class FillingFiles(Files):
@@ -63,16 +63,16 @@ def test_room_is_used_again_when_everything_has_been_dropped(shelf: DiskShelf) -
     assert shelf.put(bytes(100)) == first
 
 
-def test_a_file_goes_when_its_last_piece_does(shelf: DiskShelf) -> None:
+def test_a_file_goes_when_its_last_piece_does(shelf: DiskShelf, tmp_path: Path) -> None:
     size = FILE_SIZE // 3
     places = [shelf.put(bytes([number]) * size) for number in range(7)]
     assert all(place is not None for place in places)
-    open_files = len(os.listdir("/proc/self/fd"))
+    files = len(open_below(tmp_path))
     for number, place in enumerate(places[:6]):
         assert place is not None
         assert shelf.look(place, size)[:1] == bytes([number])
         shelf.drop(place, size)
-    assert len(os.listdir("/proc/self/fd")) == open_files - 2
+    assert len(open_below(tmp_path)) == files - 2 == 1
     assert places[6] is not None
     assert shelf.look(places[6], size) == bytes([6]) * size
 
