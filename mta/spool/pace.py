@@ -32,11 +32,13 @@ class Pace:
     """
 
     inline_limit: int = 64
-    # With syncs of 1 to 3 ms and 20 writers the thread gives 37 % more messages a second for the same CPU:
-    # the loop takes the next commands meanwhile. With 0.15 to 0.3 ms it takes 11 to 17 % more CPU and gives
-    # 11 to 30 % fewer messages at 20 and 50 writers; from 100 on it is the better one either way.
-    slow_sync: float = 0.0005
-    crowd: float = 30.0
+    # The thread lets the loop take the next commands meanwhile, and asks it for the interpreter several times
+    # a commit. Against commits in the loop, two processors, 20 and 50 writers: with syncs of 0.4 to 1.5 ms it
+    # took 12 to 46 % more CPU and gave 3 to 24 % fewer messages a second (9 % more once, with 0.4 ms); with
+    # 2 ms 6 to 11 % more CPU for 3 to 19 % more messages, with 4 ms up to 30 % more messages. From 100
+    # writers on (some 60 messages a commit) it gives more with syncs of 0.8 ms too.
+    slow_sync: float = 0.0015
+    crowd: float = 48.0
     # A sync in the loop holds everybody up. Two turns double what one carries: 20 writers get 10 % more
     # messages a second for 11 % less CPU, and a third turn is one too many.
     turns_to_gather: int = 2
