@@ -79,7 +79,8 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
     `received` is epoch seconds (the clock's steady `now`). `originator` is "" for the null return path.
     `captured` holds the message headers that accounting or suppression ask for, by lower-case name.
-    `vmta_pool` is the pool the vMTA was chosen from, "" without one.
+    `vmta_pool` is the pool the vMTA was chosen from, "" without one. `copies` is for one worker's part of a
+    message in which an address was given several times.
     """
 
     queue_id: str
@@ -109,6 +110,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False, frozen=True):
     dkim_key: str = ""
     lacks_date: bool = False  # each delivery adds a Date line of its own
     priority: int = NORMAL_PRIORITY  # of its recipients within their queues, 0 to 100, higher ones first
+    copies: tuple[int, ...] = ()  # by recipient: how often its address stood before it; () = count them here
 
     def priority_of(self, recipient: int) -> int:
         """The priority of one recipient as it was when the message came in."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import enum
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from struct import Struct
@@ -113,10 +114,12 @@ def name_of(envelope: Envelope) -> str:
 
     No two shares of one message may have the same: the second would be taken for the first. So a mass mailing
     that is moved recipient by recipient must not meet itself in a checksum, and one address that gets two
-    personal messages must not either.
+    personal messages must not either, nor one that was given twice (`Envelope.copies`).
     """
     recipients = envelope.recipients
-    if envelope.is_personal:
+    if envelope.copies:
+        text = _encoder.encode((recipients, envelope.copies))
+    elif envelope.is_personal:
         text = _encoder.encode(recipients)
     elif len(recipients) == 1:
         return f"{envelope.queue_id} {recipients[0].address}"
@@ -140,14 +143,34 @@ def share_of(
     indices: Sequence[int],
     waiting: Sequence[Waiting] = (),
 ) -> Share:
-    """The share with the recipients at `indices`; `waiting` speaks of indices of the whole envelope."""
+    """The share of the recipients at `indices`, ascending; `waiting` speaks of indices of the whole envelope.
+
+    It knows of each recipient how many others of the message with the same address stood before it, and so do
+    the shares that are made of it later.
+    """
     if len(indices) == len(envelope.recipients):
         return Share(envelope, encoded, body, tuple(waiting))
     chosen: tuple[Recipient, ...] = tuple([envelope.recipients[index] for index in indices])
     place = {index: new for new, index in enumerate(indices)}
-    smaller = msgspec.structs.replace(envelope, recipients=chosen)
+    copies = _copies(envelope)
+    if copies:
+        copies = tuple([copies[index] for index in indices])
+    smaller = msgspec.structs.replace(envelope, recipients=chosen, copies=copies if any(copies) else ())
     moved = tuple(Waiting(place[index], attempts, due) for index, attempts, due in waiting)
     return Share(smaller, encode_envelope(smaller), body, moved)
+
+
+def _copies(envelope: Envelope) -> tuple[int, ...]:
+    """How often each recipient's address stood before it in the whole message; () where all are different."""
+    addresses = [recipient.address for recipient in envelope.recipients]
+    if envelope.copies or len(set(addresses)) == len(addresses):
+        return envelope.copies
+    before: Counter[str] = Counter()
+    copies = []
+    for address in addresses:
+        copies.append(before[address])
+        before[address] += 1
+    return tuple(copies)
 
 
 def encode_head(share: Share) -> bytes:

@@ -6,11 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from mta.errors import SpoolCorrupt
-from mta.message.envelope import Envelope
+from mta.message.envelope import Envelope, encode_envelope
 from mta.service.colleagues import SOCKET_NAME
-from mta.service.share import FrameReader, Verdict, encode_taken
+from mta.service.share import FrameReader, Verdict, encode_taken, share_of
 from mta.service.sharenames import NAMES_FILE, ShareNames
 from mta.spool.settlelog import Cursor, write_cursor
 from tests.support.pair import SECONDS, Member, begin_again, envelope, offered, owned_by, pair, share
@@ -70,6 +71,16 @@ async def brought(member: Member, message: Envelope, body: bytes = b"body\r\n") 
         return await answer
 
 
+async def stored(member: Member, message: Envelope) -> int:
+    """The number of a message that is in a worker's partition, and in no queue."""
+    done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    member.partition.accept(
+        encode_envelope(message), [b"body\r\n"], lambda number, _error: done.set_result(number), message
+    )
+    async with asyncio.timeout(SECONDS):
+        return await done
+
+
 async def leaving(spool: Path, message: Envelope) -> tuple[Member, Listener]:
     """Worker 0 has taken a share that is worker 1's, and has just offered it there."""
     one = await Member(spool, 0).open()
@@ -110,6 +121,33 @@ async def test_a_share_that_was_delivered_before_an_end_in_good_order_is_recogni
     other = await begin_again(one, tmp_path)
     assert await offered(one, message, again=True) is Verdict.TAKEN
     assert other.queued == {f"Q1.0@{THERE}": 1}
+    await one.close()
+    await other.close()
+
+
+async def test_one_address_given_twice_arrives_twice_when_its_recipients_move_one_by_one(
+    tmp_path: Path,
+) -> None:
+    one, other = await pair(tmp_path)
+    message = envelope("Q1", THERE)
+    message = structs.replace(message, recipients=message.recipients * 2)
+    number = await stored(one, message)
+    between = await stored(one, envelope("Q2", THERE))
+
+    # As when one of the two had an attempt behind it, and came to stand behind other mail.
+    for place, recipient in ((number, 0), (between, 0), (number, 1)):
+        one.crew.passage.add(1, place, recipient)
+    await one.until(lambda: not one.crew.passage.waiting)
+
+    assert other.queued == {f"Q1.0@{THERE}": 2, f"Q2.0@{THERE}": 1}
+    await other.close()
+    other = await begin_again(one, tmp_path)
+    assert other.queued == {f"Q1.0@{THERE}": 2, f"Q2.0@{THERE}": 1}
+    # Both are still known, each by itself.
+    for recipient in (0, 1):
+        alone = share_of(message, b"", [b"body\r\n"], [recipient]).envelope
+        assert await offered(one, alone, again=True) is Verdict.TAKEN
+    assert other.crew.intake.recognised == 2
     await one.close()
     await other.close()
 

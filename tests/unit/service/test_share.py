@@ -106,6 +106,29 @@ def test_two_personal_messages_to_one_address_have_names_of_their_own() -> None:
     assert name_of(decode_envelope(one.encoded)) == one.name
 
 
+@given(st.lists(st.sampled_from("ab"), min_size=1, max_size=6), st.booleans(), st.data())
+def test_one_address_given_several_times_is_told_apart_however_the_message_is_divided(
+    addresses: list[str], is_personal: bool, data: st.DataObject
+) -> None:
+    personal = Personal() if is_personal else None
+    recipients = tuple(Recipient(f"{name}@a.example", "a.example", personal=personal) for name in addresses)
+    whole = Share(Envelope("Q1", 1.0, "s", "v1", recipients, is_personal=is_personal), b"", [])
+
+    def part(share: Share, indices: list[int]) -> Share:
+        return share_of(share.envelope, share.encoded, share.body, indices)
+
+    choices = st.sets(st.integers(0, len(addresses) - 1), min_size=1).map(sorted)
+    some, others = data.draw(choices), data.draw(choices)
+    one, other = part(whole, some), part(whole, others)
+
+    assert (one.name == other.name) == (some == others)
+    both = [index for index in some if index in others]
+    if both:
+        # The same recipients have the same name whichever way they have come.
+        assert part(one, [some.index(index) for index in both]).name == part(whole, both).name
+        assert part(other, [others.index(index) for index in both]).name == part(whole, both).name
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(max_size=200)), max_size=8), st.data())
 def test_frames_survive_any_cutting(contents: list[tuple[int, bytes]], data: st.DataObject) -> None:
     whole = envelope("a.example")
