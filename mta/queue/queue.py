@@ -544,8 +544,8 @@ class DeliveryQueue:
         self.patient_until = now + CONNECTION_PATIENCE
 
     def is_patient(self, now: float) -> bool:
-        """Whether one more entry changes nothing: its connections, all busy, still have time to get to what
-        waits, and a deadline comes before that is over."""
+        """Whether one more entry opens no connection: those that stand still have time to get to what waits,
+        and a deadline comes before that is over."""
         return (
             now < self.wake_at <= self.patient_until
             and self.ready.taken < self.patience_mark

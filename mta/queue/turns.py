@@ -221,9 +221,7 @@ class Turns:
                 self._call(queue, now)
             if queue.is_recalled and unserved <= len(queue.idle):
                 return  # they get to all of it, or it is considered again when they are called
-        elif queue.is_patient(now):
-            return
-        if queue.in_ring:
+        if queue.in_ring or queue.is_patient(now):
             return
         when = queue.wants_connection_at(now)
         if when <= now:
