@@ -377,16 +377,14 @@ class Partition:
 
     def _settled(self, outcomes: list[Outcome]) -> None:
         """These outcomes are on disk: messages with nobody left no longer need their bytes."""
-        settle, in_use, drop = self._index.settle, self._accepts.in_use, self._pool.drop
-        for kind, recipient, message, _, _ in outcomes:
-            if kind == _SETTLE:
-                place = settle(message, recipient)
-                if place is not None:
-                    drop(message)
-                    segment = in_use[place.number]
-                    segment.live -= place.length
-                    if not segment.live:
-                        self._upkeep.emptied(segment)
+        settled = [(message, recipient) for kind, recipient, message, _, _ in outcomes if kind == _SETTLE]
+        in_use, drop = self._accepts.in_use, self._pool.drop
+        for message, number, length in self._index.settle_all(settled):
+            drop(message)
+            segment = in_use[number]
+            segment.live = left = segment.live - length
+            if not left:
+                self._upkeep.emptied(segment)
 
     def _committed(self) -> None:
         self._upkeep.look_ahead()
