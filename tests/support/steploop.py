@@ -75,7 +75,7 @@ class StepLoop:
             if not timer.is_cancelled:
                 call(*arguments)
             self.run()
-        self._now = until
+        self._now = max(self._now, until)  # a call may have let time pass itself
 
     def run_until(self, is_done: Callable[[], bool], seconds: float = 20.0) -> None:
         """Run what threads land, until `is_done`."""
