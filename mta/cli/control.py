@@ -23,6 +23,7 @@ Commands, their arguments (optional in brackets) and their data:
                          "settled": {"delivered", "deferred", "failed", "expired", "uncertain"},  recipients
                          "spool": {"dirs": [{"path", "free", "totalRcp", "segments", "broken": ""}],
                                    "totalRcp", "parkedRcp": those that wait on disk alone,
+                                   "heldRcp": those in no queue yet, for workers that don't take them now,
                                    "initPct": 100}}
     show.queues         [domain] [vmta] (globs), [paused: bool], [mode: "normal" | "backoff"],
     show.topqueues      [connected: bool], [errors: bool], [maxitems: 20], [sort: "name" | "rcpt" | "size"]
@@ -31,7 +32,8 @@ Commands, their arguments (optional in brackets) and their data:
                                     "retryTime": epoch or 0,
                                     "reason": one sentence why nothing is sent, or "",
                                     "event": [{"type": "...", "time", "text"}]}],          newest first
-                         "totalRcp", "totalQueues", "totalQueuesWithRcp"}
+                         "totalRcp", "totalQueues", "totalQueuesWithRcp",
+                         "heldRcp": as in show.status, of all queues}
     show.domains        [domain] [vmta] (globs), [connected: bool], [errors: bool], [maxitems: 20], [sort]
                         {"domain": [{"name", "rcp", "kb", "conn", "lastError"}], "totalRcp", "totalDomains"}
     show.jobs           [maxitems: 20], [sort]
@@ -55,7 +57,9 @@ Commands, their arguments (optional in brackets) and their data:
     list                [queue] [rcpt] [orig] (globs), [jobId], [envId], [olderThan: "4h"], [maxitems: 100]
                         {"rcpt": [{"queueId", "orig", "rcpt", "queue", "jobId", "envId", "timeQueued",
                                    "attempts", "nextTry": epoch or 0, "size", "priority": 0 to 100,
-                                   "paused": bool, "schedule": [[from, until: epochs]]}],
+                                   "paused": bool, "schedule": [[from, until: epochs]],
+                                   "heldFor": number of the worker that owns the queue and does not take it
+                                   now, else null}],
                          "total": matches in all}
     why                 queue                   {"queue", "text": one sentence, "directive": "" or what sets
                                                  the limit, "place": "FILE:LINE" or "its default"}

@@ -80,6 +80,10 @@ def list_recipients(
         Column("priority", is_number=True): (with_priority, lambda row: row.get("priority", 50)),
         Column("paused"): (with_pause, lambda row: "yes" if row.get("paused") else "no"),
         Column("schedule"): (with_schedule, lambda row: _windows(row.get("schedule", ()))),
+        Column("held for"): (
+            any(row.get("heldFor") is not None for row in data["rcpt"]),
+            lambda row: "" if row.get("heldFor") is None else f"worker {row['heldFor']}",
+        ),
     }
     rows = [
         (

@@ -10,7 +10,7 @@ import click
 from mta.cli.invocation import common_options, invocation
 from mta.cli.main import ShortenedGroup
 from mta.cli.output import Column, ago, bytes_in_words, counted, in_future, moment
-from mta.cli.status import print_status, this_machine
+from mta.cli.status import HELD, print_status, this_machine
 from mta.cli.trees import ABOUT_RECIPIENTS, domains_tree, jobs_tree, queues_tree, status_tree, vmtas_tree
 from mta.cli.unneeded import show_license, show_registration
 from mta.clock import SystemClock
@@ -157,6 +157,8 @@ def _queues(
     shown = len(data["queue"])
     footer = f"{shown} of {data.get('totalQueues', shown)} queues shown,"
     footer += f" {data.get('totalRcp', 0)} recipients in all."
+    if data.get("heldRcp"):
+        footer += f" {HELD.format(counted(data['heldRcp'], 'recipient'))} (mta list)."
     call.output.rows(queues_tree(data, title, with_replies=with_replies), columns, rows, footer=footer)
     if not call.as_json and (chosen.get("errors") or queue):
         for row in data["queue"]:

@@ -12,7 +12,10 @@ import click
 from mta.cli.output import Column, Output, ago, bytes_in_words, counted, moment
 from mta.cli.trees import Machine
 
-__all__ = ["print_status", "this_machine"]
+__all__ = ["HELD", "print_status", "this_machine"]
+
+#: What is in no queue because the worker that owns it does not take it.
+HELD = "{} wait for the workers that own their queues"
 
 _TRAFFIC = (
     ("total", "Total"),
@@ -93,6 +96,8 @@ def _queues(output: Output, data: Mapping[str, Any]) -> None:
         pairs.append((f"Spool {directory.get('path', '')}", _spool(directory)))
     if spool.get("parkedRcp"):
         pairs.append(("Parked", f"{counted(spool['parkedRcp'], 'recipient')} on disk alone"))
+    if spool.get("heldRcp"):
+        pairs.append(("Held", HELD.format(counted(spool["heldRcp"], "recipient"))))
     output.pairs(pairs)
     click.echo()
 

@@ -88,6 +88,12 @@ class JobBook:
             else:
                 job.failed += 1
 
+    def leave(self, job_id: str) -> None:
+        """One recipient waits for another worker, and is counted there."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.waiting -= 1
+
     def jobs(self) -> dict[str, Job]:
         """Those that have something waiting or are paused."""
         found = {name: job for name, job in self._jobs.items() if job.waiting > 0 or name in self._paused}

@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 from functools import partial
+from itertools import islice
 
 from mta.errors import SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope, encode_envelope
@@ -105,6 +106,19 @@ class Passage:
             self._tried[ref] = attempts, due
         self._backlog(owner).add(ref)
         self._wake()
+
+    def held(self) -> Iterator[tuple[int, int, float]]:
+        """Reference, attempts and due time of those that wait here, as of now; nothing that is on its way."""
+        waiting = [ref for backlog in self._backlogs.values() for ref in backlog]
+        for ref in waiting:
+            yield ref, *self._tried.get(ref, (0, 0.0))
+
+    def remove(self, refs: Set[int]) -> list[int]:
+        """Take these out, as far as they wait here; what is on its way is its owner's."""
+        removed = [ref for backlog in self._backlogs.values() for ref in backlog.remove(refs)]
+        for ref in removed:
+            self._tried.pop(ref, None)
+        return removed
 
     def wait_with(self, owner: int) -> None:
         """Offer this owner nothing for a moment: it may not know yet what it owns."""
@@ -263,6 +277,14 @@ class _Backlog:
     def add(self, ref: int) -> None:
         self._refs.append(ref)
 
+    def remove(self, unwanted: Set[int]) -> list[int]:
+        """Take these out, as far as they are here; returns the references."""
+        removed = [ref for ref in self if ref in unwanted]
+        if removed:
+            self._refs = array("Q", [ref for ref in self if ref not in unwanted])
+            self._head = 0
+        return removed
+
     def next_message(self) -> list[int]:
         """The references at the front that are of one message."""
         refs, head = self._refs, self._head
@@ -279,3 +301,6 @@ class _Backlog:
 
     def __len__(self) -> int:
         return len(self._refs) - self._head
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self._refs, self._head, None)

@@ -72,6 +72,7 @@ def queue_rows(
     return {
         "queue": [queue_row(worker, status, now) for status in wanted[: maxitems or None]],
         "totalRcp": sum(status.waiting for status in wanted),
+        "heldRcp": worker.crew.passage.waiting,
         "totalQueues": len(wanted),
         "totalQueuesWithRcp": sum(1 for status in wanted if status.waiting),
     }

@@ -7,6 +7,7 @@ of the loop; what walks over messages does so in slices, so that mail goes on me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Set
 from dataclasses import asdict
 from typing import Any
@@ -121,6 +122,7 @@ class WorkerCommands:
                 ],
                 "totalRcp": spool.recipients,
                 "parkedRcp": worker.scheduler.parked,
+                "heldRcp": worker.crew.passage.waiting,
                 "initPct": 0 if worker.is_recovering else 100,
             },
         }
@@ -209,7 +211,7 @@ class WorkerCommands:
         rows: list[dict[str, Any]] = []
         total = 0
         is_paused = self._worker.scheduler.is_paused
-        async for key, entry, envelope in self._matching(queue, filters):
+        async for key, entry, envelope, owner in self._everywhere(queue, filters):
             total += 1
             if len(rows) < maxitems:
                 recipient = envelope.recipients[entry.ref & RECIPIENT_MASK]
@@ -228,6 +230,7 @@ class WorkerCommands:
                         "priority": entry.priority,
                         "paused": is_paused(key) or self._worker.jobs.is_paused(envelope.job_id),
                         "schedule": [list(window) for window in envelope.schedule],
+                        "heldFor": owner,
                     }
                 )
         return {"rcpt": rows, "total": total}
@@ -272,14 +275,23 @@ class WorkerCommands:
             raise CommandFailed("delete needs at least one of queue, jobId, orig and rcpt")
         worker, seconds = self._worker, parse_interval(grace) or 0.0
         found: dict[QueueKey, dict[int, Entry]] = {}
-        async for key, entry, _envelope in self._matching(queue or "*/*", filters):
+        held: dict[int, Envelope] = {}
+        async for key, entry, envelope, owner in self._everywhere(queue or "*/*", filters):
             found.setdefault(key, {})[entry.ref] = entry
+            if owner is not None:
+                held[entry.ref] = envelope
+        taken = set(() if dryRun else worker.crew.passage.remove(held.keys()))
+        for ref in taken:
+            # Nobody here has counted it among its job's, and its end will be.
+            if held[ref].job_id:
+                worker.jobs.enter(held[ref].job_id, 1, worker.partition.size(ref >> RECIPIENT_BITS))
         gone: dict[QueueKey, list[Entry]] = {}
         for key, entries in found.items():
             refs: Set[int] = entries.keys()
             if not dryRun:
                 # Those that were taken for delivery meanwhile are past deleting.
-                refs = {*worker.scheduler.remove(key, refs), *worker.jobs.remove(key, refs)}
+                here = {*worker.scheduler.remove(key, refs), *worker.jobs.remove(key, refs)}
+                refs = here | (refs & taken)
                 await asyncio.sleep(0)
             gone[key] = [entries[ref] for ref in refs]
         if not dryRun:
@@ -293,11 +305,47 @@ class WorkerCommands:
             return {"rcp": len(self._worker.trash)}
         found = self._worker.trash.bring_back()
         for number, (key, entry) in enumerate(found, 1):
-            self._worker.admission.again(key, entry)
+            self._bring_back(key, entry)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         self._worker.dispatcher.wake()
         return {"rcp": len(found)}
+
+    def _bring_back(self, key: QueueKey, entry: Entry) -> None:
+        """One that was deleted waits again, here or for the worker that owns its queue."""
+        worker = self._worker
+        with contextlib.suppress(SpoolError):
+            envelope = worker.partition.envelope(entry.ref >> RECIPIENT_BITS)
+            owner = worker.crew.layout.owner(envelope.recipients[entry.ref & RECIPIENT_MASK].queue_domain)
+            if owner != worker.crew.number:
+                worker.jobs.leave(envelope.job_id)
+                worker.crew.passage.add_ref(owner, entry.ref, entry.attempts, float(entry.due))
+                return
+        worker.admission.again(key, entry)
+
+    async def _everywhere(
+        self, queue: str, filters: dict[str, str]
+    ) -> AsyncIterator[tuple[QueueKey, Entry, Envelope, int | None]]:
+        """`_matching`, then what is held for other workers (`Passage`), with the worker's number."""
+        async for key, entry, envelope in self._matching(queue, filters):
+            yield key, entry, envelope, None
+        worker = self._worker
+        latest, pattern = youngest(filters, self._clock.now()), QueuePattern.parse(queue)
+        for seen, (ref, attempts, due) in enumerate(worker.crew.passage.held(), 1):
+            if seen % SLICE == 0:
+                await asyncio.sleep(0)
+            try:
+                envelope = worker.partition.envelope(ref >> RECIPIENT_BITS)
+            except (SpoolError, MtaError):
+                continue
+            recipient = envelope.recipients[ref & RECIPIENT_MASK]
+            key = worker.admission.key(recipient.queue_domain, envelope.vmta)
+            if envelope.received > latest or not pattern.matches(key):
+                continue
+            if is_match(envelope, recipient, filters):
+                priority = worker.priorities.of(key, envelope, ref & RECIPIENT_MASK)
+                entry = Entry(ref, int(envelope.received), attempts, int(due), priority)
+                yield key, entry, envelope, worker.crew.layout.owner(recipient.queue_domain)
 
     async def _matching(
         self, queue: str, filters: dict[str, str]

@@ -36,7 +36,8 @@ class Workshop:
     `rules` is the script of the receiver that all `domains` lead to; `refusing` that of a second one, which
     example.com is sent to instead. `within` goes into `<domain *>`, `extra` behind it; time begins at
     `start`. `@PORT@` in `extra` is the port of a second listener, or of the dummy: `second_port`.
-    `files` write the spool; `receiving` are further options of the receiver (`tls`, `pipelining` ...).
+    `files` write the spool; of several `workers` it is the first, and the others are not there; `receiving`
+    are further options of the receiver (`tls`, `pipelining` ...).
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Workshop:
         start: float | None = None,
         domains: tuple[str, ...] = ("example.com", "example.org"),
         files: Files | None = None,
+        workers: int = 1,
         **receiving: Any,
     ) -> None:
         self.directory = directory
@@ -63,6 +65,7 @@ class Workshop:
             self.zone.add(domain, f"MX 10 mx.{domain}.")
             self.zone.add(f"mx.{domain}", "A 127.0.0.1")
         self._files = files
+        self._workers = workers
         self._within = within
         self._extra = extra
         self.refusing = Receiver(ReceiverOptions(script=parse_script(refusing))) if refusing else None
@@ -109,6 +112,7 @@ class Workshop:
             name="0",
             clock=self.clock,
             loop=asyncio.get_running_loop(),
+            workers=self._workers,
             files=self._files,
         )
         stack.callback(self.worker.partition.close)
