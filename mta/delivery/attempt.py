@@ -24,7 +24,6 @@ class Attempt:
         "envelope",
         "head",
         "held",
-        "recipients",
         "refs",
         "size",
         "started_at",
@@ -37,15 +36,15 @@ class Attempt:
     ) -> None:
         self.refs = refs
         self.envelope = envelope
-        self.recipients: Sequence[Recipient] = envelope.recipients
-        if len(self.recipients) > 1:
-            self.recipients = [envelope.recipients[ref & RECIPIENT_MASK] for ref in refs]
         self.body = body
         self.head: bytes | None = b""
         self.size = self.held = size = len(body)
         self.started_at = now
         self.wire = b""  # the commands that begin it
-        self.transaction = Transaction(envelope, self.recipients, size, extensions)
+        recipients: Sequence[Recipient] = envelope.recipients
+        if len(recipients) > 1:
+            recipients = [recipients[ref & RECIPIENT_MASK] for ref in refs]
+        self.transaction = Transaction(envelope, recipients, size, extensions)
 
     def put_in_front(self, head: bytes) -> None:
         """`head` goes out before the body."""

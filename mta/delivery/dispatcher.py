@@ -27,7 +27,7 @@ from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.delivery.settlement import EXPIRED, Settlement
 from mta.delivery.spfgate import SpfGate
-from mta.delivery.supply import MessageSigner, Store, Withheld, next_attempt
+from mta.delivery.supply import MessageSigner, Store, Withheld, make_attempt, take_stored
 from mta.delivery.watched import WatchedSession
 from mta.errors import Contradiction, SpoolCorrupt, SpoolError
 from mta.queue.key import RECIPIENT_BITS, QueueKey
@@ -293,10 +293,16 @@ class Dispatcher:
         if self._bodies >= BODIES_AT_ONCE:
             self._starved.append(session)
             return None
-        attempt = next_attempt(self._scheduler, self._store, self._signer, session)
-        if attempt is None:
+        drawn = take_stored(self._scheduler, self._store, session.slot, session.now)
+        if drawn is None:
             self.wake()  # the scheduler may have set a deadline for calling it back
             return None
+        refs, stored = drawn
+        most = session.most_recipients
+        if most and len(refs) > most:
+            self._scheduler.put_back(session.slot, refs[most:])
+            refs = refs[:most]
+        attempt = make_attempt(refs, stored, self._signer, session)
         self._bodies += attempt.held
         if session.policy.check_spf_outbound and self._spf is not None:
             return self._admitted(session, attempt, self._spf)

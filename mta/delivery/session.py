@@ -516,9 +516,8 @@ class Session(asyncio.Protocol):
     # -- time ------------------------------------------------------------------------------------------
 
     def _await_reply(self) -> None:
-        """Give the server its time for what it owes next."""
-        now, deadline = self.now, self._deadline
-        attempt = self._awaiting[0] if self._awaiting else None
+        """Give the server its time for what it owes next; there is something that it owes."""
+        now, deadline, attempt = self.now, self._deadline, self._awaiting[0]
         if self._sending is not None:
             at = now + self.policy.data_send_timeout
         elif attempt is not None and attempt.transaction.stage is _END:

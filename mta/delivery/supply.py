@@ -97,19 +97,6 @@ def take_stored(scheduler: Draws, store: Store, slot: Slot, now: float) -> tuple
     return None
 
 
-def next_attempt(scheduler: Draws, store: Store, signer: MessageSigner, session: Session) -> Attempt | None:
-    """The next message for `session`, with its signature made or under way."""
-    drawn = take_stored(scheduler, store, session.slot, session.now)
-    if drawn is None:
-        return None
-    refs, stored = drawn
-    most = session.most_recipients
-    if most and len(refs) > most:
-        scheduler.put_back(session.slot, refs[most:])
-        refs = refs[:most]
-    return make_attempt(refs, stored, signer, session)
-
-
 def make_attempt(refs: list[int], stored: Stored, signer: MessageSigner, session: Session) -> Attempt:
     """The message as it goes down `session`, with its signature made or under way."""
     now = session.now
@@ -118,11 +105,11 @@ def make_attempt(refs: list[int], stored: Stored, signer: MessageSigner, session
     if removed or envelope.is_personal or envelope.lacks_date:
         envelope, body, number = tailored(envelope, body, refs[0], removed, now)
     attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
-    domain = session.slot.key.domain
-    head = signer.headers(envelope, body, number, domain)
+    head = signer.headers(envelope, body, number, session.slot.key.domain)
+    if not head:
+        return attempt
     if isinstance(head, bytes):
-        if head:
-            attempt.put_in_front(head)
+        attempt.put_in_front(head)
     else:
         # The signature is made while the envelope travels; only the body has to wait for it.
         attempt.head = None
