@@ -101,6 +101,8 @@ class Tally:
 
     def set(self) -> None:
         """Count in this thread, and in all that are made from now on."""
+        # Python 3.12 tells of operations only when a frame wanted them before the tracer is set.
+        sys._getframe().f_trace_opcodes = True
         threading.settrace(self._called)
         sys.settrace(self._called)
 
@@ -137,6 +139,8 @@ class Tally:
             counter = self._counters[code] = counting()
         counts, trace = counter
         counts[1] += 1
+        # Python 3.13 wants to know who traces a frame before it is told that operations matter.
+        frame.f_trace = trace
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         return trace
