@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     state.close()
 
     assert path.with_suffix(".damaged").exists()
-    assert OperatorState(path).load("paused") == {"a": 1}
+    with closing(OperatorState(path)) as again:
+        assert again.load("paused") == {"a": 1}
 
 
 def test_a_file_that_cannot_be_opened_now_is_left_where_it_is(tmp_path: Path) -> None:
