@@ -16,15 +16,21 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import dns.rdatatype
-import spf
 
 from mta.config.networks import parse_address
 from mta.routing.resolver import Answer, Resolver, Status
 from mta.smtp.address import split_domain
+
+with warnings.catch_warnings():
+    # From Python 3.12 on, compiling pyspf (where nobody did when it was installed) says on standard error
+    # that one of its comments has a backslash too many.
+    warnings.simplefilter("ignore")
+    import spf
 
 __all__ = ["SpfResult", "SpfVerdict", "check_spf"]
 
