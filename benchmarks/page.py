@@ -62,7 +62,10 @@ def section(results: Results, plots: str) -> str:
 def said_conditions(results: Results) -> str:
     told = results.conditions
     machine = f"{told.get('cpus')} processors ({told.get('cpu')}), {told.get('memory_gib')} GiB"
-    system = f"Linux {told.get('kernel')}, {told.get('file_system')}, Python {told.get('python')}"
+    python = f"Python {told.get('python')}"
+    if told.get("python_build"):  # older results don't have it
+        python += f" ({told['python_build']})"
+    system = f"Linux {told.get('kernel')}, {told.get('file_system')}, {python}"
     names = {"postfix": "Postfix", "exim": "Exim", "opensmtpd": "OpenSMTPD", "haraka": "Haraka"}
     peer = "".join(f", {name} {told[key]}" for key, name in names.items() if told.get(key))
     days, commit = str(told.get("date", ""))[:10], f"commit {told.get('commit', '?')}"

@@ -14,6 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.coldstart import BYTES_EACH, FEWEST, FIRST_SECONDS, ColdFigures
+from benchmarks.interpreter import python_build
 from benchmarks.measure import Figures
 from benchmarks.peers import peer_versions
 from benchmarks.scenarios import Server
@@ -26,6 +27,7 @@ __all__ = [
     "cold_table",
     "conditions",
     "figures_table",
+    "git",
     "shares_table",
     "verdict_table",
 ]
@@ -105,13 +107,18 @@ def conditions(place: Path) -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_build": python_build(),
         "file_system": file_system(place),
         **peer_versions(),
     }
 
 
 def git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+    """What git prints; nothing where there is no git, or no repository."""
+    try:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
     return done.stdout.strip()
 
 

@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.interpreter import python_build
 from benchmarks.micro.harness import Measurement, collect, measure, modules, table
+from benchmarks.report import git
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,13 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def conditions() -> dict[str, object]:
     """What the figures depend on: the code and the machine."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
     return {
-        "commit": commit.stdout.strip(),
+        "commit": git(Path(__file__).parent, "rev-parse", "--short", "HEAD"),
         "python": platform.python_version(),
+        "python_build": python_build(),
         "machine": platform.machine(),
         "system": platform.release(),
         "cpus": os.cpu_count(),

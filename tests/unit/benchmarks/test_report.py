@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.archive import read_results, session_path, write_results
 from benchmarks.coldstart import ColdFigures, ColdRun
 from benchmarks.measure import Figures, Run
-from benchmarks.page import BEGIN, END, PAGE, draw, section, with_section, write_page
+from benchmarks.page import BEGIN, END, PAGE, draw, said_conditions, section, with_section, write_page
 from benchmarks.report import Results
 from benchmarks.scenarios import GROUPS, Contest, Entry, Kind, Server, chosen, contests
 from benchmarks.verdicts import SHOWS, parse_speed, said_yardsticks, shows_of, verdicts
@@ -208,7 +208,16 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_conditions_say_what_the_figures_depend_on(tmp_path: Path) -> None:
     facts = report.conditions(tmp_path)
 
-    assert {"commit", "cpu", "cpus", "python", "file_system", "load_before"} <= set(facts)
+    assert {"commit", "cpu", "cpus", "python", "python_build", "file_system", "load_before"} <= set(facts)
+
+
+def test_page_says_how_the_interpreter_was_built_where_that_is_known() -> None:
+    older, newer = results(), results()
+    older.conditions["python"] = newer.conditions["python"] = "3.13.5"
+    newer.conditions["python_build"] = "distribution, PGO"
+
+    assert ", Python 3.13.5.\n" in said_conditions(older)
+    assert ", Python 3.13.5 (distribution, PGO).\n" in said_conditions(newer)
 
 
 def test_page_gets_the_figures_between_its_markers(tmp_path: Path) -> None:
