@@ -84,10 +84,11 @@ Commands, their arguments (optional in brackets) and their data:
     trace               queue, [retryRecipients: bool], [logData: bool], [logResolution: bool], [sourceIp],
                         [toLog: bool]: the server's log has the lines as well
                                                 {"lines": [{"time", "text"}], "result", "delivered": bool}
-    resolve             domain, [connect: bool], [vmta: "{default}"], [sourceIp], [hostName]: for EHLO,
+    resolve             domain[/vmta], [connect: bool], [vmta: "{default}"], [sourceIp], [hostName]: for EHLO,
                         [server: "IP[:PORT]"]: a name server to ask instead, [tcp: bool], [dumpPackets: bool];
                         with one of these three nothing comes from the server's cache
-                        {"status": of the MX question, "host": [{"pref", "name", "ip": [...]}],
+                        {"queue": where new mail for the domain waits (queue-to),
+                         "status": of the MX question, "host": [{"pref", "name", "ip": [...]}],
                          "route": [{"host", "ip", "port", "pref"}], where mail really goes,
                          "routeError": "" or why it goes nowhere,
                          "connect": [{"host", "ip", "port", "result", "lines": [{"time", "text"}]}],

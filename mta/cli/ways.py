@@ -20,11 +20,11 @@ __all__ = ["disable", "enable", "resolve"]
 @click.option("--tcp", is_flag=True, help="Ask over TCP.")
 @click.option("--edns", is_flag=True, help="Accepted; questions are always asked with EDNS first.")
 @click.option("--dumppackets", is_flag=True, help="Show every question and answer.")
-@click.argument("domain")
+@click.argument("queue", metavar="DOMAIN[/VMTA]")
 @click.pass_context
 def resolve(
     context: click.Context,
-    domain: str,
+    queue: str,
     connect: bool,
     vmta: str | None,
     source: str,
@@ -33,12 +33,15 @@ def resolve(
     edns: bool,
     dumppackets: bool,
 ) -> int:
-    """Show where mail for DOMAIN goes, as the server's own resolver sees it."""
+    """Show where mail for DOMAIN goes, as the server's own resolver sees it.
+
+    Leaves with 69 when it can go nowhere, or when a host is not ready for mail.
+    """
     call = invocation(context)
     host_name, _, source_ip = source.rpartition(",")
     data = call.ask(
         "resolve",
-        domain=domain,
+        domain=queue,
         connect=connect or None,
         vmta=vmta,
         sourceIp=source_ip or None,
@@ -47,15 +50,19 @@ def resolve(
         tcp=tcp or None,
         dumpPackets=dumppackets or None,
     )
-    found = bool(data["host"]) and all(row["result"] == "ready for mail" for row in data.get("connect", ()))
+    found = bool(data["route"]) and all(row["result"] == "ready for mail" for row in data.get("connect", ()))
     if call.as_json:
         call.output.json(data)
         return 0 if found else Exit.UNAVAILABLE
     for packet in data.get("packet", ()):
         click.echo(f"{packet}\n")
+    domain = queue.partition("/")[0]
     click.echo(f"MX of {domain}: {data['status']}")
     for host in data["host"]:
         click.echo(f"  {host['pref']:>5}  {host['name']}  {', '.join(host['ip']) or '(no address)'}")
+    leads_to = data.get("queue", "").partition("/")[0]
+    if leads_to and leads_to != domain.lower().rstrip("."):
+        click.echo(f"Its mail waits in {data['queue']} (queue-to)")
     if data["routeError"]:
         click.echo(f"No mail can be sent: {data['routeError']}")
     elif data["route"]:

@@ -62,6 +62,18 @@ class DeliveryCommands:
             "source.enable": self._enable_source,
         }
 
+    def _queue(self, text: str) -> QueueKey:
+        """`domain[/vmta]`, of a virtual MTA that there is or of one that mail still waits for.
+
+        Raises CommandFailed.
+        """
+        key = queue_key(text)
+        worker = self._worker
+        is_kept = any(worker.scheduler.queues(self._clock.now(), str(key)))
+        if key.vmta not in worker.snapshot.vmtas and not is_kept:
+            raise CommandFailed(f"there is no virtual-mta {key.vmta}")
+        return key
+
     # -- one delivery ------------------------------------------------------------------------------------
 
     async def _trace(
@@ -78,7 +90,7 @@ class DeliveryCommands:
             raise CommandFailed(worker.alarms[0])
         try:
             trace = await worker.outbound.tracer.trace(
-                queue_key(queue),
+                self._queue(queue),
                 with_data=logData,
                 with_resolution=logResolution,
                 with_deferred=retryRecipients,
@@ -100,7 +112,7 @@ class DeliveryCommands:
         self,
         domain: str,
         connect: bool = False,
-        vmta: str = "{default}",
+        vmta: str = "",
         sourceIp: str = "",
         hostName: str = "",
         **asking: Any,
@@ -109,7 +121,12 @@ class DeliveryCommands:
         packets: list[str] = []
         if asking:
             resolver = self._own_resolver(packets, **asking)
-        domain = domain.strip().lower().rstrip(".")
+        key = self._queue(f"{domain}/{vmta}" if vmta else domain)
+        domain = key.domain.rstrip(".")
+        # The same step that new mail takes: what `queue-to` says wins over the domain's own hosts.
+        key = QueueKey(
+            worker.snapshot.effective(domain, key.vmta).text("queue-to").lower() or domain, key.vmta
+        )
         answer = await resolver.mx(domain)
         named = sorted((record.preference, record.host) for record in answer.mx if record.host)[:HOSTS_LIMIT]
         if answer.status is Status.NO_DATA:
@@ -120,7 +137,6 @@ class DeliveryCommands:
             {"pref": preference, "name": host, "ip": list(found.result().addresses)}
             for (preference, host), found in zip(named, looking, strict=True)
         ]
-        key = QueueKey(domain, vmta)
         try:
             if asking:
                 router = worker.outbound.directions.router.asking(resolver)
@@ -131,6 +147,7 @@ class DeliveryCommands:
         except RouteError as error:
             targets, no_route = (), str(error)
         data: dict[str, Any] = {
+            "queue": str(key),
             "status": mx_status(answer),
             "host": hosts,
             "route": [{"host": t.host, "ip": t.ip, "port": t.port, "pref": t.preference} for t in targets],
@@ -187,7 +204,7 @@ class DeliveryCommands:
         }
 
     async def _why(self, queue: str) -> dict[str, Any]:
-        key = queue_key(queue)
+        key = self._queue(queue)
         reason = self._worker.scheduler.reason(key, self._clock.now())
         directive, origin = self._written(key, reason)
         place = "" if not directive else str(origin) if origin is not None else "its default"

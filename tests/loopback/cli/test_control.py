@@ -572,3 +572,32 @@ def test_the_socket_is_found_through_a_configuration_with_errors(
         assert main(["-c", str(config), "show", "version"]) == 0
 
     assert "mta 1.2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("route", "error", "code", "said"),
+    [
+        ([{"host": "127.0.0.1", "ip": "127.0.0.1", "port": 25, "pref": 0}], "", 0, "waits in x.queue/v1"),
+        ([], "example.com does not exist", 69, "No mail can be sent"),
+    ],
+)
+def test_resolve_succeeds_when_mail_can_go_somewhere_whatever_the_dns_knows(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    route: list[dict[str, Any]],
+    error: str,
+    code: int,
+    said: str,
+) -> None:
+    data = {
+        "status": "does not exist",
+        "queue": "x.queue/v1",
+        "host": [],
+        "route": route,
+        "routeError": error,
+    }
+    with ControlServer(tmp_path / "s", {"resolve": data}) as server:
+        assert main(["--socket", str(tmp_path / "s"), "resolve", "example.com/v1"]) == code
+
+    assert server.requests == [{"command": "resolve", "domain": "example.com/v1"}]
+    assert said in capsys.readouterr().out

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mta.errors import MtaError
 from mta.service.workercommands import WorkerCommands
 from mta.sink.nameserver import Nameserver
 from mta.sink.zone import Zone
@@ -131,3 +132,23 @@ async def test_hosts_may_be_greeted_by_another_name_and_a_trace_may_go_to_the_lo
 
     lines = [record.getMessage() for record in caplog.records]
     assert any("event=trace wire='>>> MAIL FROM:" in line for line in lines)
+
+
+async def test_resolve_follows_queue_to_and_takes_a_queue_for_an_argument(tmp_path: Path) -> None:
+    extra = "<domain example.org>\nqueue-to example.com\n</domain>\n<virtual-mta v1>\n</virtual-mta>"
+    async with Workshop(tmp_path, extra=extra) as shop:
+        moved = await ask(shop, "resolve", domain="Example.ORG/v1")
+        assert moved["queue"] == "example.com/v1"
+        assert [target["host"] for target in moved["route"]] == ["mx.example.com"]
+        for name in ("example.com/v2", "example.com/"):
+            with pytest.raises(MtaError, match="no virtual-mta v2|not one queue"):
+                await ask(shop, "resolve", domain=name)
+        with pytest.raises(MtaError, match="no virtual-mta v2"):
+            await ask(shop, "resolve", domain="example.com", vmta="v2")
+
+
+@pytest.mark.parametrize("command", ["why", "trace"])
+async def test_a_queue_of_a_virtual_mta_that_nobody_has_is_a_mistake(tmp_path: Path, command: str) -> None:
+    async with Workshop(tmp_path) as shop:
+        with pytest.raises(MtaError, match="no virtual-mta v2"):
+            await ask(shop, command, queue="example.com/v2")
