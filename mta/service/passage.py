@@ -174,7 +174,7 @@ class Passage:
         """Offer some recipients of one message to whoever owns them now."""
         message = refs[0] >> RECIPIENT_BITS
         try:
-            envelope, body = self._partition.load(message)
+            stored = self._partition.load(message)
         except SpoolCorrupt as error:
             # It is in quarantine, for somebody to look at.
             log.error("message=%d event=damaged error=%r", message, str(error))
@@ -185,6 +185,7 @@ class Passage:
             log.error("message=%d event=unreadable error=%r", message, str(error))
             self._again(self._number, refs)
             return
+        envelope = stored.envelope
         owner_of = self._layout().owner
         parts: dict[int, list[int]] = {}
         for ref in refs:
@@ -205,7 +206,7 @@ class Passage:
                     ],
                 )
                 continue
-            share = share_of(envelope, encoded, [body], [ref & RECIPIENT_MASK for ref in part], tried)
+            share = share_of(envelope, encoded, [stored.body], [ref & RECIPIENT_MASK for ref in part], tried)
             self._backlog(owner).sent(share.size)
             self._on_the_way += len(part)
             name = share.name

@@ -234,7 +234,7 @@ class Partition:
             raise SpoolBroken("out of message ids")
         self._next = message + 1
         if size <= _MAX_YOUNG:
-            whole = bytes(body[0]) if len(body) == 1 else b"".join(body)
+            whole = b"".join(body)
             self._pool.put(message, Stored(decoded, whole), _DECODED * len(envelope) + size)
             parts, check = [whole] if whole else [], crc32(whole)
         else:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from mta.message.envelope import Envelope
 
 __all__ = ["Recovered", "SpoolStats", "Stored", "Waiting"]
 
 
-class Stored(NamedTuple):
-    """One message; `body` is in wire form, without the final dot."""
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """One message; `body` is in wire form, without the final dot. (Half as long in the making as a tuple.)"""
 
     envelope: Envelope
     body: bytes
