@@ -128,11 +128,7 @@ class Acceptance:
         if rules.snapshot is not (snapshot := self._snapshot()):
             rules = self._rules = self._read(snapshot)
         policy = submission.source
-        refusal = self._check(submission)
-        if refusal is not None:
-            done(AcceptResult("", refusal))
-            return
-        content = open_content(submission)
+        content = self._check(submission) or open_content(submission)
         if isinstance(content, Reply):
             done(AcceptResult("", content))
             return
@@ -155,7 +151,8 @@ class Acceptance:
         if policy.stripped:
             strip(submission, content)
         body = own_lines(rules.stamp, submission, content, queue_id, now) + submission.chunks
-        self._store(rules, envelope, body, submission.size, done)
+        stored = partial(self._stored, envelope, submission.size, rules.with_receipts, done)
+        self._partition.accept(encode_envelope(envelope), body, stored, envelope)
 
     def _accept_treated(
         self,
@@ -199,18 +196,8 @@ class Acceptance:
                 envelope = msgspec.structs.replace(
                     envelope, is_personal=True, template=template, drops_unknown=rules.drops_unknown
                 )
-            self._store(rules, envelope, body, submission.size, joint.done)
-
-    def _store(
-        self,
-        rules: _Rules,
-        envelope: Envelope,
-        body: Sequence[bytes],
-        size: int,
-        done: Callable[[AcceptResult], None],
-    ) -> None:
-        stored = partial(self._stored, envelope, size, rules.with_receipts, done)
-        self._partition.accept(encode_envelope(envelope), body, stored, envelope)
+            stored = partial(self._stored, envelope, submission.size, rules.with_receipts, joint.done)
+            self._partition.accept(encode_envelope(envelope), body, stored, envelope)
 
     def _stored(
         self,

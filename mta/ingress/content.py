@@ -40,6 +40,8 @@ KEY_LIMIT = 16_384
 _LOOP = Reply(554, "5.4.6 Too many hops: this message goes round in a loop", "5.4.6")
 _HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5.3.4")
 
+#: What each server that a message has passed has written on top, lower case.
+_HOP = b"received:"
 _FIELD_START = re.compile(rb"[!-9;-~]+[ \t]*:").match
 
 
@@ -58,26 +60,29 @@ class Content(msgspec.Struct, gc=False):
 
 def open_content(submission: Submission) -> Content | Reply:
     """Find the header block and do to it what the source's settings say. Changes `submission.chunks`."""
-    policy = submission.source
-    block = _header_block(submission)
-    if len(block) > HEADER_LIMIT:
+    policy, chunks = submission.source, submission.chunks
+    if len(chunks) > 1 and not submission.parts:
+        _gather_header(chunks)
+    first = chunks[0] if chunks else b""
+    block = first[: headers.header_end(first)]
+    size, most = len(block), policy.max_message_hops
+    if size > HEADER_LIMIT:
         return _HEADER_TOO_BIG
-    lowered = block.lower()
-    most = policy.max_message_hops
-    if lowered.count(b"received:") > most and headers.count_received(block) > most:
+    # In most headers there is no room for so many hops.
+    if size > most * len(_HOP) and block.lower().count(_HOP) > most and headers.count_received(block) > most:
         return _LOOP
     content = Content(block)
     if block and not _FIELD_START(block):
         _make_body(submission, content)
-        return content
-    if policy.has_control_headers:
-        return _obeyed(policy, content, lowered)
+    elif policy.has_control_headers:
+        return _obeyed(policy, content)
     return content
 
 
-def _obeyed(policy: SourcePolicy, content: Content, lowered: bytes) -> Content | Reply:
-    """The content with what its control headers say; `lowered` is its block in lower case."""
+def _obeyed(policy: SourcePolicy, content: Content) -> Content | Reply:
+    """The content with what its control headers say."""
     block = content.block
+    lowered = block.lower()
     if policy.process_vmta and (at := headers.find(lowered, b"x-virtual-mta")) >= 0:
         content.vmta_header = headers.value_at(block, at)
     if policy.process_job and (at := headers.find(lowered, b"x-job")) >= 0:
@@ -100,32 +105,24 @@ def _obeyed(policy: SourcePolicy, content: Content, lowered: bytes) -> Content |
     return content
 
 
-def _header_block(submission: Submission) -> bytes:
-    """The header block; afterwards it lies whole in the first chunk.
+def _gather_header(chunks: list[bytes]) -> None:
+    """Bring the header block into the first of several chunks.
 
-    The header of a template is in its first part; what it has in others is filled in and left alone.
+    Not those of a template: its header is in its first part, and what it has in others is filled in and left
+    alone.
     """
-    chunks = submission.chunks
-    if not chunks:
-        return b""
     first = chunks[0]
-    if (
-        len(chunks) > 1
-        and not submission.parts
-        and b"\r\n\r\n" not in first
-        and not first.startswith(b"\r\n")
-    ):
-        count = 1
-        length = len(first)
-        while count < len(chunks) and length <= HEADER_LIMIT:
-            length += len(chunks[count])
-            count += 1
-            # The blank line may lie across two chunks: look at what they are together.
-            if b"\r\n\r\n" in chunks[count - 2][-3:] + chunks[count - 1]:
-                break
-        first = b"".join(chunks[:count])
-        chunks[:count] = [first]
-    return first[: headers.header_end(first)]
+    if b"\r\n\r\n" in first or first.startswith(b"\r\n"):
+        return
+    count = 1
+    length = len(first)
+    while count < len(chunks) and length <= HEADER_LIMIT:
+        length += len(chunks[count])
+        count += 1
+        # The blank line may lie across two chunks: look at what they are together.
+        if b"\r\n\r\n" in chunks[count - 2][-3:] + chunks[count - 1]:
+            break
+    chunks[:count] = [b"".join(chunks[:count])]
 
 
 def _make_body(submission: Submission, content: Content) -> None:

@@ -39,7 +39,8 @@ class Stamp:
         front = self._fronts.get((helo, source_ip, protocol)) or self._front(helo, source_ip, protocol)
         if recipient and recipient.isascii() and recipient.isprintable():
             queue_id = f"{queue_id}\r\n\tfor <{recipient}>"
-        return f"{front}{queue_id};\r\n\t{self.date(now)}\r\n".encode("ascii")
+        date = self._date if int(now) == self._second else self.date(now)
+        return f"{front}{queue_id};\r\n\t{date}\r\n".encode("ascii")
 
     def _front(self, helo: str, source_ip: str, protocol: str) -> str:
         origin = f"from {_UNSAFE.sub('?', helo) or 'unknown'} ([{source_ip}])\r\n\t" if source_ip else ""

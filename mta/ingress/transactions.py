@@ -39,11 +39,11 @@ MAX_REFUSED_RECIPIENTS = 1000
 SENDER_LOCAL_LIMIT = 128
 
 _ADDRESS = (
-    rb"((?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*"
-    rb"@([A-Za-z0-9_\-]{1,63}\.[A-Za-z0-9._\-]{1,255}))"
+    rb"((?=[^@]{1,64}+@)[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]++(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]++)*+"
+    rb"@([A-Za-z0-9_\-]{1,63}+\.[A-Za-z0-9._\-]{1,255}+))"
 )
 _PLAIN_MAIL = re.compile(
-    rb"MAIL FROM:<" + _ADDRESS + rb">(?: SIZE=([0-9]{1,12}))?(?: BODY=(?:7BIT|(8BITMIME)))?\r\n\Z"
+    rb"MAIL FROM:<" + _ADDRESS + rb">(?: SIZE=([0-9]{1,12}+))?(?: BODY=(?:7BIT|(8BITMIME)))?\r\n\Z"
 ).match
 _PLAIN_RCPT = re.compile(rb"RCPT TO:<" + _ADDRESS + rb">\r\n\Z").match
 _FROM = re.compile(rb"FROM:[ ]*", re.IGNORECASE)
@@ -95,9 +95,6 @@ class Transactions(Wire):
         # Between events no reply waits in `_out`: whoever says something outside of one also writes it.
         if self.takes_short_cut and not self._buffer:
             try:
-                if self.mode is _DATA:
-                    self._take_piece(data)
-                    return
                 if self.mode is _COMMANDS:
                     if self.originator is None:
                         answer = self._plain_mail(data)
@@ -109,6 +106,9 @@ class Transactions(Wire):
                         self._progress_at = self._time()
                         self.transport.write(answer)
                         return
+                elif self.mode is _DATA:
+                    self._take_piece(data)
+                    return
             except Exception:
                 log.exception("client=%s connection given up", self.source_ip)
                 self.close(replies.INTERNAL)
@@ -435,19 +435,18 @@ class Transactions(Wire):
     def accepted(self, result: AcceptResult) -> None:
         """The message is on disk, or refused."""
         refusal = result.refusal
-        self._was_taken = refusal is None
         if refusal is None:
+            self._was_taken = True
             self.faults = self.idle_commands = 0
+            answer = b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii")
         else:
+            self._was_taken = False
             self._log_refusal(refusal)
+            answer = b"%d %b\r\n" % (refusal.code, refusal.text.encode("utf-8"))
         self.clear()
         if self.mode is not _WAITING:
             return
         self.mode = _COMMANDS
-        if refusal is None:
-            answer = b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii")
-        else:
-            answer = b"%d %b\r\n" % (refusal.code, refusal.text.encode("utf-8"))
         if self.reception.is_draining:
             self.say(answer)
             self.close(replies.SHUTTING_DOWN)

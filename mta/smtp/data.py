@@ -213,8 +213,9 @@ class DataReader(Content):
             self.chunks = []
             self.size = 0
             self.is_8bit = False
-            if self._early:
-                self._early = []
+            if not self._early:
+                return
+            self._early = []
         # The line end of the command before counts: a message may consist of the final dot alone.
         self._tail = b"\r\n"
 
