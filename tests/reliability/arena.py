@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,7 @@ class Arena(World):
             is_refused=lambda name: name.endswith("@never.example"),
         )
         self._loads: list[Load] = []
+        self._leaving: list[tuple[float, str, int]] = []
 
     async def __aenter__(self) -> Arena:
         await super().__aenter__()
@@ -127,11 +129,19 @@ class Arena(World):
             self.evidence.returned += [found.decode() for found in _RETURNED.findall(delivery.data)]
             return
         self.received.update(delivery.recipients)
-        self.evidence.arrivals += [Arrival(now, name, delivery.connection) for name in delivery.recipients]
+        if not self._leaving:
+            asyncio.get_running_loop().call_soon(self._left)
+        self._leaving += [(now, name, delivery.connection) for name in delivery.recipients]
         subject = delivery.recipients[0].partition(".")[0].encode()
         is_whole = (b"\r\nSubject: %s\r\n" % subject) in delivery.data
         if not is_whole or not any(load.has_content(delivery.data) for load in self._loads):
             self.evidence.damaged += delivery.recipients
+
+    def _left(self) -> None:
+        """The replies of the last turn of the loop are written: uvloop does that at the end of one."""
+        now = time.time()
+        self.evidence.arrivals += [Arrival(*one, now) for one in self._leaving]
+        self._leaving.clear()
 
     def injector(self, prefix: str, **options: object) -> Load:
         """A load whose promises count."""
@@ -156,11 +166,16 @@ class Arena(World):
         return min((moment for moment in map(read_safe_until, places) if moment), default=0.0)
 
     def note_kill(
-        self, role: str, victims: Sequence[str] = (), waits: Sequence[tuple[float, float]] = ()
+        self,
+        role: str,
+        victims: Sequence[str] = (),
+        waits: Sequence[tuple[float, float]] = (),
+        struck: float = math.inf,
     ) -> None:
         """Workers have just died (all, or `victims`), and nobody has started other ones yet; `waits` are of
-        `WaitingTime`."""
-        self.evidence.kills.append(Kill(time.time(), role, self.safe_until(victims), tuple(waits)))
+        `WaitingTime`, `struck` is a moment just before the signal."""
+        safe_until = self.safe_until(victims)
+        self.evidence.kills.append(Kill(time.time(), role, safe_until, tuple(waits), struck))
 
     async def until_settled(self, seconds: float) -> None:
         """Wait until every acknowledged recipient has arrived or is known as bounced, and nothing waits."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import random
@@ -72,6 +73,9 @@ class KillLoop:
                 windows.append(
                     await self._round(arena, number, role, dice, _MOST_SHORT if plan.is_short else _MOST)
                 )
+                # What is known so far stays known: looking through it for garbage would hold up the receiver
+                # that lives here for as long as a second, its replies unsent.
+                gc.freeze()
                 plan.progress.step(text=f"{role}, {len(arena.evidence.acknowledged)} acknowledged")
             each = (time.monotonic() - began) / max(1, roles.total())
             try:
@@ -142,8 +146,9 @@ class KillLoop:
         self, arena: Arena, role: str, dice: random.Random, waiting: Mapping[str, WaitingTime]
     ) -> None:
         if role == "group":
+            struck = time.time()
             arena.kill()
-            arena.note_kill(role, waits=_longest(waiting, waiting))
+            arena.note_kill(role, waits=_longest(waiting, waiting), struck=struck)
             await arena.wait()
             return
         children = await arena.children()
@@ -158,9 +163,10 @@ class KillLoop:
         ]
         if role == "worker":
             victims = [dice.choice(victims)]
+        struck = time.time()
         killed = [name for name in victims if _strike(children[name])]
         if role != "events" and killed:
-            arena.note_kill(role, killed, _longest(waiting, killed))
+            arena.note_kill(role, killed, _longest(waiting, killed), struck)
 
 
 def _longest(waiting: Mapping[str, WaitingTime], names: Iterable[str]) -> list[tuple[float, float]]:

@@ -7,7 +7,7 @@ exactly these cases, each of them about the kill that ended the first copy's con
 
     in flight   the service never read the receiver's 250, the last one said on its connection: the kernel
                 tells, because a socket closed with unread bytes in it resets the connection
-    window      the receiver said 250 at most WINDOW seconds before the kill
+    window      the receiver's 250 left it at most WINDOW seconds before the kill
     stall       the receiver said 250 longer before, but no earlier than the moment until which, by the
                 service's own published word, outcomes were on disk: the disk was slower than the window
     starved     the receiver said 250 longer before, but for so much of that time the kernel gave the worker
@@ -42,24 +42,40 @@ _SEEN_LATE = 2.0
 
 
 class Arrival(NamedTuple):
-    """The receiver said 250 for a recipient. `at` is epoch seconds, `connection` the receiver's number."""
+    """The receiver said 250 for a recipient. `at` is epoch seconds, `connection` the receiver's number.
+
+    `left` is when the 250 had certainly been written to the socket. A receiver that shares its process with
+    the load, and its processors with the service, may decide and not write for a long time.
+    """
 
     at: float
     recipient: str
     connection: int
+    left: float = 0.0
+
+    @property
+    def said(self) -> float:
+        """From when on the service can be expected to know."""
+        return max(self.at, self.left)
 
 
 class Kill(NamedTuple):
     """`at` is when the worker was gone; `safe_until` the moment until which its outcomes were on disk.
 
     `waits` are (moment, seconds) in order: how long the worker had stood in the queue for a processor by
-    then, since it began.
+    then, since it began. `struck` is when the signal was sent, where that is known: nothing of a process
+    runs after it, and who sent it may be late with looking.
     """
 
     at: float
     role: str
     safe_until: float
     waits: tuple[tuple[float, float], ...] = ()
+    struck: float = math.inf
+
+    def since(self, moment: float) -> float:
+        """Seconds from `moment` to the worker's last."""
+        return min(self.at, self.struck) - moment
 
     def waited_since(self, moment: float) -> float:
         """Seconds since `moment` for which the worker wanted a processor and got none; 0 when not known."""
@@ -246,7 +262,7 @@ def _explain(
     if evidence.has_several_workers:
         kill = next((kill for kill in evidence.kills if kill.at >= copies[0].at - _BLUR), None)
         if kill is not None and evidence.promised_at.get(recipient, math.inf) > kill.at >= copies[0].at:
-            yield Duplicate(recipient, Cause.HANDOVER, kill.at - copies[0].at, kill.role)
+            yield Duplicate(recipient, Cause.HANDOVER, kill.since(copies[0].said), kill.role)
             return
     if records >= len(copies):
         yield Duplicate(recipient, Cause.RECORDED, 0.0, "")
@@ -256,14 +272,14 @@ def _explain(
         if kill is None or kill.at > again.at:
             yield Duplicate(recipient, Cause.NO_KILL, 0.0, "")
             continue
-        lead = kill.at - copy.at
+        lead = kill.since(copy.said)
         if copy.connection in evidence.unread and copy.at == last[copy.connection]:
             cause = Cause.IN_FLIGHT
         elif lead <= WINDOW + 1e-6:
             cause = Cause.WINDOW
-        elif kill.safe_until and copy.at >= kill.safe_until - _BLUR:
+        elif kill.safe_until and copy.said >= kill.safe_until - _BLUR:
             cause = Cause.STALL
-        elif lead - kill.waited_since(copy.at) <= WINDOW:
+        elif lead - kill.waited_since(copy.said) <= WINDOW:
             cause = Cause.STARVED
         else:
             cause = Cause.UNEXPLAINED

@@ -1,8 +1,8 @@
 """Engine 6: the duplicate window under full load, as the service publishes it and as seen from outside.
 
-Outside means: from the receiver's 250, by its clock, until the service's `marks` say that every outcome of
-that moment is on disk. That is what a crash can repeat, the time for which the 250 lies unread in a socket
-included; the service's own figure begins when it has read it.
+Outside means: from when the receiver's 250 has left, by its clock, until the service's `marks` say that every
+outcome of that moment is on disk. That is what a crash can repeat, the time for which the 250 lies unread in
+a socket included; the service's own figure begins when it has read it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Window:
             published = float((await arena.ask("show.status"))["duplicateWindowP99"])
             load.stop()
             await running
-            arrivals = [arrival.at for arrival in arena.evidence.arrivals]
+            arrivals = [arrival.said for arrival in arena.evidence.arrivals]
         found = lags(arrivals, samples)
         findings.stop_early(done, seconds, plan)
         findings.figures = {

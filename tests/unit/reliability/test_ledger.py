@@ -41,6 +41,28 @@ def test_time_in_which_the_machine_gave_the_worker_no_processor_is_not_held_agai
     assert Kill(10.3, "worker", 0.0).waited_since(10.0) == 0.0
 
 
+def test_a_reply_counts_from_when_it_has_left_the_receiver() -> None:
+    def found(left: float) -> Cause:
+        arrivals = [Arrival(10.0, "a", 1, left), Arrival(21.0, "a", 2, 21.0)]
+        return judge(twice(0.2, arrivals=arrivals)).duplicates[0].cause
+
+    assert found(10.16) is Cause.WINDOW
+    assert found(10.14) is Cause.UNEXPLAINED
+
+    late = twice(0.2, arrivals=[Arrival(10.0, "a", 1, 10.1), Arrival(21.0, "a", 2, 21.0)])
+    late.kills = [Kill(10.2, "worker", 10.05)]
+    assert judge(late).duplicates[0].cause is Cause.STALL, "on disk was what was said before it"
+
+
+def test_a_kill_counts_from_its_signal_and_not_from_when_somebody_looked() -> None:
+    def found(struck: float) -> Verdict:
+        return judge(twice(0.3, kills=[Kill(10.3, "worker", 0.0, (), struck)]))
+
+    assert [one.cause for one in found(10.04).duplicates] == [Cause.WINDOW]
+    assert [round(one.lead, 3) for one in found(10.04).duplicates] == [0.04]
+    assert [one.cause for one in found(10.06).duplicates] == [Cause.UNEXPLAINED]
+
+
 def test_everything_delivered_and_recorded_breaks_no_promise() -> None:
     verdict = judge(evidence("a", "b"))
 
