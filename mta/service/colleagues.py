@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
@@ -55,7 +55,7 @@ class Colleague(asyncio.Protocol):
         #: number of the share → (done, its size, when it was offered); in order of numbers, hence of time.
         self._waiting: dict[int, tuple[Done, int, float]] = {}
         self._bytes = 0
-        self._next = 1
+        self._next = 0
         self._is_closed = False
         self._pause = FIRST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
@@ -96,26 +96,27 @@ class Colleague(asyncio.Protocol):
 
         `again` says that this share may have been offered before. Hot path.
         """
-        body = sum(map(len, share.body))
-        size = len(share.encoded) + body
+        parts, head, kind = share.body, share.encoded, FRESH
+        body = sum(map(len, parts))
+        size = len(head) + body
+        waiting, octets = self._waiting, self._bytes + size
         if (
             self._transport is None
             or self._is_overdue
-            or len(self._waiting) >= MAX_WAITING
-            or (self._bytes + size > MAX_BYTES and self._waiting)
+            or len(waiting) >= MAX_WAITING
+            or (octets > MAX_BYTES and waiting)
         ):
             done(Verdict.REFUSED)
             return
-        number = self._next
-        self._next = number + 1
-        self._waiting[number] = (done, size, self._loop.time())
-        self._bytes += size
-        kind, head = FRESH, share.encoded
+        self._bytes = octets
+        self._next = number = self._next + 1
+        waiting[number] = (done, size, self._loop.time())
         if again or share.waiting:
             kind, head = Kind.AGAIN, encode_head(share)
-        if not self._outgoing:
+        outgoing = self._outgoing
+        if not outgoing:
             self._loop.call_soon(self._send)
-        self._outgoing += (encode_header(kind, number, len(head), body), head, *share.body)
+        outgoing += (encode_header(kind, number, len(head), body), head, *parts)
         if self._timer is None:
             self._timer = self._loop.call_later(TICK, self._look)
 
@@ -137,22 +138,23 @@ class Colleague(asyncio.Protocol):
                 # Even a late answer shows that it is alive.
                 self._is_overdue = False
                 if frame.kind is Kind.TAKEN:
-                    for number in numbers_taken(frame.head):
-                        self._conclude(number, Verdict.TAKEN)
+                    self._conclude(numbers_taken(frame.head), Verdict.TAKEN)
                 else:
                     log.warning("colleague=%d event=refused reason=%r", self.number, frame.head)
-                    self._conclude(frame.number, Verdict.REFUSED)
+                    self._conclude((frame.number,), Verdict.REFUSED)
         except (RemoteProtocolError, ValueError) as error:
             log.error("colleague=%d event=nonsense error=%s", self.number, error)
             if self._transport is not None:
                 self._transport.abort()
 
-    def _conclude(self, number: int, verdict: Verdict) -> None:
-        found = self._waiting.pop(number, None)
-        if found is not None:
-            done, size, _ = found
-            self._bytes -= size
-            done(verdict)
+    def _conclude(self, numbers: Iterable[int], verdict: Verdict) -> None:
+        for number in numbers:
+            # Asked for anew each time: whoever is told may give us up.
+            found = self._waiting.pop(number, None)
+            if found is not None:
+                done, size, _ = found
+                self._bytes -= size
+                done(verdict)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

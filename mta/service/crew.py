@@ -237,10 +237,10 @@ class Crew:
 
         While a reload is under way somebody may still take us for the owner of what we own no more.
         """
-        owners = [self.layout.owner(recipient.queue_domain) for recipient in envelope.recipients]
-        if not waiting and owners.count(self.number) == len(owners):
+        if not waiting and self.layout.sole_owner(envelope.recipients) == self.number:
             self._enter(envelope, message, None)
             return
+        owners = [self.layout.owner(recipient.queue_domain) for recipient in envelope.recipients]
         tried = {found.recipient: found for found in waiting}
         mine = []
         for index, owner in enumerate(owners):

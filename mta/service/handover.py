@@ -26,8 +26,11 @@ from mta.spool.partition import Partition
 
 __all__ = ["Handover"]
 
+#: Looking a member up in its class costs more than the rest of some steps.
+TAKEN = Verdict.TAKEN
+
+#: Told 0, as a message of several shares has no number that would mean anything to acceptance.
 Stored = Callable[[int, SpoolError | None], None]
-Settled = Callable[[SpoolError | None], None]
 
 
 class Handover:
@@ -74,41 +77,53 @@ class Handover:
     ) -> None:
         """Store a message; `done(0, None)` once all of it is on a disk. Hot path."""
         known = decode_envelope(envelope) if decoded is None else decoded
-        parts = divide(known, self._layout().owner)
-        # Of one share there is nothing to count.
-        settled = partial(done, 0) if len(parts) == 1 else _Parts(len(parts), done).settled
+        layout = self._layout()
+        owner = layout.sole_owner(known.recipients)
+        if owner is None:
+            self._divide(known, envelope, body, layout, done)
+        elif owner == self._number:
+            self._partition.accept(envelope, body, partial(self._kept, known, done), known)
+        else:
+            share = Share(known, envelope, body)
+            self._colleagues[owner].offer(share, partial(self._answered, owner, share, done))
+
+    def _divide(
+        self, envelope: Envelope, encoded: bytes, body: Sequence[bytes], layout: Layout, done: Stored
+    ) -> None:
+        """Store a message whose recipients have several owners."""
+        parts = divide(envelope, layout.owner)
+        settled = _Parts(len(parts), done).settled
         for owner, indices in parts.items():
-            share = share_of(known, envelope, body, indices)
+            share = share_of(envelope, encoded, body, indices)
             if owner == self._number:
-                kept = partial(self._kept, share, settled)
+                kept = partial(self._kept, share.envelope, settled)
                 self._partition.accept(share.encoded, share.body, kept, share.envelope)
             else:
-                colleague = self._colleagues[owner]
-                colleague.offer(share, partial(self._answered, owner, share, settled))
+                self._colleagues[owner].offer(share, partial(self._answered, owner, share, settled))
 
-    def _kept(self, share: Share, settled: Settled, message: int, error: SpoolError | None) -> None:
+    def _kept(self, envelope: Envelope, settled: Stored, message: int, error: SpoolError | None) -> None:
         if error is None:
-            self._admit(share.envelope, message, ())
-        settled(error)
+            self._admit(envelope, message, ())
+        settled(0, error)
 
-    def _answered(self, owner: int, share: Share, settled: Settled, verdict: Verdict) -> None:
-        if verdict is Verdict.TAKEN:
+    def _answered(self, owner: int, share: Share, settled: Stored, verdict: Verdict) -> None:
+        if verdict is TAKEN:
             self.handed += 1
-            settled(None)
+            settled(0, None)
         else:
             self._partition.accept(
                 share.encoded, share.body, partial(self._held, owner, share, settled), share.envelope
             )
 
     def _held(
-        self, owner: int, share: Share, settled: Settled, message: int, error: SpoolError | None
+        self, owner: int, share: Share, settled: Stored, message: int, error: SpoolError | None
     ) -> None:
         if error is None:
             self.held += 1
             self._names.add(share.name, message)
             for recipient in range(len(share.envelope.recipients)):
                 self._passage.add(owner, message, recipient)
-        settled(error)
+        settled(0, error)
 
 
 class _Parts:
@@ -121,7 +136,7 @@ class _Parts:
         self._done = done
         self._error: SpoolError | None = None
 
-    def settled(self, error: SpoolError | None) -> None:
+    def settled(self, _: int, error: SpoolError | None) -> None:
         self._error = self._error or error
         self._left -= 1
         if not self._left:

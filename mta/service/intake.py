@@ -118,23 +118,30 @@ class Intake:
         except OSError as error:
             log.error("event=share-names-not-kept error=%r", str(error))
 
+    def has_room(self, octets: int) -> bool:
+        """Whether so much can be stored now."""
+        return self._partition.refusal(octets) is None
+
     def take(self, share: Share, done: Done, *, again: bool) -> None:
         """Store a share; `done` is called with TAKEN or REFUSED, perhaps before this returns."""
-        name = share.name
-        if again:
-            verdict = self._known(name)
-            if verdict is not None:
-                done(verdict)
-                return
+        verdict = self._known(share.name) if again else None
+        if verdict is not None:
+            done(verdict)
+        elif share.name in self._under_way or self.has_room(share.size):
+            self.store(share, done)
+        else:
+            done(Verdict.REFUSED)
+
+    def store(self, share: Share, done: Done) -> None:
+        """Store a share that is new here, as is known, and for which there is room. Hot path."""
+        envelope = share.envelope
+        name = name_of(envelope)
         others = self._under_way.get(name)
         if others is not None:
             others.append(done)
             return
-        if self._partition.refusal(share.size) is not None:
-            done(Verdict.REFUSED)
-            return
         self._under_way[name] = [done]
-        self._partition.accept(share.encoded, share.body, partial(self._stored, name, share), share.envelope)
+        self._partition.accept(share.encoded, share.body, partial(self._stored, name, share), envelope)
 
     def _known(self, name: str) -> Verdict | None:
         """The answer to a share that may have been here before; None: it is to be stored."""
@@ -156,18 +163,22 @@ class Intake:
         return Verdict.TAKEN
 
     def _stored(self, name: str, share: Share, message: int, error: SpoolError | None) -> None:
-        waiting = self._under_way.pop(name)
-        verdict = Verdict.TAKEN
         if error is not None:
             log.warning("queue-id=%s event=share-not-stored error=%s", share.envelope.queue_id, error)
-            verdict = Verdict.REFUSED
-        else:
-            self.taken += 1
-            self.names.add(name, message)
-            for recipient, attempts, due in share.waiting:
+            self._tell(name, Verdict.REFUSED)
+            return
+        self.taken += 1
+        self.names.add(name, message)
+        waiting = share.waiting
+        if waiting:
+            for recipient, attempts, due in waiting:
                 self._partition.defer(message, recipient, attempts=attempts, due=due, event=None)
-            self._admit(share.envelope, message, share.waiting)
-        for done in waiting:
+        self._admit(share.envelope, message, waiting)
+        self._tell(name, TAKEN)
+
+    def _tell(self, name: str, verdict: Verdict) -> None:
+        """Whoever has offered a share hears what became of it."""
+        for done in self._under_way.pop(name):
             done(verdict)
 
 
@@ -194,8 +205,16 @@ class Visitor(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            for frame in self._reader.feed(data):
-                self._take(frame)
+            frames = self._reader.feed(data)
+            # Asked once for all that have come together.
+            has_room = self._intake.has_room(sum([len(frame.head) + len(frame.body) for frame in frames]))
+            for frame in frames:
+                if frame.kind is AGAIN:
+                    self._take_again(frame)
+                elif has_room:
+                    self._intake.store(share_in(frame, frame.head), partial(self._answer, frame.number))
+                else:
+                    self._answer(frame.number, Verdict.REFUSED)
         except (RemoteProtocolError, ValueError) as error:
             log.error("event=nonsense-from-colleague error=%s", error)
             self.hang_up()
@@ -205,13 +224,9 @@ class Visitor(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _take(self, frame: Frame) -> None:
-        kind, number, encoded, body = frame
-        waiting: tuple[Waiting, ...] = ()
-        if kind is AGAIN:
-            encoded, waiting = decode_head(encoded)
-        share = Share(decode_envelope(encoded), encoded, [body] if body else [], waiting)
-        self._intake.take(share, partial(self._answer, number), again=kind is AGAIN)
+    def _take_again(self, frame: Frame) -> None:
+        encoded, waiting = decode_head(frame.head)
+        self._intake.take(share_in(frame, encoded, waiting), partial(self._answer, frame.number), again=True)
 
     def _answer(self, number: int, verdict: Verdict) -> None:
         if not (self._taken or self._refusals):
@@ -228,3 +243,9 @@ class Visitor(asyncio.Protocol):
             answers.append(encode_taken(taken))
         if self._transport is not None and answers:
             self._transport.write(b"".join(answers))
+
+
+def share_in(frame: Frame, encoded: bytes, waiting: tuple[Waiting, ...] = ()) -> Share:
+    """The share that a frame brings. Raises ValueError when the envelope is none."""
+    body = frame.body
+    return Share(decode_envelope(encoded), encoded, [body] if body else [], waiting)

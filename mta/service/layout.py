@@ -18,6 +18,7 @@ from mta.config.domainpattern import DomainPattern, DomainTable, normal_domain
 from mta.config.settings import Settings
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError
+from mta.message.envelope import Recipient
 
 __all__ = ["SLOTS", "Layout", "Post", "Role", "parse_cpus", "slot_of"]
 
@@ -97,6 +98,16 @@ class Layout:
                 self._owners.clear()
             self._owners[domain] = found
         return found
+
+    def sole_owner(self, recipients: Sequence[Recipient]) -> int | None:
+        """The worker that has the queues of all of these; None when there are several. Hot path."""
+        domain = recipients[0].queue_domain
+        owner = self._owners.get(domain)
+        if owner is None:
+            owner = self.owner(domain)
+        if len(recipients) > 1 and any(self.owner(other.queue_domain) != owner for other in recipients):
+            return None
+        return owner
 
     def spare_processors(self, number: int, available: int) -> int:
         """Processors that worker `number` may use beside its own when all workers are busy.

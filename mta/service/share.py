@@ -19,10 +19,9 @@ from __future__ import annotations
 import enum
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from struct import Struct
-from typing import NamedTuple
 
 import msgspec
 
@@ -49,6 +48,7 @@ __all__ = [
 
 #: Kind, number of the share, length of the head, length of the body.
 HEADER = Struct("<BQII")
+HEADER_SIZE, read_header = HEADER.size, HEADER.unpack_from
 MAX_HEAD = 64 << 20
 MAX_BODY = 1 << 31
 
@@ -70,7 +70,7 @@ class Verdict(enum.Enum):
     UNKNOWN = "unknown"  # the owner died, or is too slow: it has to be offered again
 
 
-class Share(NamedTuple):
+class Share(msgspec.Struct, frozen=True, gc=False):
     """What one worker gets of one message. `waiting` has only recipients that were tried before."""
 
     envelope: Envelope
@@ -94,7 +94,7 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     waiting: tuple[Waiting, ...] = ()
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """One frame as it was read."""
 
     kind: Kind
@@ -103,8 +103,8 @@ class Frame(NamedTuple):
     body: bytes
 
 
-#: By number less one: to call the class takes many times as long.
-_KINDS = tuple(Kind)
+#: To call the class takes many times as long.
+_KINDS = {int(kind): kind for kind in Kind}
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Head)
 
@@ -183,9 +183,8 @@ def decode_head(head: bytes) -> tuple[bytes, tuple[Waiting, ...]]:
     return found.envelope, found.waiting
 
 
-def encode_header(kind: Kind, number: int, head: int, body: int) -> bytes:
-    """The header of a frame whose head and body have these lengths."""
-    return HEADER.pack(kind, number, head, body)
+#: The header of a frame: what kind it is, the share's number, and the lengths of its head and body.
+encode_header: Callable[[Kind, int, int, int], bytes] = HEADER.pack
 
 
 def encode_taken(numbers: Sequence[int]) -> bytes:
@@ -207,36 +206,41 @@ def encode_answer(kind: Kind, number: int, text: str = "") -> bytes:
     return HEADER.pack(kind, number, len(head), 0) + head
 
 
+def check_header(kind: int, head: int, body: int) -> None:
+    """Whether it is worth waiting for such a frame. Raises RemoteProtocolError."""
+    if kind not in _KINDS or head > MAX_HEAD or body > MAX_BODY:
+        raise RemoteProtocolError("a colleague sends what is no frame")
+
+
 class FrameReader:
     """Finds frames in whatever pieces the socket gives."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._have = 0
-        self._need = HEADER.size
+        self._need = HEADER_SIZE
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are whole now. Raises RemoteProtocolError for what is no frame."""
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that are whole now. Raises RemoteProtocolError for what is no frame. Hot path."""
         self._pieces.append(data)
         self._have += len(data)
         if self._have < self._need:
-            return
+            return []
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        at, end = 0, len(data)
-        while True:
-            self._need = HEADER.size
-            if end - at < HEADER.size:
+        frames: list[Frame] = []
+        at, start, end = 0, HEADER_SIZE, len(data)
+        need = HEADER_SIZE
+        while start <= end:
+            kind, number, head, body = read_header(data, at)
+            middle = start + head
+            whole = middle + body
+            if kind not in _KINDS or whole > end:
+                check_header(kind, head, body)
+                need = whole - at
                 break
-            kind, number, head, body = HEADER.unpack_from(data, at)
-            if not 1 <= kind <= 4 or head > MAX_HEAD or body > MAX_BODY:
-                raise RemoteProtocolError("a colleague sends what is no frame")
-            start = at + HEADER.size
-            whole = start + head + body
-            if whole > end:
-                self._need = whole - at
-                break
-            at = whole
-            yield Frame(_KINDS[kind - 1], number, data[start : start + head], data[start + head : whole])
+            frames.append(Frame(_KINDS[kind], number, data[start:middle], data[middle:whole]))
+            at, start = whole, whole + HEADER_SIZE
         rest = data[at:] if at else data
         self._pieces = [rest] if rest else []
-        self._have = len(rest)
+        self._have, self._need = len(rest), need
+        return frames
