@@ -536,7 +536,9 @@ class Committer:
         self.window.note(map(sub, repeat(now), map(_said, synced)))
         self.backlog -= sum(map(len, map(_head, synced))) + _TUPLE * len(synced)
         self._marks.publish_settle(self.settle_segment.number, self.settle_segment.end)
-        self._marks.publish_safe_until(self._outcomes[0][4] if self._outcomes else now)
+        # Replies that have come since may lie unread: a commit in the loop kept it from looking.
+        safe = min(batch.formed, self._outcomes[0][4]) if self._outcomes else batch.formed
+        self._marks.publish_safe_until(safe)
         if self._timer is not None and not self._outcomes:
             self._timer.cancel()
             self._timer = None

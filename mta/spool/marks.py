@@ -5,7 +5,8 @@
     16  8  its complement
     24  8  accept position        the same for the newest accept segment, as of the last acknowledged commit
     32  8  its complement
-    40  8  outcomes                microseconds of epoch time: outcomes said before it are on disk
+    40  8  outcomes                microseconds of epoch time: outcomes said before it are on disk; when the
+                                   commit was formed that saved the last of them, or before
     48  8  its complement
 
 One process writes it, after a sync, with plain stores of eight bytes; others read without a lock, and a

@@ -171,6 +171,22 @@ def test_until_when_outcomes_are_safe_is_published_with_their_sync(tmp_path: Pat
     assert read_safe_until(tmp_path) == safe
 
 
+def test_what_came_while_a_commit_held_up_the_loop_is_not_published_as_safe(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files)
+    spool.settle(spool.put())
+    began = spool.loop.now()
+
+    def slow(descriptor: int) -> None:
+        spool.loop._now += 0.06
+
+    files.sync = slow  # type: ignore[method-assign]
+    spool.loop.advance(0.05)
+
+    assert spool.partition.stats().backlog == 0
+    assert began <= read_safe_until(tmp_path) <= began + 0.03, "a reply that came later lies unread yet"
+
+
 def test_an_outcome_written_with_a_message_is_synced_in_time_when_no_other_follows(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     message = spool.put()
