@@ -299,6 +299,7 @@ class Committer:
     def _wants_sync(self, batch: Batch) -> bool:
         if (
             self._is_due
+            or self._is_full  # the timer is set for when there may be room
             or self._flushes
             or not batch.placed
             or len(self._unsynced) + len(batch.settles) > _MANY_OUTCOMES

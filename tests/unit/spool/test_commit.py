@@ -379,6 +379,24 @@ def test_a_new_file_that_cannot_be_made_refuses_only_what_does_not_fit(tmp_path:
     assert names(spool.reopen()) == ["first", "small"]
 
 
+def test_what_is_written_already_is_synced_when_the_rest_finds_no_room(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, settle_size=8 << 10)
+    messages = [spool.put() for _ in range(20)]
+    spool.rest()
+    files.capacity = 0
+    spool.settle(messages[0], event=b"e" * 300)
+    spool.put()  # carries it, and does not sync what is so young
+    assert EventReader(tmp_path).read(Cursor(), 10)[0] == []
+    for message in messages[1:]:
+        spool.settle(message, event=b"e" * 1000)
+    spool.accept()
+    spool.loop.run()
+    assert spool.partition.is_stalled
+
+    assert EventReader(tmp_path).read(Cursor(), 10)[0] != []
+
+
 def test_a_spare_file_is_ready_for_outcomes_when_the_disk_is_full(tmp_path: Path) -> None:
     files = FaultyFiles()
     spool = Spool(tmp_path, files=files, settle_size=8 << 10)
