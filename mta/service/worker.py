@@ -29,6 +29,7 @@ from mta.service.admission import Admission
 from mta.service.borrower import Borrower, Doors, Lender
 from mta.service.crew import Crew
 from mta.service.delays import Delays
+from mta.service.handover import TURNS_TO_GATHER
 from mta.service.inbound import Inbound, listening
 from mta.service.inforce import InForce, make_classifier
 from mta.service.jobs import JobBook
@@ -105,6 +106,8 @@ class Worker:
         options = replace(
             options, memory_pool=options.memory_pool // workers, most_in_memory=self.most_in_memory
         )
+        if workers > 1:
+            options = replace(options, pace=replace(options.pace, turns_to_gather=TURNS_TO_GATHER))
         if files is not None:
             options = replace(options, files=files)
         directory = spool_directory(snapshot) / name
