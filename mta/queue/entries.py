@@ -146,35 +146,39 @@ class ReadyEntries:
 
         `into` gets a word (priority | attempts | received) per reference. Hot path.
         """
-        refs, words, head, base = self._refs, self._words, self._head, self.base
-        end = len(refs)
+        refs, words, head = self._refs, self._words, self._head
+        end, tail = len(refs), head + 1
         ref = refs[head]
         message = ref >> RECIPIENT_BITS
         taken = [ref]
         into[ref] = words[head]
-        tail = head + 1
-        has_more = tail < end and refs[tail] >> RECIPIENT_BITS == message
-        if has_more:
+        if tail == end or refs[tail] >> RECIPIENT_BITS != message:
+            self.runs -= 1
+        else:
             stop = min(end, head + limit)
             while tail < stop and (ref := refs[tail]) >> RECIPIENT_BITS == message:
                 taken.append(ref)
                 into[ref] = words[tail]
                 tail += 1
-            has_more = tail < end and refs[tail] >> RECIPIENT_BITS == message
-        if base:
-            for ref in taken:
-                word = into[ref]
-                attempts = (word >> 32) + base & ATTEMPTS_MASK
-                into[ref] = word & (PRIORITY_BITS | RECEIVED_MASK) | attempts << 32
-        if not has_more:
-            self.runs -= 1
-        self.taken += tail - head
+            if tail == end or refs[tail] >> RECIPIENT_BITS != message:
+                self.runs -= 1
+        if self.base:
+            self._count_base(taken, into)
+        self.taken += len(taken)
         if tail > SLACK and (tail == end or tail * 2 > end):
             del refs[:tail]
             del words[:tail]
             tail = 0
         self._head = tail
         return taken
+
+    def _count_base(self, taken: list[int], into: dict[int, int]) -> None:
+        """Add the attempts that all entries have in common to the words of those that are leaving."""
+        base = self.base
+        for ref in taken:
+            word = into[ref]
+            attempts = (word >> 32) + base & ATTEMPTS_MASK
+            into[ref] = word & (PRIORITY_BITS | RECEIVED_MASK) | attempts << 32
 
     def count_failure(self) -> None:
         """One more attempt for every entry."""
