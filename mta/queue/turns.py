@@ -118,18 +118,24 @@ class Turns:
         slots = [slot for slot in parting if slot.state is not CLOSED]
         while self._recalled and len(slots) < limit:
             queue = self._recalled[0]
-            if not queue.idle or queue.ready.runs <= queue.opening or queue.unblocks_at(now) > now:
+            wanted = queue.ready.runs - queue.opening
+            if wanted > 0 and queue.unblocks_at(now) <= now:
+                slots += self._call_back(queue, min(wanted, limit - len(slots)), now)
+            if len(slots) < limit:
                 self._recalled.popleft()
                 queue.is_recalled = False
                 self.consider(queue, now)
-                continue
-            slot = queue.next_idle(now)
-            assert slot is not None, "a queue that may send has no connection that may"
+        return slots + self._surplus(limit - len(slots))
+
+    def _call_back(self, queue: DeliveryQueue, wanted: int, now: float) -> list[Slot]:
+        """At most so many of a queue's idle connections, those that may send."""
+        slots: list[Slot] = []
+        while len(slots) < wanted and queue.idle and (slot := queue.next_idle(now)) is not None:
             self.permits.pick_up(slot)
             slot.state = OPENING
-            queue.opening += 1
             slots.append(slot)
-        return slots + self._surplus(limit - len(slots))
+        queue.opening += len(slots)
+        return slots
 
     def has_work(self) -> bool:
         """Whether `take` or `recall` may have something right now."""
