@@ -411,7 +411,7 @@ class Session(asyncio.Protocol):
 
     def _has_more(self) -> bool:
         """Whether asking for a message is worth while; asking in vain would make the slot idle too early."""
-        return self.slot.queue.ready.runs > 0 and not self._is_draining
+        return self.slot.queue.ready.runs > 0
 
     def _write_following(self) -> None:
         attempt = self._draw()
