@@ -141,7 +141,7 @@ async def test_resolve_follows_queue_to_and_takes_a_queue_for_an_argument(tmp_pa
         assert moved["queue"] == "example.com/v1"
         assert [target["host"] for target in moved["route"]] == ["mx.example.com"]
         for name in ("example.com/v2", "example.com/"):
-            with pytest.raises(MtaError, match="no virtual-mta v2|not one queue"):
+            with pytest.raises(MtaError, match=r"no virtual-mta v2|not one queue"):
                 await ask(shop, "resolve", domain=name)
         with pytest.raises(MtaError, match="no virtual-mta v2"):
             await ask(shop, "resolve", domain="example.com", vmta="v2")
