@@ -34,6 +34,8 @@ DEADLINE = 3.0
 TICK = 0.5
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.25
+#: Refusals are counted, and said once in so many seconds.
+SILENCE = 60.0
 #: sun_path has 108 bytes.
 LONGEST_PATH = 100
 
@@ -61,6 +63,7 @@ class Colleague(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_overdue = False
+        self._refused, self._silent_until = 0, float("-inf")
         #: Frames of this turn of the loop; they leave together.
         self._outgoing: list[bytes] = []
 
@@ -140,12 +143,19 @@ class Colleague(asyncio.Protocol):
                 if frame.kind is Kind.TAKEN:
                     self._conclude(numbers_taken(frame.head), Verdict.TAKEN)
                 else:
-                    log.warning("colleague=%d event=refused reason=%r", self.number, frame.head)
+                    self._note_refusal(bytes(frame.head).decode("utf-8", "replace"))
                     self._conclude((frame.number,), Verdict.REFUSED)
         except (RemoteProtocolError, ValueError) as error:
             log.error("colleague=%d event=nonsense error=%s", self.number, error)
             if self._transport is not None:
                 self._transport.abort()
+
+    def _note_refusal(self, reason: str) -> None:
+        """Whoever is full refuses everything for a while: one line in a minute says how much that was."""
+        self._refused += 1
+        if self._loop.time() >= self._silent_until:
+            log.warning("colleague=%d event=refused shares=%d reason=%r", self.number, self._refused, reason)
+            self._refused, self._silent_until = 0, self._loop.time() + SILENCE
 
     def _conclude(self, numbers: Iterable[int], verdict: Verdict) -> None:
         for number in numbers:

@@ -31,21 +31,28 @@ class _JournalFormatter(logging.Formatter):
 def set_up_logging(settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
     """Send the root logger to `log-file`, or to standard error when there is none.
 
+    Errors are said on standard error in any case: who starts the server by hand, or looks into the journal
+    after a start that failed, must not have to know of the file.
+
     Raises ConfigError when the file can't be written.
     """
     path = settings.text("log-file")
-    try:
-        # Reopens a file that was moved away, so SIGUSR1 and logrotate both work.
-        handler: logging.Handler = WatchedFileHandler(path) if path else logging.StreamHandler(sys.stderr)
-    except OSError as failure:
-        raise ConfigError(f"log-file {path}: {failure.strerror or failure}") from None
     plain = "%(levelname)s %(name)s %(message)s"
-    if not path and "JOURNAL_STREAM" in environment:
-        handler.setFormatter(_JournalFormatter(plain))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s " + plain))
+    stamped = logging.Formatter("%(asctime)s " + plain)
+    spoken: logging.Handler = logging.StreamHandler(sys.stderr)
+    spoken.setFormatter(_JournalFormatter(plain) if "JOURNAL_STREAM" in environment else stamped)
+    handlers = [spoken]
+    if path:
+        try:
+            # Reopens a file that was moved away, so SIGUSR1 and logrotate both work.
+            kept = WatchedFileHandler(path)
+        except OSError as failure:
+            raise ConfigError(f"log-file {path}: {failure.strerror or failure}") from None
+        kept.setFormatter(stamped)
+        spoken.setLevel(logging.ERROR)
+        handlers = [kept, spoken]
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = handlers
     root.setLevel(logging.INFO)
     # aiosmtpd logs every command at INFO; an operator reads accounting instead.
     logging.getLogger("mail").setLevel(logging.ERROR)

@@ -104,7 +104,7 @@ class WorkerCommands:
             "settled": settled._asdict(),
             "duplicateWindowP99": spool.window_p99,
             "recovering": worker.is_recovering,
-            "alarms": list(worker.alarms),
+            "alarms": [*worker.alarms, *self._shortages()],
             "spool": {
                 "dirs": [
                     {
@@ -126,6 +126,12 @@ class WorkerCommands:
                 "initPct": 0 if worker.is_recovering else 100,
             },
         }
+
+    def _shortages(self) -> list[str]:
+        """What keeps new mail out although nothing is broken."""
+        partition = self._worker.partition
+        shortage = partition.shortage
+        return [f"spool {partition.directory} takes no new mail (452): {shortage}"] if shortage else []
 
     async def _glance(self) -> dict[str, Any]:
         """One row of `show workers`."""

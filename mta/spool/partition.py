@@ -55,6 +55,8 @@ _ROOM_IS_FRESH = 0.1
 _DECODED = 4
 #: With so many bytes to spare a message is taken without a closer look until the room is measured again.
 _PLENTY = 1 << 30
+#: A disk that is just about full comes and goes: the log is told once in so many seconds.
+_SILENCE = 60.0
 #: A message of this size makes no difference to that.
 _LITTLE = _PLENTY >> 4
 
@@ -78,7 +80,8 @@ class Partition:
         self._quarantine = opened.quarantine
         self._next = opened.next_message
         self._sequence = found.deferrals.highest
-        self._room_checked = self._plenty_until = float("-inf")
+        self._room_checked = self._plenty_until = self._silent_until = float("-inf")
+        self._is_short = False
         self._is_closed = False
         #: Called once, on the loop, when a write or sync has failed for good; the text says how.
         self.on_broken: Callable[[str], None] | None = None
@@ -181,7 +184,28 @@ class Partition:
             and self._committer.backlog <= self._options.max_backlog
         ):
             return None
-        return self._takes_no_mail() or self._has_no_room(size)
+        error = self._takes_no_mail() or self._has_no_room(size)
+        if self._is_short or error is not None:
+            self._note_shortage()
+        return error
+
+    @property
+    def shortage(self) -> str:
+        """Why the disk has no room for any message now, "" when it has, or when it is not asked for any."""
+        if self._committer.broken or self._options.deliver_only:
+            return ""
+        error = self._takes_no_mail() or self._has_no_room(0)
+        return str(error or "")
+
+    def _note_shortage(self) -> None:
+        """Say in the log when the disk gets too full for new mail, and when it no longer is."""
+        now, shortage = self._clock.now(), self.shortage
+        if shortage and now >= self._silent_until:
+            logger.warning("spool=%s event=full new-mail=refused reason=%r", self.directory, shortage)
+            self._is_short, self._silent_until = True, now + _SILENCE
+        elif self._is_short and not shortage:
+            logger.warning("spool=%s event=room-again", self.directory)
+            self._is_short = False
 
     def _takes_no_mail(self) -> SpoolError | None:
         """Why no message of any size can be taken."""

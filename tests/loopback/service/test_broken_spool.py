@@ -63,6 +63,14 @@ async def test_a_failed_sync_stops_delivery_raises_the_alarm_and_clients_are_tol
             await WorkerCommands(shop.worker, clock=shop.clock).run("trace", {"queue": "example.com"})
 
 
+async def test_a_disk_that_is_too_full_for_new_mail_is_an_alarm(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    async with Workshop(tmp_path, files=files) as shop:
+        files.inodes = 0
+        (alarm,) = (await WorkerCommands(shop.worker, clock=shop.clock).run("show.status", {}))["alarms"]
+        assert "takes no new mail (452): 0 inodes left" in alarm
+
+
 async def test_what_was_acknowledged_before_is_delivered_after_a_restart(tmp_path: Path) -> None:
     files = FaultyFiles()
     async with Workshop(tmp_path, files=files) as shop:

@@ -48,6 +48,21 @@ def test_so_many_logs_are_kept_and_writers_follow(tmp_path: Path, root: logging.
     assert "log-rotated" in said["mta.log"]
 
 
+def test_errors_are_said_aloud_as_well(
+    tmp_path: Path, root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mta.log"
+    set_up_logging(settings(f"log-file {file}"), {})
+    root.warning("only in the file")
+    root.error("nothing works")
+
+    assert "only in the file" in file.read_text()
+    assert "nothing works" in file.read_text()
+    said = capsys.readouterr().err
+    assert "nothing works" in said
+    assert "only in the file" not in said
+
+
 def test_one_log_is_begun_anew(tmp_path: Path, root: logging.Logger) -> None:
     file = tmp_path / "mta.log"
     chosen = settings(f"log-file {file}\nlog-rotate 1")

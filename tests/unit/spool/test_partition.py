@@ -183,6 +183,33 @@ def test_too_little_free_space_refuses_mail(tmp_path: Path) -> None:
     assert "min-free-space" in str(refusal)
 
 
+def test_the_log_says_once_in_a_while_that_the_disk_is_full_and_when_it_no_longer_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = FaultyFiles()
+    spool = Spool(tmp_path, files=files, min_free_space=1_000_000)
+    for capacity in (999_999, 999_999, 1 << 40, 999_999, 1 << 40):
+        files.capacity = capacity
+        spool.loop.advance(1.0)
+        spool.partition.refusal(1000)
+        assert bool(spool.partition.shortage) is (capacity < 1_000_000)
+
+    told = [line.getMessage().partition("event=")[2].partition(" ")[0] for line in caplog.records]
+    assert told == ["full", "room-again"]
+    spool.loop.advance(60.0)
+    files.capacity = 0
+    spool.loop.advance(1.0)
+    spool.partition.refusal(1000)
+    assert "less than min-free-space" in caplog.records[-1].getMessage()
+
+
+def test_a_spool_that_only_delivers_lacks_no_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, deliver_only=True)
+
+    assert isinstance(spool.partition.refusal(10), SpoolFull)
+    assert spool.partition.shortage == ""
+
+
 def test_too_few_inodes_refuse_mail(tmp_path: Path) -> None:
     files = FaultyFiles()
     spool = Spool(tmp_path, files=files)
