@@ -24,7 +24,7 @@ from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.scheduler import Scheduler
 from mta.service.adoption import Adoption
 from mta.service.colleagues import SOCKET_NAME, Colleague
-from mta.service.handover import Handover
+from mta.service.handover import Enter, Handover
 from mta.service.intake import Intake
 from mta.service.layout import Layout, Post
 from mta.service.passage import Passage
@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 MOVING_INTERVAL = 1.0
 #: Seconds between two looks for answers while we end.
 ANSWER_INTERVAL = 0.01
-
-#: Enters recipients of a stored message into our queues; None: all of them, never tried before.
-Enter = Callable[[Envelope, int, Iterable[Waiting] | None], None]
 
 
 class Crew:
@@ -92,6 +89,7 @@ class Crew:
             partition=partition,
             layout=lambda: self.layout,
             colleagues=self.colleagues,
+            enter=enter,
             admit=self._admit,
             passage=self.passage,
             names=self.intake.names,

@@ -11,7 +11,7 @@ that share is then delivered twice. With one worker none of this exists; accepta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from mta.errors import SpoolError
@@ -23,8 +23,9 @@ from mta.service.passage import Passage
 from mta.service.share import Share, Verdict, divide, share_of
 from mta.service.sharenames import ShareNames
 from mta.spool.partition import Partition
+from mta.spool.stored import Waiting
 
-__all__ = ["TURNS_TO_GATHER", "Handover"]
+__all__ = ["TURNS_TO_GATHER", "Enter", "Handover"]
 
 #: Turns of the loop that a commit waits for more (`mta.spool.pace`). Shares are there right after a commit,
 #: clients only when they have heard its answer and said MAIL, RCPT and DATA: with the two turns of a worker
@@ -35,6 +36,8 @@ TURNS_TO_GATHER = 5
 #: Looking a member up in its class costs more than the rest of some steps.
 TAKEN = Verdict.TAKEN
 
+#: Enters recipients of a stored message into our queues; None: all of them, never tried before.
+Enter = Callable[[Envelope, int, Iterable[Waiting] | None], None]
 #: Told 0, as a message of several shares has no number that would mean anything to acceptance.
 Stored = Callable[[int, SpoolError | None], None]
 
@@ -49,15 +52,20 @@ class Handover:
         partition: Partition,
         layout: Callable[[], Layout],
         colleagues: Mapping[int, Colleague],
+        enter: Enter,
         admit: Admit,
         passage: Passage,
         names: ShareNames,
     ) -> None:
-        """`names` hear of shares that wait here for their owners, who may have them as well."""
+        """`enter` takes all recipients of a message into our queues, `admit` those that are still ours.
+
+        `names` hear of shares that wait here for their owners, who may have them as well.
+        """
         self._number = number
         self._partition = partition
         self._layout = layout
         self._colleagues = colleagues
+        self._enter = enter
         self._admit = admit
         self._passage = passage
         self._names = names
@@ -88,7 +96,7 @@ class Handover:
         if owner is None:
             self._divide(known, envelope, body, layout, done)
         elif owner == self._number:
-            self._partition.accept(envelope, body, partial(self._kept, known, done), known)
+            self._partition.accept(envelope, body, partial(self._kept, known, layout, done), known)
         else:
             share = Share(known, envelope, body)
             self._colleagues[owner].offer(share, partial(self._answered, owner, share, done))
@@ -102,14 +110,19 @@ class Handover:
         for owner, indices in parts.items():
             share = share_of(envelope, encoded, body, indices)
             if owner == self._number:
-                kept = partial(self._kept, share.envelope, settled)
+                kept = partial(self._kept, share.envelope, layout, settled)
                 self._partition.accept(share.encoded, share.body, kept, share.envelope)
             else:
                 self._colleagues[owner].offer(share, partial(self._answered, owner, share, settled))
 
-    def _kept(self, envelope: Envelope, settled: Stored, message: int, error: SpoolError | None) -> None:
+    def _kept(
+        self, envelope: Envelope, layout: Layout, settled: Stored, message: int, error: SpoolError | None
+    ) -> None:
         if error is None:
-            self._admit(envelope, message, ())
+            if self._layout() is layout:
+                self._enter(envelope, message, None)
+            else:
+                self._admit(envelope, message, ())
         settled(0, error)
 
     def _answered(self, owner: int, share: Share, settled: Stored, verdict: Verdict) -> None:

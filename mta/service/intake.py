@@ -205,14 +205,14 @@ class Visitor(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            frames = self._reader.feed(data)
+            intake, reader = self._intake, self._reader
             # Asked once for all that have come together.
-            has_room = self._intake.has_room(sum([len(frame.head) + len(frame.body) for frame in frames]))
-            for frame in frames:
+            has_room = intake.has_room(reader.held + len(data))
+            for frame in reader.feed(data):
                 if frame.kind is AGAIN:
                     self._take_again(frame)
                 elif has_room:
-                    self._intake.store(share_in(frame, frame.head), partial(self._answer, frame.number))
+                    intake.store(share_in(frame, frame.head), partial(self._answer, frame.number))
                 else:
                     self._answer(frame.number, Verdict.REFUSED)
         except (RemoteProtocolError, ValueError) as error:

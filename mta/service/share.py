@@ -217,30 +217,32 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
-        self._have = 0
+        #: Octets of what is not whole yet.
+        self.held = 0
         self._need = HEADER_SIZE
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole now. Raises RemoteProtocolError for what is no frame. Hot path."""
         self._pieces.append(data)
-        self._have += len(data)
-        if self._have < self._need:
+        self.held += len(data)
+        if self.held < self._need:
             return []
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        frames: list[Frame] = []
+        frames, kinds = list[Frame](), _KINDS
         at, start, end = 0, HEADER_SIZE, len(data)
         need = HEADER_SIZE
         while start <= end:
             kind, number, head, body = read_header(data, at)
             middle = start + head
             whole = middle + body
-            if kind not in _KINDS or whole > end:
+            known = kinds.get(kind)
+            if known is None or whole > end:
                 check_header(kind, head, body)
                 need = whole - at
                 break
-            frames.append(Frame(_KINDS[kind], number, data[start:middle], data[middle:whole]))
+            frames.append(Frame(known, number, data[start:middle], data[middle:whole]))
             at, start = whole, whole + HEADER_SIZE
         rest = data[at:] if at else data
         self._pieces = [rest] if rest else []
-        self._have, self._need = len(rest), need
+        self.held, self._need = len(rest), need
         return frames

@@ -12,6 +12,7 @@ from mta.config.domainpattern import DomainPattern
 from mta.config.load import load_text
 from mta.config.snapshot import Snapshot
 from mta.errors import ConfigError
+from mta.message.envelope import Recipient
 from mta.service.layout import SLOTS, Layout, Post, Role, parse_cpus, slot_of
 
 DOMAINS = st.from_regex(r"[a-z0-9]{1,12}(\.[a-z0-9]{1,8}){1,3}", fullmatch=True)
@@ -34,6 +35,18 @@ def test_every_domain_has_one_owner_and_it_is_the_same_in_every_process(domain: 
 
     assert 0 <= one.owner(domain) < workers
     assert one.owner(domain) == other.owner(domain) == one.owner(domain)
+
+
+@given(st.lists(DOMAINS, min_size=1, max_size=6), st.integers(1, 3))
+def test_recipients_have_a_sole_owner_when_all_their_domains_have_the_same(
+    domains: list[str], workers: int
+) -> None:
+    layout = Layout([Post(number) for number in range(workers)])
+    owners = {layout.owner(domain) for domain in domains}
+
+    found = layout.sole_owner([Recipient(f"r@{domain}", domain) for domain in domains])
+
+    assert found == (owners.pop() if len(owners) == 1 else None)
 
 
 def test_slots_are_the_same_in_every_version() -> None:
