@@ -38,6 +38,14 @@ class _CheckGroup(click.Group):
         return super().parse_args(context, arguments)
 
 
+class _FileCommand(click.Command):
+    """`mta check FILE`: its own name is never typed."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        path = ctx.parent.command_path if ctx.parent is not None else ctx.command_path
+        formatter.write_usage(path, " ".join(self.collect_usage_pieces(ctx)))
+
+
 @click.group(cls=_CheckGroup)
 def check() -> None:
     """Check a configuration, or a domain's SPF record."""
@@ -77,7 +85,7 @@ def check_spf_record(
     return 0 if found.result is SpfResult.PASS else Exit.DATA
 
 
-@check.command(_FILE, hidden=True)
+@check.command(_FILE, cls=_FileCommand, hidden=True)
 @common_options
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @click.option("--quiet", "-q", is_flag=True, help="Report errors only.")
@@ -103,13 +111,13 @@ def check_file(context: click.Context, file: Path | None, strict: bool, quiet: b
                 "files": [str(name) for name in loaded.readable.files],
             },
             is_success=is_fine,
-            message="" if is_fine else _verdict(len(errors), warnings),
+            message="" if is_fine else _verdict(len(errors), warnings, strict=strict),
         )
     else:
         for problem in errors if quiet else problems:
             _print(problem)
         if problems or not quiet:
-            click.echo(_verdict(len(errors), warnings))
+            click.echo(_verdict(len(errors), warnings, strict=strict))
     return 0 if is_fine else Exit.CONFIG
 
 
@@ -168,9 +176,11 @@ def _print(problem: Problem) -> None:
         click.echo(click.style(f"    {problem.hint}", dim=True))
 
 
-def _verdict(errors: int, warnings: int) -> str:
+def _verdict(errors: int, warnings: int, *, strict: bool) -> str:
     if not errors and not warnings:
         return "The configuration is fine."
     counts = [counted(count, word) for count, word in ((errors, "error"), (warnings, "warning")) if count]
     verdict = "The configuration can't be used" if errors else "The configuration can be used"
+    if strict and not errors:
+        verdict += ", but --strict wants no warnings"
     return f"{verdict}: {', '.join(counts)}."

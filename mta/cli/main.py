@@ -19,7 +19,7 @@ import click
 
 from mta.cli.control import ControlFailure, Unreachable
 from mta.cli.invocation import Exit, Invocation, common_options
-from mta.errors import ConfigError, MtaError
+from mta.errors import ConfigError, MtaError, SpoolError
 
 __all__ = ["COMMANDS", "Entry", "ShortenedGroup", "cli", "main"]
 
@@ -139,6 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(call, str(error), error.hint, Exit.DATA, error.reply)
     except ConfigError as error:
         return _failed(call, str(error), "", Exit.CONFIG)
+    except SpoolError as error:
+        return _failed(call, str(error), "", Exit.NO_INPUT)
     except MtaError as error:
         return _failed(call, str(error), "", Exit.SOFTWARE)
     except BrokenPipeError:
@@ -155,8 +157,11 @@ def _failed(
         data = {"problems": problems} if problems else {}
         call.output.json(data, message=text, is_success=False)
     else:
-        click.echo(f"mta: {text}", err=True)
-        for problem in problems if isinstance(problems, list) else ():
+        found = problems if isinstance(problems, list) else []
+        # The problems may be the text already: the list below has them with their hints.
+        is_said_below = bool(found) and all(str(problem.get("text")) in text for problem in found)
+        click.echo("mta: the configuration has errors" if is_said_below else f"mta: {text}", err=True)
+        for problem in found:
             place = f"{problem.get('file')}:{problem.get('line')}"
             advice = f" ({problem['hint']})" if problem.get("hint") else ""
             click.echo(f"  {place}: {problem.get('severity')}: {problem.get('text')}{advice}", err=True)

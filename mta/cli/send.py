@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -150,10 +151,20 @@ def send(
     try:
         answers = asyncio.run(deliver(way, letter, count, max(1, min(connections, count))))
     except* (aiosmtplib.SMTPException, OSError) as group:
-        failure = str(group.exceptions[0]) or type(group.exceptions[0]).__name__
+        failure = _in_words(group.exceptions[0], way)
     except* LocalProtocolError as group:
         raise click.UsageError(str(group.exceptions[0])) from None
     return _report(context, answers, failure, count)
+
+
+def _in_words(error: BaseException, server: Server) -> str:
+    """What went wrong, without the furniture of the library."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return f"{error.code} {error.message}"
+    cause = error.__cause__
+    if isinstance(error, aiosmtplib.SMTPConnectError) and isinstance(cause, OSError) and cause.errno:
+        return f"{server.host} port {server.port}: {os.strerror(cause.errno)}"
+    return str(error) or type(error).__name__
 
 
 async def deliver(server: Server, letter: Letter, count: int, connections: int) -> list[Answer]:

@@ -13,9 +13,9 @@ import click
 from mta.cli.check import as_data
 from mta.cli.invocation import Exit, Invocation, common_options, invocation
 from mta.cli.output import Column
-from mta.config.directives import TABLE
+from mta.config.directives import TABLE, Directive
 from mta.config.domainpattern import normal_domain
-from mta.config.kinds import Status
+from mta.config.kinds import Kind, Status
 from mta.config.settings import InForce, Settings
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot
 from mta.errors import ConfigError
@@ -44,7 +44,7 @@ def show_settings(
     if snapshot is None:
         return Exit.CONFIG
     title, settings = _chosen(snapshot, queue, vmta, source)
-    rows = [*_shown(settings, with_all=with_all), *_attached(snapshot, queue, vmta)]
+    rows = [*_shown(settings, with_all=with_all), *_attached(snapshot, queue, vmta, source)]
     if call.as_json:
         call.output.json({"of": title, "settings": [_as_data(row) for row in rows]})
     else:
@@ -110,15 +110,26 @@ def _shown(settings: Settings, *, with_all: bool) -> Iterator[InForce]:
         directive = TABLE.find(settings.scope, row.name)
         if row.name == "include":
             continue
+        if row.origin is None and _is_kept_elsewhere(directive):
+            continue
         has_effect = directive is None or directive.status is not Status.NO_EFFECT
         if with_all or row.origin is not None or has_effect:
             yield row
 
 
-def _attached(snapshot: Snapshot, queue: str | None, vmta: str | None) -> Iterable[InForce]:
+def _is_kept_elsewhere(directive: Directive | None) -> bool:
+    """Keys, macros, spools and the like are lists of their own: an empty row would say that there are none."""
+    return directive is not None and (directive.kind is Kind.ENTRY or directive.name == "spool")
+
+
+def _attached(
+    snapshot: Snapshot, queue: str | None, vmta: str | None, source: str | None
+) -> Iterable[InForce]:
     """DKIM keys, in the order in which they are searched: they belong to virtual MTAs, not to settings."""
-    member = (queue.partition("/")[2] or DEFAULT_VMTA) if queue is not None else vmta
-    if member is None or member not in snapshot.vmtas:
+    if source is not None:
+        return ()
+    member = (queue or "").partition("/")[2] or vmta or DEFAULT_VMTA
+    if member not in snapshot.vmtas:
         return ()
     return [
         InForce("domain-key", f"{key.selector},{key.domain},{key.path}", key.origin)

@@ -41,7 +41,8 @@ class Problem:
 
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.file}:{self.line}: {self.severity.value}: {self.text}{hint}"
+        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        return f"{place}: {self.severity.value}: {self.text}{hint}"
 
 
 class Problems:

@@ -174,7 +174,7 @@ def waiting_bytes(worker: Worker, status: QueueStatus) -> int:
 def vmta_rows(worker: Worker, now: float) -> dict[str, Any]:
     """Every configured virtual MTA and those that still have mail."""
     rows: dict[str, dict[str, Any]] = {
-        name: {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": [s.ip for s in vmta.sources]}
+        name: {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": [s.ip for s in vmta.sources if s.ip]}
         for name, vmta in worker.snapshot.vmtas.items()
     }
     for status in worker.scheduler.queues(now):

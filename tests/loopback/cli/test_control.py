@@ -535,6 +535,18 @@ def test_a_reload_with_errors_says_why_and_exits_with_78(
     assert "/c:3: error: unknown directive x (y?)" in printed
 
 
+def test_what_is_wrong_with_a_configuration_is_printed_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = {"file": "/c", "line": 3, "severity": "error", "text": "unknown directive x", "hint": "y?"}
+    refused = {"ok": False, "error": "/c:3: error: unknown directive x (y?)", "problems": [problem]}
+
+    _, printed, _ = run(tmp_path, capsys, "reload", answers={"reload": refused})
+
+    assert printed.count("unknown directive x") == 1
+    assert "mta: the configuration has errors" in printed
+
+
 def test_a_refused_command_prints_the_servers_reason_and_hint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

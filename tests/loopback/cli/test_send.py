@@ -123,7 +123,8 @@ async def test_report_options_and_foreign_addresses() -> None:
 
 
 async def test_no_server_and_wrong_usage_have_exit_codes() -> None:
-    assert (await send(None, "--to", "b@example.net", "--server", "127.0.0.1:1")).code == 69
+    alone = await send(None, "--to", "b@example.net", "--server", "127.0.0.1:1")
+    assert (alone.code, alone.errors) == (69, "mta: 127.0.0.1 port 1: Connection refused\n")
     assert (await send(None, "--to", "b@example.net", "--server", "nowhere")).code == 64
     assert (await send(None, "--to", "b@example.net", "--header", "nonsense")).code == 64
     assert (await send(None, "--to", "b@example.net", "--body", "@/nonexistent")).code == 64

@@ -42,6 +42,12 @@ def test_warnings_alone_exit_with_0_unless_strict(tmp_path: Path, capsys: pytest
     assert main(["check", path]) == 0
     assert ":4: warning: pid-file is not a PowerMTA directive" in capsys.readouterr().out
     assert main(["check", "--strict", path]) == 78
+    assert "can be used, but --strict wants no warnings: " in capsys.readouterr().out
+
+
+def test_the_usage_of_check_is_what_people_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: mta check [OPTIONS] [FILE]\n")
 
 
 def test_json_has_everything_that_the_text_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,6 +93,15 @@ def test_virtual_mtas_clients_and_the_top_level_have_settings_too(
     assert settings(path, capsys)["host-name"]["value"] == "mail.example.com"
 
 
+def test_lists_that_stand_elsewhere_have_no_empty_rows(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty `domain-key` above the keys, or an empty `spool`, says that there are none."""
+    for arguments in ([], ["--vmta", "v1"], ["example.com/v1"]):
+        main(["--config", path, "--json", "show", "settings", *arguments])
+        rows = json.loads(capsys.readouterr().out)["data"]["settings"]
+        assert [row["line"] for row in rows if row["name"] == "domain-key"] == [2]
+        assert not [row for row in rows if row["name"] in {"spool", "domain-macro", "regex"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

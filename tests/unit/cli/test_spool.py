@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mta.cli.invocation import Exit, Invocation
+from mta.cli.main import main
 from mta.cli.spool import spool as command
 from mta.errors import MtaError
 from tests.support.spool import Spool
@@ -93,6 +94,13 @@ def test_showing_what_is_not_there_fails(run: Run) -> None:
 
     assert result.return_value == Exit.NO_INPUT
     assert "q9 is not in the spool" in result.output
+
+
+def test_a_spool_that_is_not_there_is_missing_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["spool", "list", "--spool", str(tmp_path / "none")]) == 66
+    assert "No such file or directory" in capsys.readouterr().err
 
 
 def test_verify_of_a_sound_spool_succeeds(run: Run) -> None:
