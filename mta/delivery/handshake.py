@@ -36,7 +36,7 @@ from mta.delivery.deadline import Deadline
 from mta.delivery.dialogue import Dialogue
 from mta.delivery.greeter import Greeter, connect, source_socket
 from mta.delivery.policy import DeliveryPolicy
-from mta.delivery.proxying import proxy_header
+from mta.delivery.proxying import addresses_of, connect_to_any, proxy_header
 from mta.delivery.tls import server_name
 from mta.errors import is_shortage
 from mta.smtp.extensions import PLAIN_SMTP, Extensions
@@ -157,11 +157,8 @@ class Handshake:
     async def _open_through(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> socket.socket:
         """A socket to the proxy that has told it where to connect to."""
         async with asyncio.timeout(self._policy.connect_timeout):
-            found = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
-            family, _, _, _, address = found[0]
-            sock = source_socket(family, proxy.local_ip)
+            sock = await connect_to_any(await addresses_of(proxy, loop), proxy.local_ip, loop)
             try:
-                await loop.sock_connect(sock, address)
                 await loop.sock_sendall(sock, proxy_header(proxy, self._target.ip, self._target.port))
             except BaseException:
                 sock.close()
@@ -382,6 +379,8 @@ def _server_reply(error: SMTPResponseException) -> Reply:
 
 def _words(error: BaseException) -> str:
     """An exception in a few harmless words."""
+    if isinstance(error, socket.gaierror):  # its numbers are of a kind of their own
+        return error.strerror or "no address"
     if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
         return os.strerror(error.errno)  # the event loops put words of their own into strerror
     return parse_text(str(error).encode("utf-8", "replace"))[:200] or type(error).__name__

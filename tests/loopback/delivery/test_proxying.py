@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
 from mta.clock import SystemClock
 from mta.config.proxy import Proxy
 from mta.delivery.connection import DialFailure
 from mta.delivery.dialer import Dialer
-from mta.delivery.proxying import proxy_header
+from mta.delivery.proxying import connect_to_any, proxy_header
 from mta.queue.policy import EgressSource, VmtaPolicy
 from mta.routing.router import Target
 from tests.support.delivery_rig import PATIENT, DeliveryRig
@@ -74,6 +77,29 @@ async def test_host_that_the_proxy_cannot_reach_is_passed_over() -> None:
 
         assert event.type == "d"
         assert [asked[4] for asked in proxy.asked] == [1, server.port]
+
+
+async def test_proxy_is_tried_at_all_its_addresses() -> None:
+    loop = asyncio.get_running_loop()
+    async with SmallProxy() as proxy:
+        dead, alive = (socket.AF_INET, ("127.0.0.1", 1)), (socket.AF_INET, ("127.0.0.1", proxy.port))
+        async with asyncio.timeout(10):
+            with await connect_to_any([dead, alive], "127.0.0.9", loop) as sock:
+                assert sock.getpeername()[1] == proxy.port
+            with pytest.raises(ConnectionRefusedError):
+                await connect_to_any([dead, dead], "", loop)
+
+
+async def test_proxy_that_cannot_be_reached_from_its_local_address_is_down_in_plain_words() -> None:
+    way = Proxy("::1", 1, CLIENT, 0, "out.example.org", 1, "127.0.0.9")
+
+    with pytest.raises(DialFailure, match=r"proxy ::1:1: [Aa]ddress family") as failure:
+        await Dialer(clock=SystemClock()).dial(
+            [Target("mx.example.net", "127.0.0.1", 1, 0)],
+            source_ip=CLIENT, host_name="x", policy=PATIENT, proxies=(way,),
+        )  # fmt: skip
+
+    assert failure.value.reply.code == 451
 
 
 def test_header_names_both_ends() -> None:
