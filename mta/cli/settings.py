@@ -118,7 +118,7 @@ def _shown(settings: Settings, *, with_all: bool) -> Iterator[InForce]:
 
 
 def _is_kept_elsewhere(directive: Directive | None) -> bool:
-    """Keys, macros, spools and the like are lists of their own: an empty row would say that there are none."""
+    """Keys, macros, spools and the like are lists of their own; an empty row would deny them."""
     return directive is not None and (directive.kind is Kind.ENTRY or directive.name == "spool")
 
 

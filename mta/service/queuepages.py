@@ -174,15 +174,19 @@ def waiting_bytes(worker: Worker, status: QueueStatus) -> int:
 def vmta_rows(worker: Worker, now: float) -> dict[str, Any]:
     """Every configured virtual MTA and those that still have mail."""
     rows: dict[str, dict[str, Any]] = {
-        name: {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": [s.ip for s in vmta.sources if s.ip]}
+        name: _vmta_row(name, [source.ip for source in vmta.sources if source.ip])
         for name, vmta in worker.snapshot.vmtas.items()
     }
     for status in worker.scheduler.queues(now):
         name = status.key.vmta
-        row = rows.setdefault(name, {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": []})
+        row = rows.setdefault(name, _vmta_row(name, []))
         row["conn"] += status.connections
         row["rcp"] += status.waiting
         if status.waiting:
             row["dom"] += 1
             row["kb"] += waiting_bytes(worker, status) // 1024
     return {"vmta": list(rows.values()), "totalRcp": sum(row["rcp"] for row in rows.values())}
+
+
+def _vmta_row(name: str, sources: list[str]) -> dict[str, Any]:
+    return {"name": name, "dom": 0, "rcp": 0, "kb": 0, "conn": 0, "sources": sources}
