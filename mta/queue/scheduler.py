@@ -166,8 +166,7 @@ class Scheduler(OperatorVerbs):
         queue.add_ready(ref, second, attempts, priority)
         if now < queue.retry_at and queue.policy.retry_upon_new_mail:
             queue.retry_at = queue.open_after = now
-        if not queue.in_ring:
-            self._turns.consider(queue, now)
+        self._turns.arrived[queue] = now
         if queue.wake_at == NEVER:
             self._turns.wake_at(queue, queue.expires_at())
 
@@ -351,6 +350,7 @@ class Scheduler(OperatorVerbs):
 
     def next_deadline(self, now: float) -> float | None:
         """When `take`, `recall` or `expired` may have something new without an event; `now` = right away."""
+        self._turns.see_to_arrived()
         if self._turns.has_work():
             return now
         when = self._turns.next_deadline()

@@ -47,6 +47,7 @@ class Turns:
         "_recalled",
         "_rerouting",
         "_standing",
+        "arrived",
         "expired",
         "permits",
         "registry",
@@ -61,6 +62,8 @@ class Turns:
         self.registry = registry
         self.permits = permits
         self.expired: deque[tuple[QueueKey, int]] = deque()
+        #: Queues that got something new, and when: each is considered once before anything is given out.
+        self.arrived: dict[DeliveryQueue, float] = {}
         self._active: Ring[Place] = Ring()
         self._standing: dict[int, int] = {}  # queues of the virtual MTAs in that ring, by priority
         self._deadlines = Deadlines()
@@ -148,6 +151,7 @@ class Turns:
         return self.permits.claims > 0 and bool(self.permits.idle or self.permits.to_interrupt())
 
     def next_deadline(self) -> float | None:
+        """The first of all deadlines."""
         return self._deadlines.first()
 
     def _surplus(self, limit: int) -> list[Slot]:
@@ -277,6 +281,7 @@ class Turns:
 
     def wake_all(self, now: float) -> None:
         """Look at everything again: the settings have changed."""
+        self.see_to_arrived()
         for queue in self.registry:
             self._deadlines.sooner(queue, now)
         self._active = Ring()
@@ -301,7 +306,8 @@ class Turns:
     # -- deadlines --------------------------------------------------------------------------------------
 
     def advance(self, now: float) -> None:
-        """Look at everything whose deadline has come."""
+        """Look at everything that has got something new, and whose deadline has come."""
+        self.see_to_arrived()
         for _ in range(DEADLINES_AT_ONCE):
             owner = self._deadlines.pop_due(now)
             if owner is None:
@@ -312,6 +318,13 @@ class Turns:
                 self._refresh_vmta(owner, now)
             elif isinstance(owner, Host):
                 self.see_to(owner, now)
+
+    def see_to_arrived(self) -> None:
+        """Consider each queue that got something new, however much that was, as of the time it came."""
+        if self.arrived:
+            arrived, self.arrived = self.arrived, {}
+            for queue, when in arrived.items():
+                self.consider(queue, when)
 
     def see_to(self, host: Host, now: float) -> None:
         """Somebody came to a host or left it: call whose turn it is, ask for places that are wanted."""
