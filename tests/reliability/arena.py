@@ -12,7 +12,7 @@ import csv
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mta.sink.answers import Answers, DomainAnswers
@@ -40,6 +40,8 @@ class WatchedReceiver(Receiver):
         self.opened: dict[int, float] = {}
         self.closed: dict[int, float] = {}
         self.unread: set[int] = set()
+        #: told when a session has written its replies to what it has read
+        self.replied: Callable[[], None] = lambda: None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         server = await asyncio.get_running_loop().create_server(
@@ -58,6 +60,10 @@ class _WatchedSession(Session):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._house.opened[self._number] = time.time()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._house.replied()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._house.closed[self._number] = time.time()
@@ -103,6 +109,7 @@ class Arena(World):
             environment=environment,
         )
         self.watched = WatchedReceiver(options)
+        self.watched.replied = self._replied
         self.receiver = self.watched
         self.evidence = Evidence(
             opened=self.watched.opened,
@@ -129,19 +136,18 @@ class Arena(World):
             self.evidence.returned += [found.decode() for found in _RETURNED.findall(delivery.data)]
             return
         self.received.update(delivery.recipients)
-        if not self._leaving:
-            asyncio.get_running_loop().call_soon(self._left)
         self._leaving += [(now, name, delivery.connection) for name in delivery.recipients]
         subject = delivery.recipients[0].partition(".")[0].encode()
         is_whole = (b"\r\nSubject: %s\r\n" % subject) in delivery.data
         if not is_whole or not any(load.has_content(delivery.data) for load in self._loads):
             self.evidence.damaged += delivery.recipients
 
-    def _left(self) -> None:
-        """The replies of the last turn of the loop are written: uvloop does that at the end of one."""
-        now = time.time()
-        self.evidence.arrivals += [Arrival(*one, now) for one in self._leaving]
-        self._leaving.clear()
+    def _replied(self) -> None:
+        """The replies about what was remembered last have been written."""
+        if self._leaving:
+            now = time.time()
+            self.evidence.arrivals += [Arrival(*one, now) for one in self._leaving]
+            self._leaving.clear()
 
     def injector(self, prefix: str, **options: object) -> Load:
         """A load whose promises count."""
