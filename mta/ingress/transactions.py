@@ -51,6 +51,7 @@ _TO = re.compile(rb"TO:[ ]*", re.IGNORECASE)
 _BDAT = re.compile(rb"([0-9]{1,19})(?: +(LAST))?\Z", re.IGNORECASE)
 
 _NO_PARAMETERS = MailParameters()
+_EIGHT_BIT = MailParameters(is_8bit=True)
 
 # As in `connection`: plain names, because they are looked at for every packet.
 _CHUNK, _COMMANDS, _DATA, _WAITING = Mode.CHUNK, Mode.COMMANDS, Mode.DATA, Mode.WAITING
@@ -140,18 +141,16 @@ class Transactions(Wire):
         if not reception.knows_domain(domain):
             return b""
         # Where the last message found room there is some for one whose size isn't told; its content decides.
-        if (size or is_8bit or not self._was_taken) and not self._takes(size, is_8bit=bool(is_8bit)):
+        if (size or not self._was_taken) and not self._has_room(int(size or 0)):
             return b""
+        if is_8bit:
+            self._parameters = _EIGHT_BIT
         self.originator = address.decode("ascii")
         return replies.SENDER_OK
 
-    def _takes(self, size: bytes | None, *, is_8bit: bool) -> bool:
-        """Take what a plain MAIL tells of its message, unless there is no room for such a one."""
-        declared = -1 if size is None else int(size)
-        if declared > self.max_size:
-            return False
-        self._parameters = MailParameters(declared, is_8bit)
-        return self.reception.acceptance.refusal(declared) is None
+    def _has_room(self, size: int) -> bool:
+        """Whether a message of this size can be taken now."""
+        return size <= self.max_size and self.reception.acceptance.refusal(size) is None
 
     def _plain_rcpt(self, data: bytes) -> bytes:
         """The reply; empty when the long way must look at it."""
