@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import resource
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from mta.config.exposed import open_secrets
 from mta.config.kinds import Kind, Scope, Status
 from mta.config.networks import parse_address, parse_network
 from mta.config.problems import Origin, Problem, Severity
+from mta.config.recording import missing_programs, silent_records
 from mta.config.shadows import unreachable
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
 from mta.config.units import FALSE_WORDS, TRUE_WORDS, parse_interval, parse_intervals
@@ -70,6 +72,7 @@ class Machine:
     has_address: Callable[[str], bool] = lambda _ip: True
     has_user: Callable[[str], bool] = lambda _name: True
     is_open_to_all: Callable[[Path], bool] = lambda _file: False
+    has_program: Callable[[str], bool] = lambda _name: True
 
     @classmethod
     def here(cls) -> Machine:
@@ -84,6 +87,7 @@ class Machine:
             has_address=_is_local,
             has_user=_is_user,
             is_open_to_all=_is_world_readable,
+            has_program=lambda name: shutil.which(name) is not None,
         )
 
 
@@ -295,6 +299,12 @@ def readable_secrets(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
     yield from open_secrets(snapshot, machine.is_open_to_all)
 
 
+def records_that_stay_away(snapshot: Snapshot, machine: Machine) -> Iterator[Problem]:
+    """Accounting that is asked for and will not come."""
+    yield from silent_records(snapshot)
+    yield from missing_programs(snapshot, machine.has_program)
+
+
 def doubtful_names(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
     """EHLO names that a receiver can't look up."""
     hint = "receivers look the name up and compare it with the address"
@@ -368,6 +378,7 @@ CHECKS: tuple[Callable[[Snapshot, Machine], Iterator[Problem]], ...] = (
     lives_too_short,
     nothing_kept,
     readable_secrets,
+    records_that_stay_away,
     doubtful_names,
     missing_addresses,
     ways_without_end,
