@@ -19,7 +19,9 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from mta.errors import Contradiction
+from mta.spool.batch import Outcome
 from mta.spool.pages import LEAST_PAGES, NoShelf, Pages, Shelf
+from mta.spool.record import RecordKind
 from mta.spool.rows import Row, Rows, Sums
 
 __all__ = ["Index", "Place"]
@@ -28,6 +30,7 @@ __all__ = ["Index", "Place"]
 PAGE_ROWS = 1024
 #: Messages that a walk looks at in one go.
 _STRETCH = 4096
+_SETTLE = int(RecordKind.SETTLE)
 #: Of a row.
 _length, _recipients = itemgetter(3), itemgetter(4)
 
@@ -162,15 +165,17 @@ class Index:
         self.bytes -= length
         return Place(rows.numbers[row], rows.places[row], length)
 
-    def settle_all(self, outcomes: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
-        """`settle` for pairs of message and recipient: those that nobody waits for any more, each with its
-        file number and the length of its record there. Hot path."""
+    def settle_all(self, outcomes: Iterable[Outcome]) -> list[tuple[int, int, int]]:
+        """`settle` for those of the outcomes that do: the messages that nobody waits for any more, each with
+        its file number and the length of its record there. Hot path."""
         rows = self._young
         ids, waiting, settled = rows.ids, rows.waiting, rows.settled
         numbers, lengths, count = rows.numbers, rows.lengths, len(rows.ids)
         ended: list[tuple[int, int, int]] = []
         singles = octets = 0
-        for message, recipient in outcomes:
+        for kind, recipient, message, _, _ in outcomes:
+            if kind != _SETTLE:
+                continue
             row = bisect_left(ids, message)
             if row < count and ids[row] == message and waiting[row] == 1 and message not in settled:
                 # The usual: young, and for one recipient.

@@ -401,9 +401,8 @@ class Partition:
 
     def _settled(self, outcomes: list[Outcome]) -> None:
         """These outcomes are on disk: messages with nobody left no longer need their bytes."""
-        settled = [(message, recipient) for kind, recipient, message, _, _ in outcomes if kind == _SETTLE]
         in_use, drop = self._accepts.in_use, self._pool.drop
-        for message, number, length in self._index.settle_all(settled):
+        for message, number, length in self._index.settle_all(outcomes):
             drop(message)
             segment = in_use[number]
             segment.live = left = segment.live - length
