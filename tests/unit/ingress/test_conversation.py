@@ -242,6 +242,32 @@ def test_eight_bit_content_is_remembered_without_being_declared() -> None:
     assert call.partition.bodies[0].endswith(b"gr\xc3\xa5\r\n")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "is_8bit"), [(b"", False), (b" BODY=7BIT", False), (b" SIZE=8 BODY=8BITMIME", True)]
+)
+def test_what_mail_says_of_the_body_holds_for_its_message_alone(parameters: bytes, is_8bit: bool) -> None:
+    call = PaperCall()
+    call.say(b"EHLO client.test\r\n")
+    call.heard()
+    rest = [b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n", b"A: b\r\n\r\nc\r\n.\r\n"]
+
+    for line in [b"MAIL FROM:<a@b.example>%b\r\n" % parameters, *rest, b"MAIL FROM:<a@b.example>\r\n", *rest]:
+        call.say(line)
+
+    assert call.codes() == ["250", "250", "354", "250"] * 2
+    assert [envelope.is_8bit for envelope in call.partition.envelopes] == [is_8bit, False]
+
+
+@pytest.mark.parametrize(("hops", "code"), [(100, "250"), (101, "554")])
+def test_the_shortest_hops_count_too(hops: int, code: str) -> None:
+    call = PaperCall()
+    call.begin(data=True)
+
+    call.say(b"Received:\r\n" * hops + b"\r\n.\r\n")
+
+    assert call.codes() == [code]
+
+
 SMUGGLERS = [
     b"\n.\n", b"\n.\r", b"\r.\n", b"\r.\r", b"\n.\r\n", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\x00.\r\n",
     b"\r\n.\x00\r\n", b"\r\r\n.\r\r\n", b"\r\n\r.\r\n", b"\r\n.\r\r\n", b"\r\x00\n.\r\n",
