@@ -237,7 +237,8 @@ def schedule(context: click.Context, pattern: str, retry_recipients: bool, dry_r
         call.output.json(data)
         return
     done = "would be scheduled" if dry_run else "scheduled"
-    click.echo(f"{data['queues']} of {data.get('total', data['queues'])} matching queues {done}.")
+    total = data.get("total", data["queues"])
+    click.echo(f"{data['queues']} of {total} matching queues {done}.{_alone(pattern, total)}")
 
 
 @click.command()
@@ -351,8 +352,17 @@ def _change(context: click.Context, command: str, done: str, dry_run: bool, **ar
     call = invocation(context)
     data = call.ask(command, **arguments, dryRun=dry_run or None)
     # A pattern that is paused holds for later queues as well.
-    more = ", and those to come" if command == "queue.pause" and "*" in arguments["pattern"] else ""
-    call.answer(data, f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}{more}.")
+    pattern = arguments["pattern"]
+    more = ", and those to come" if command == "queue.pause" and "*" in pattern else ""
+    text = f"{counted(data['queues'], 'queue')} {'would be ' if dry_run else ''}{done}{more}."
+    call.answer(data, text + _alone(pattern, data["queues"]))
+
+
+def _alone(pattern: str, queues: int) -> str:
+    """As in PowerMTA a domain alone is its queue of the virtual MTA {default}, which is rarely meant."""
+    if queues or "/" in pattern:
+        return ""
+    return f"\n{pattern} is short for {pattern}/{{default}}; write '{pattern}/*' for all its queues."
 
 
 def _windows(windows: Iterable[Sequence[float]]) -> str:

@@ -30,7 +30,7 @@ from mta.config.shadows import unreachable
 from mta.config.snapshot import DEFAULT_VMTA, Snapshot, Written
 from mta.config.units import FALSE_WORDS, TRUE_WORDS, parse_interval, parse_intervals
 
-__all__ = ["Machine", "lint"]
+__all__ = ["Machine", "lint", "silent_lines"]
 
 #: A domain that no `<domain>` block names (reserved by RFC 2606), so that only `<domain *>` applies to it.
 UNLISTED = "unlisted.invalid"
@@ -110,6 +110,15 @@ def without_effect(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:
             yield _at(line.origin, f"{line.name} is obsolete and not obeyed: {row.doc.rstrip('.')}", row.hint)
         elif row.status is Status.EXTENSION and row.hint and not row.alias_of:
             yield _at(line.origin, f"{line.name} is an extension of this server", row.hint)
+
+
+def silent_lines(snapshot: Snapshot) -> int:
+    """How many lines nothing reads yet; `mta check` names them."""
+    return sum(
+        1
+        for line in snapshot.written
+        if line.directive.status is Status.NO_EFFECT and line.scope not in _SILENT_SCOPES
+    )
 
 
 def no_domain_for_all(snapshot: Snapshot, _machine: Machine) -> Iterator[Problem]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mta.clock import Clock
 from mta.config.rollups import SUFFIX
-from mta.config.snapshot import DEFAULT_VMTA
+from mta.config.snapshot import DEFAULT_VMTA, Snapshot
 from mta.errors import MtaError, StreamError
 from mta.service import merging
 from mta.service.channel import CommandFailed
@@ -31,7 +31,7 @@ from mta.service.requests import checked
 if TYPE_CHECKING:
     from mta.service.supervisor import Supervisor
 
-__all__ = ["Commands"]
+__all__ = ["Commands", "check_file"]
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ class Commands:
             if what != "acct":
                 raise CommandFailed("only logs can be rotated: rotate acct [FILE], rotate log")
             file = arguments.get("file", "")
+            check_file(file, self._supervisor.snapshot)
             files = await self._supervisor.events.channel.ask("rotate", timeout=WORKER_SECONDS, file=file)
             return {"files": files}
         raise CommandFailed(f"unknown command {command!r}")
@@ -239,3 +240,11 @@ def version() -> dict[str, str]:
         "python": platform.python_version(),
         "revision": "",
     }
+
+
+def check_file(part: str, snapshot: Snapshot) -> None:
+    """Whether some file of records has `part` in its name. Raises CommandFailed."""
+    targets = [file.target for file in (*snapshot.acct_files, *snapshot.reject_files)]
+    if part and not any(part in target for target in targets):
+        known = ", ".join(targets) or "none"
+        raise CommandFailed(f"no accounting file has {part} in its name", hint=f"there are: {known}")

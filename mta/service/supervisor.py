@@ -26,7 +26,7 @@ from typing import Any
 from mta.clock import Clock, SystemClock
 from mta.config.exposed import open_secrets
 from mta.config.files import Reading
-from mta.config.lint import Machine
+from mta.config.lint import Machine, silent_lines
 from mta.config.load import Loaded, load
 from mta.config.problems import Problem, Severity
 from mta.config.snapshot import Snapshot
@@ -106,6 +106,8 @@ def _report(loaded: Loaded) -> None:
     if loaded.snapshot is not None:
         for problem in open_secrets(loaded.snapshot, Machine.here().is_open_to_all):
             print(f"mta: {problem}", file=sys.stderr)
+        if silent := silent_lines(loaded.snapshot):
+            print(f"mta: lines without effect yet: {silent} (mta check names them)", file=sys.stderr)
 
 
 class Supervisor:

@@ -69,6 +69,12 @@ def file_for_socket(world: World) -> None:
     (world.directory / "control.sock").write_text("no socket")
 
 
+def file_for_socket_and_a_log(world: World) -> None:
+    """The log that the test reads is standard error, and this one is a file: errors are in both."""
+    file_for_socket(world)
+    add("log-file {directory}/own.log\n")(world)
+
+
 TROUBLES = [
     Trouble("no spool", EX_CONFIG, "no spool is configured", instead_of("<spool {spool}>\n</spool>", "")),
     Trouble("a file for a spool", EX_CONFIG, "spool {directory}/spool: ", file_for_spool),
@@ -116,6 +122,18 @@ TROUBLES = [
         EX_TEMPFAIL,
         "control-socket: {directory}/control.sock exists and is no socket",
         file_for_socket,
+    ),
+    Trouble(
+        "a trouble that also has a log file",
+        EX_TEMPFAIL,
+        "control-socket: {directory}/control.sock exists and is no socket",
+        file_for_socket_and_a_log,
+    ),
+    Trouble(
+        "a line without effect before another trouble",
+        EX_CONFIG,
+        "lines without effect yet: ",
+        add("postmaster a@example.org\nlog-file {directory}\n"),
     ),
 ]
 

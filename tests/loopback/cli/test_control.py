@@ -547,6 +547,24 @@ def test_what_is_wrong_with_a_configuration_is_printed_once(
     assert "mta: the configuration has errors" in printed
 
 
+@pytest.mark.parametrize(
+    ("words", "command", "hint"),
+    [
+        (["pause", "queue", "a.b"], "queue.pause", True),
+        (["schedule", "a.b"], "queue.schedule", True),
+        (["set", "queue", "--mode=normal", "a.b"], "queue.mode", True),
+        (["resume", "queue", "a.b/*"], "queue.resume", False),
+    ],
+)
+def test_a_domain_alone_that_matches_nothing_is_told_what_it_stands_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], command: str, hint: bool
+) -> None:
+    code, printed, _ = run(tmp_path, capsys, *words, answers={command: {"queues": 0, "total": 0}})
+
+    assert code == 0
+    assert ("a.b is short for a.b/{default}; write 'a.b/*'" in printed) is hint
+
+
 def test_a_refused_command_prints_the_servers_reason_and_hint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
