@@ -71,7 +71,8 @@ class Intake:
         self._admit = admit
         self._clock = clock
         self.loop = loop
-        self._under_way: dict[str, list[Done]] = {}
+        #: Who is told what becomes of a share, by its name.
+        self._under_way: dict[str, Done] = {}
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
         self.visitors: set[Visitor] = set()
@@ -136,11 +137,12 @@ class Intake:
         """Store a share that is new here, as is known, and for which there is room. Hot path."""
         envelope = share.envelope
         name = name_of(envelope)
-        others = self._under_way.get(name)
-        if others is not None:
-            others.append(done)
+        under_way = self._under_way
+        earlier = under_way.get(name)
+        if earlier is not None:
+            under_way[name] = partial(tell_both, earlier, done)
             return
-        self._under_way[name] = [done]
+        under_way[name] = done
         self._partition.accept(share.encoded, share.body, partial(self._stored, name, share), envelope)
 
     def _known(self, name: str) -> Verdict | None:
@@ -163,9 +165,10 @@ class Intake:
         return Verdict.TAKEN
 
     def _stored(self, name: str, share: Share, message: int, error: SpoolError | None) -> None:
+        tell = self._under_way.pop(name)
         if error is not None:
             log.warning("queue-id=%s event=share-not-stored error=%s", share.envelope.queue_id, error)
-            self._tell(name, Verdict.REFUSED)
+            tell(Verdict.REFUSED)
             return
         self.taken += 1
         self.names.add(name, message)
@@ -174,12 +177,7 @@ class Intake:
             for recipient, attempts, due in waiting:
                 self._partition.defer(message, recipient, attempts=attempts, due=due, event=None)
         self._admit(share.envelope, message, waiting)
-        self._tell(name, TAKEN)
-
-    def _tell(self, name: str, verdict: Verdict) -> None:
-        """Whoever has offered a share hears what became of it."""
-        for done in self._under_way.pop(name):
-            done(verdict)
+        tell(TAKEN)
 
 
 class Visitor(asyncio.Protocol):
@@ -243,6 +241,12 @@ class Visitor(asyncio.Protocol):
             answers.append(encode_taken(taken))
         if self._transport is not None and answers:
             self._transport.write(b"".join(answers))
+
+
+def tell_both(one: Done, other: Done, verdict: Verdict) -> None:
+    """A share was offered twice while it was being stored."""
+    one(verdict)
+    other(verdict)
 
 
 def share_in(frame: Frame, encoded: bytes, waiting: tuple[Waiting, ...] = ()) -> Share:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from mta.clock import SystemClock
 from mta.service.colleagues import SOCKET_NAME, Colleague
-from mta.service.intake import Visitor
+from mta.service.intake import Intake, Visitor
 from mta.service.share import Verdict
+from mta.spool.options import SpoolOptions
+from mta.spool.partition import Partition
 from tests.support.pair import Member, begin_again, envelope, offered, owned_by, pair, share
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.timeout(60)]
@@ -88,6 +91,44 @@ async def test_a_share_that_comes_again_is_recognised(tmp_path: Path) -> None:
     assert other.crew.intake.recognised == 1
     await one.close()
     await other.close()
+
+
+async def test_a_share_that_comes_again_while_it_is_being_stored_is_stored_once_and_everybody_hears(
+    tmp_path: Path,
+) -> None:
+    one, other = await pair(tmp_path)
+    verdicts: list[Verdict] = []
+    for _ in range(3):
+        other.crew.intake.take(share(envelope("Q1", THERE)), verdicts.append, again=True)
+
+    await other.until(lambda: verdicts)
+
+    assert verdicts == [Verdict.TAKEN] * 3
+    assert other.queued == {f"Q1.0@{THERE}": 1}
+    assert other.crew.intake.taken == 1
+    await one.close()
+    await other.close()
+
+
+async def test_shares_for_which_the_owner_has_no_room_are_refused(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    full = Partition.open(tmp_path / "1", options=SpoolOptions(deliver_only=True), loop=loop)
+    admitted: list[object] = []
+    intake = Intake(
+        partition=full, admit=lambda *share: admitted.append(share), clock=SystemClock(), loop=loop
+    )
+    intake.knows_all = True
+    await intake.open(tmp_path / "1" / SOCKET_NAME)
+    one = await Member(tmp_path, 0).open()
+    await one.until(lambda: one.crew.colleagues[1].is_up)
+
+    assert await offered(one, envelope("Q1", THERE)) is Verdict.REFUSED
+    assert await offered(one, envelope("Q2", THERE), again=True) is Verdict.REFUSED
+    assert not admitted
+    assert full.stats().messages == 0
+    await one.close()
+    intake.close()
+    full.close()
 
 
 async def test_shares_offered_in_the_turn_in_which_the_way_is_closed_are_unknown_and_never_leave(
