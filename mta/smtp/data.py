@@ -17,6 +17,9 @@ then does the client listen. Hot path: a message of 10 KB costs about 9 µs, in 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable
+from functools import lru_cache
 
 from mta.smtp.reply import Reply
 
@@ -289,19 +292,22 @@ class DataReader(Content):
         seen = self._line_ends_seen
         seen.reset()
         seen.decode(text, True)
-        if seen.newlines != "\r\n":
-            return False
-        position, reach, last_index = 0, self.max_line + 2, data.rindex
-        enough = size - reach
-        try:
-            while position < enough:
-                position = last_index(b"\n", position, position + reach) + 1
-        except ValueError:
+        if seen.newlines != "\r\n" or not _fit_for(self.max_line)(data):
             return False
         self.size = size
         self.chunks = [data]
         self.is_8bit = not text.isascii()
         return True
+
+
+@lru_cache(maxsize=16)
+def _fit_for(max_line: int) -> Callable[[bytes], object]:
+    """What says whether all lines of content that ends in CRLF have at most so many octets.
+
+    It reads almost nothing: it jumps as far as a line may reach and goes back to the line end before, as
+    `Content._lines_fit` does, but in C. Atomic, so that it never tries another way than the longest jumps.
+    """
+    return re.compile(rb"(?s:(?>.{0,%d}\n)*)" % (max_line + 1)).fullmatch
 
 
 class ChunkReader(Content):
