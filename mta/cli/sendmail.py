@@ -316,7 +316,11 @@ def _parser(mode: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--help", action="help", help="print this and stop")
     add("recipients", nargs="*", metavar="ADDRESS")
-    add("--server", metavar="HOST:PORT", help="where the server listens ($MTA_SERVER, else 127.0.0.1:25)")
+    add(
+        "--server",
+        metavar="HOST:PORT",
+        help="where the server listens ($MTA_SERVER, else port 25 of this machine, else 2525)",
+    )
     add("-t", action="store_true", help="send to the addresses in To, Cc and Bcc as well")
     add("-f", "-r", dest="sender", metavar="ADDRESS", help="envelope sender; <> for none")
     add("-F", dest="full_name", default="", metavar="NAME", help="name for the From line, when there is none")

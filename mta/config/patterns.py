@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from mta.config.domainpattern import DomainPattern
 from mta.config.problems import Origin
-from mta.config.quoting import read_regex, split_list, split_words
+from mta.config.quoting import read_regex, split_words
 from mta.config.regex import Pattern, compile_pattern
 from mta.config.units import parse_integer, parse_interval
 
@@ -40,6 +40,9 @@ REPLY_ACTIONS: Mapping[str, str] = MappingProxyType(
         "defer-queue": "",
     }
 )
+
+#: The same for people.
+_SPELLED = ", ".join(f"{name}[,{option}=TIME]" if option else name for name, option in REPLY_ACTIONS.items())
 
 #: Actions of a bounce rule: final failure without or with a DSN, another try, the queue into backoff.
 RULE_ACTIONS = ("delete", "bounce", "retry", "backoff")
@@ -124,7 +127,8 @@ def read_reply_pattern(stage: str, value: str, origin: Origin) -> ReplyPattern:
     """`/regex/ ACTION[,ACTION...]`."""
     source, rest = read_regex(value)
     actions: list[ReplyAction] = []
-    for entry in split_list(rest.replace(" = ", "=")):
+    # A comma or a blank stands between an action and its option.
+    for entry in rest.replace(" = ", "=").replace(",", " ").split():
         low = entry.lower()
         option, _, argument = low.partition("=")
         if low in REPLY_ACTIONS or low in FOREIGN_ACTIONS:
@@ -133,9 +137,9 @@ def read_reply_pattern(stage: str, value: str, origin: Origin) -> ReplyPattern:
             parse_interval(argument)
             actions[-1] = ReplyAction(actions[-1].name, MappingProxyType({option: argument}))
         else:
-            raise ValueError(f"{entry!r} is not an action: use {', '.join(REPLY_ACTIONS)}")
+            raise ValueError(f"{entry!r} is not an action: use {_SPELLED}")
     if not actions:
-        raise ValueError(f"an action is missing after the regular expression: {', '.join(REPLY_ACTIONS)}")
+        raise ValueError(f"an action is missing after the regular expression: {_SPELLED}")
     return ReplyPattern(stage, compile_pattern(source), tuple(actions), origin)
 
 

@@ -193,7 +193,10 @@ class Router:
             levels = exchange_levels(domain, answer.mx, self._random)
             return without_ourselves(domain, levels, self._own_names), answer.expires_at
         if answer.status is Status.NO_NAME:
-            raise RouteError(f"{domain}: {answer.text}", temporary=False, status="5.1.2")
+            # The resolver names what is missing: the domain itself, or what it is an alias of.
+            is_alias = not answer.text.startswith(f"{domain} ")
+            text = f"{domain}: {answer.text}" if is_alias else answer.text
+            raise RouteError(text, temporary=False, status="5.1.2")
         if answer.status is Status.FAILED:
             raise no_answer(f"MX of {domain}", answer)
         if policy.bounce_upon_no_mx:

@@ -161,6 +161,13 @@ async def test_an_age_for_mail_without_mx_only_matters_where_there_is_none(route
     assert router.no_mx_age(Key("never.asked.example"), aged) is None
 
 
+async def test_a_domain_that_does_not_exist_is_named_once(router: Router) -> None:
+    with pytest.raises(RouteError) as caught:
+        await router.route(Key("nowhere.example"), RoutePolicy())
+
+    assert str(caught.value) == "nowhere.example does not exist"
+
+
 async def test_permanent_and_temporary_reasons(router: Router) -> None:
     assert await refusal(router, "nowhere.example") == ("5.1.2", False)
     assert await refusal(router, "nullmx.example") == ("5.1.10", False)

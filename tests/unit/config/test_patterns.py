@@ -114,3 +114,17 @@ def test_no_text_does_more_harm_than_a_value_error(text: str) -> None:
         read_reply_pattern("reply", text, HERE)
     with contextlib.suppress(ValueError):
         read_address_pattern("header", text, HERE, ())
+
+
+@pytest.mark.parametrize("between", [",", ", ", " "])
+def test_an_option_stands_behind_a_comma_or_a_blank(between: str) -> None:
+    entry = read_reply_pattern("reply", f"/x/ disable-source-ip{between}reenable-after=2h", HERE)
+
+    assert [(action.name, dict(action.arguments)) for action in entry.actions] == [
+        ("disable-source-ip", {"reenable-after": "2h"})
+    ]
+
+
+def test_a_wrong_action_is_told_the_right_ones_with_their_options() -> None:
+    with pytest.raises(ValueError, match=r"disable-source-ip\[,reenable-after=TIME\]"):
+        read_reply_pattern("reply", "/x/ explode", HERE)
