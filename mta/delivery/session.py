@@ -89,9 +89,9 @@ class Session(asyncio.Protocol):
     __slots__ = (
         "_awaiting", "_clock", "_deadline", "_dots_alone", "_envelope_until", "_in_chunks", "_is_closed",
         "_is_draining", "_is_over", "_is_paused", "_is_quitting", "_loop", "_most_errors", "_offset",
-        "_parser", "_patience_with_end", "_patience_with_envelope", "_pipelining", "_sending", "_supply",
-        "_transport", "completed", "connection", "delivered", "errors", "facts", "is_host_unwanted",
-        "is_resting", "most_recipients", "now", "policy", "queue_name", "slot",
+        "_parser", "_patience_at_rest", "_patience_with_end", "_patience_with_envelope", "_pipelining",
+        "_sending", "_supply", "_transport", "completed", "connection", "delivered", "errors", "facts",
+        "is_host_unwanted", "is_resting", "most_recipients", "now", "policy", "queue_name", "slot",
     )
     # fmt: on
 
@@ -128,6 +128,7 @@ class Session(asyncio.Protocol):
         # What the server has for the end of data, and from then on for the envelope behind it.
         self._patience_with_end = policy.data_termination_timeout
         self._patience_with_envelope = ENVELOPE_FACTOR * policy.command_timeout
+        self._patience_at_rest = max(policy.connection_idle_timeout, LINGER)
         self._awaiting: deque[Attempt | None] = deque()
         self._sending: Attempt | None = None  # whose body is being written, or waits for its head
         self._offset = 0  # written of that body
@@ -425,7 +426,7 @@ class Session(asyncio.Protocol):
             self._quit()
             return
         self.is_resting = True
-        patience = max(self.policy.connection_idle_timeout, LINGER)
+        patience = self._patience_at_rest
         queue = self.slot.queue
         if queue.ready.runs:
             # Stopped by a rate: hanging up and calling again a moment later would be no politer.

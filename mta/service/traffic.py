@@ -72,20 +72,20 @@ class Flow:
         self._hour = _Ring(MINUTES, 60.0)
         # What came in this second; it goes into the sums above when the next one begins or somebody asks.
         self._recipients = self._messages = self._size = 0
-        self._second = 0.0
+        self._second_ends = 0.0
 
     def add(self, now: float, recipients: int, messages: int, size: int) -> None:
         """Count; `size` is bytes. Hot path."""
-        if now - self._second >= 1.0:
+        if now >= self._second_ends:
             self._settle()
-            self._second = float(int(now))
+            self._second_ends = int(now) + 1.0
         self._recipients += recipients
         self._messages += messages
         self._size += size
 
     def _settle(self) -> None:
         if self._messages:
-            now = self._second
+            now = self._second_ends - 1.0
             for cell in (self._total, self._minute.cell(now), self._hour.cell(now)):
                 cell[0] += self._recipients
                 cell[1] += self._messages
