@@ -13,6 +13,10 @@ both: one connection for a queue, then back to the end. So a turn costs the same
 thousand, every queue in a ring gets its turn within one round, and a virtual MTA (or a whole server) that
 has used up its connections costs nothing until one is given back.
 
+*Arrivals.* What comes in only waits at first. Which queues got something is noted, and each of them is
+considered once for all of it, before the next question is answered: connections that a commit of fifty
+messages calls for are counted once, not fifty times.
+
 *Deadlines.* A queue that must wait for a time (a rate, retry-after, a deferred recipient, patience,
 expiry) stands in no ring but in a heap, with one deadline: the earliest of its reasons. `refresh` then looks
 at all of them and sets the next one. Nothing ever scans all queues.
