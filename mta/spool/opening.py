@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,21 +76,33 @@ def make_ready(directory: Path, options: SpoolOptions) -> Opened:
 
 
 def _read(directory: Path, options: SpoolOptions, lock: SpoolLock) -> Opened:
+    """When it fails, everything that it has opened is closed again."""
     files = options.files
-    shelf = DiskShelf(directory, files)
-    found = survey(files, directory, write=True, limit=options.most_in_memory, shelf=shelf)
-    quarantine = Quarantine(directory)
-    _secure(found, quarantine)
-    accepts = _no_files(FileKind.ACCEPT, directory / ACCEPT_FOLDER, options.segment_size, files)
-    settles = _no_files(FileKind.SETTLE, directory / SETTLE_FOLDER, options.settle_size, files)
-    _adopt(found, accepts, settles)
-    next_message = _first_message(found)
-    marks = Marks(directory)
-    accept_segment = _first_file(accepts, next_message)
-    settle_segment = _first_file(settles, next_message)
-    files.sync_directory(accepts.directory)
-    files.sync_directory(settles.directory)
-    _publish(marks, accept_segment, settle_segment)
+    found = survey(
+        files, directory, write=True, limit=options.most_in_memory, shelf=DiskShelf(directory, files)
+    )
+    with ExitStack() as opened:
+        opened.callback(found.close)
+        quarantine = Quarantine(directory)
+        _secure(found, quarantine)
+        accepts = _no_files(FileKind.ACCEPT, directory / ACCEPT_FOLDER, options.segment_size, files)
+        settles = _no_files(FileKind.SETTLE, directory / SETTLE_FOLDER, options.settle_size, files)
+        _adopt(found, accepts, settles)
+        # From here on the files are theirs: some are closed and removed, others are made.
+        opened.pop_all()
+        for owner in (accepts, settles, found.shelf):
+            if owner is not None:
+                opened.callback(owner.close)
+        _free_empty(found, accepts)
+        next_message = _first_message(found)
+        marks = Marks(directory)
+        opened.callback(marks.close)
+        accept_segment = _first_file(accepts, next_message)
+        settle_segment = _first_file(settles, next_message)
+        files.sync_directory(accepts.directory)
+        files.sync_directory(settles.directory)
+        _publish(marks, accept_segment, settle_segment)
+        opened.pop_all()
     return Opened(
         lock, found, quarantine, marks, accepts, settles, accept_segment, settle_segment, next_message
     )
@@ -116,12 +129,16 @@ def _no_files(kind: FileKind, directory: Path, size: int, files: Files) -> Segme
 
 
 def _adopt(found: Survey, accepts: SegmentSet, settles: SegmentSet) -> None:
-    """Take over all files; accept files in which nobody's mail waits are free again."""
+    """Take over all files."""
     accepts.adopt(found.accepts)
     settles.adopt(found.settles)
     if found.ignored:
         accepts.next_number += _NUMBER_GAP
         settles.next_number += _NUMBER_GAP
+
+
+def _free_empty(found: Survey, accepts: SegmentSet) -> None:
+    """Accept files in which nobody's mail waits are free again."""
     for segment in [segment for segment in accepts.in_use.values() if not segment.live]:
         segment.write([accepts.free_header(segment)], 0)
         segment.sync()

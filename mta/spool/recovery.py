@@ -15,8 +15,9 @@ import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 
@@ -79,8 +80,7 @@ class Survey:
     def close(self) -> None:
         if self.shelf is not None:
             self.shelf.close()
-        for segment in [*self.accepts, *self.settles]:
-            segment.files.close(segment.descriptor)
+        _close_all([*self.accepts, *self.settles])
 
 
 def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> tuple[list[Segment], int]:
@@ -102,12 +102,16 @@ def open_files(files: Files, folder: Path, kind: FileKind, *, write: bool) -> tu
                 logger.error("spool file ignored path=%s why='no sound header and no sound record'", path)
                 files.close(found.pop().descriptor)
                 ignored += 1
-    except SpoolError:
-        for segment in found:
-            files.close(segment.descriptor)
+        _put_twins_aside(found, write=write)
+    except BaseException:
+        _close_all(found)
         raise
-    found.sort(key=lambda segment: (segment.header.number, -segment.size, segment.path))
-    return _without_twins(found, write=write), ignored
+    return found, ignored
+
+
+def _close_all(segments: Iterable[Segment]) -> None:
+    for segment in segments:
+        segment.files.close(segment.descriptor)
 
 
 def _paths(folder: Path) -> Iterator[Path]:
@@ -132,7 +136,11 @@ def _open(files: Files, path: Path, kind: FileKind, *, write: bool) -> Segment |
             raise SpoolError(f"{path}: {error.strerror}") from error
         logger.warning("spool file ignored path=%s why=%r", path, str(error))
         return None
-    size = files.size(descriptor)
+    try:
+        size = files.size(descriptor)
+    except BaseException:
+        files.close(descriptor)
+        raise
     return Segment(files, path, descriptor, FileHeader(kind, FileState.FREE, 0, 0, 0, size), size)
 
 
@@ -154,22 +162,20 @@ def _identify(segment: Segment, kind: FileKind) -> bool:
     return header.kind == kind
 
 
-def _without_twins(found: list[Segment], *, write: bool) -> list[Segment]:
-    """Of files in one and the same use (somebody has copied one) the soundest; the others are put aside."""
+def _put_twins_aside(found: list[Segment], *, write: bool) -> None:
+    """Sort files by number; of those in one and the same use (somebody has copied one) the soundest stays."""
+    found.sort(key=lambda segment: (segment.header.number, -segment.size, segment.path))
     uses = Counter(segment.header[:3] for segment in found if segment.header.state == FileState.IN_USE)
     if any(count > 1 for count in uses.values()):
         found.sort(key=lambda segment: (segment.header.number, -_sound_records(segment)))
-    kept: list[Segment] = []
-    for segment in found:
-        is_used = segment.header.state == FileState.IN_USE
-        if not (is_used and kept and kept[-1].header[:3] == segment.header[:3]):
-            kept.append(segment)
+    for before, segment in pairwise(tuple(found)):
+        if segment.header.state != FileState.IN_USE or before.header[:3] != segment.header[:3]:
             continue
-        logger.error("spool file ignored path=%s why='a copy of %s'", segment.path, kept[-1].path.name)
+        logger.error("spool file ignored path=%s why='a copy of %s'", segment.path, before.path.name)
+        found.remove(segment)
         segment.files.close(segment.descriptor)
         if write:
             os.rename(segment.path, segment.path.with_name(f"{segment.path.name}.copy"))
-    return kept
 
 
 def _sound_records(segment: Segment) -> int:
@@ -237,16 +243,19 @@ def survey(
     accepts, ignored = open_files(files, directory / ACCEPT_FOLDER, FileKind.ACCEPT, write=write)
     try:
         settles, more = open_files(files, directory / SETTLE_FOLDER, FileKind.SETTLE, write=write)
-    except SpoolError:
-        for segment in accepts:
-            files.close(segment.descriptor)
+    except BaseException:
+        _close_all(accepts)
         raise
     index = Index(shelf, limit)
     result = Survey(index, Deferrals(index), accepts, settles, ignored=ignored + more, shelf=shelf)
-    _read_accepts(result, marks)
-    result.deferrals = Deferrals(index, shelf)
-    _read_settles(result, marks)
-    live = index.live_bytes()
+    try:
+        _read_accepts(result, marks)
+        result.deferrals = Deferrals(index, shelf)
+        _read_settles(result, marks)
+        live = index.live_bytes()
+    except BaseException:
+        result.close()
+        raise
     for segment in accepts:
         segment.live = live.get(segment.number, 0) if segment.header.state == FileState.IN_USE else 0
         result.highest_message = max(result.highest_message, segment.header.first)

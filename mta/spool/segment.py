@@ -216,7 +216,7 @@ class SegmentSet:
         segment = self.create(needed, written=False) if is_new else self.free.pop(place)
         try:
             self.activate(segment, first)
-        except OSError:
+        except BaseException:
             self.free.append(segment)
             raise
         return segment, is_new
@@ -261,7 +261,7 @@ class SegmentSet:
                 self.files.sync_directory(self.directory)
             else:
                 self.files.allocate(descriptor, size)
-        except OSError:
+        except BaseException:
             self.discard(segment)
             raise
         return segment
