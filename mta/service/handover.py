@@ -61,6 +61,10 @@ class Handover:
 
         `names` hear of shares that wait here for their owners, who may have them as well.
         """
+        # Our own partition has to be able to take every share, and records are nobody else's.
+        self.refusal = partition.refusal
+        self.record = partition.record
+        self.flush = partition.flush
         self._number = number
         self._partition = partition
         self._layout = layout
@@ -74,17 +78,6 @@ class Handover:
 
     def __repr__(self) -> str:
         return f"<Handover handed={self.handed} held={self.held}>"
-
-    def refusal(self, size: int) -> SpoolError | None:
-        """Why nothing can be taken now: our own partition has to be able to take every share."""
-        return self._partition.refusal(size)
-
-    def record(self, event: bytes) -> None:
-        self._partition.record(event)
-
-    def flush(self, done: Callable[[SpoolError | None], None]) -> None:
-        """Call `done` when what was recorded here is on disk."""
-        self._partition.flush(done)
 
     def accept(
         self, envelope: bytes, body: Sequence[bytes], done: Stored, decoded: Envelope | None = None
