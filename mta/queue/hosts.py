@@ -11,7 +11,8 @@ idle ones at once.
 
 A connection may need several places: at the name of a host and at its address. A queue is only called when
 all of them are free, and then all are kept; who lacks another one moves to the line for that. So no two
-queues ever keep from one another what both need, and no place stays empty for somebody who can't use it.
+queues ever keep from one another what both need, and no place stays empty for somebody who can't use it,
+unless that has been passed over before (`debts.py`).
 
 Several workers divide a limit. One that is smaller than their number is *lent* (`service/places.py`): the
 worker that has it may open one connection, and the others wait for it as for any host that is full. Queues
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mta.config.domainpattern import Reach, normal_domain
 from mta.config.values import NetworkLimit, PatternLimit
 from mta.queue.address import limit_of
+from mta.queue.debts import Debts
 from mta.queue.policy import UNLIMITED, QueuePolicy
 from mta.queue.timers import NEVER
 
@@ -108,6 +110,7 @@ class Host:
         "is_lent",
         "limit",
         "name",
+        "owed",
         "place",
         "queue",
         "slots",
@@ -127,6 +130,7 @@ class Host:
         self.slots: dict[Slot, None] = {}
         self.waiting: dict[DeliveryQueue, tuple[Target, ...]] = {}  # who lacks a place here, and what for
         self.called: dict[DeliveryQueue, float] = {}  # whose turn it is, and until when a place is kept
+        self.owed: dict[DeliveryQueue, None] = {}  # who gets the next place before all in line (`debts.py`)
         self.wake_at = NEVER
 
     def has_room(self, queue: DeliveryQueue) -> bool:
@@ -185,16 +189,18 @@ class Host:
     def lapse(self, now: float) -> None:
         """Calls that nobody follows are over; who waits for a permit or dials already keeps its place."""
         for queue in [queue for queue, until in self.called.items() if until <= now]:
-            if queue.in_ring or queue.opening:
+            if queue.in_ring or queue.opening or queue in self.owed:
                 self.called[queue] = now + CALL_LASTS
             else:
                 self.let_go(queue)
 
     def first_in_line(self) -> DeliveryQueue | None:
         """Who is to have the next place, if one is free."""
-        if self.waiting and len(self.slots) + len(self.called) < self.limit:
-            return next(iter(self.waiting))
-        return None
+        return next(iter(self.waiting)) if self.waiting and self.is_free() else None
+
+    def is_free(self) -> bool:
+        """Whether there is a place that nobody has and that is kept for nobody."""
+        return len(self.slots) + len(self.called) < self.limit
 
     @property
     def stated(self) -> int:
@@ -202,7 +208,7 @@ class Host:
         return self.whole if self.is_lent else self.limit
 
     def is_idle(self) -> bool:
-        return not (self.slots or self.waiting or self.called)
+        return not (self.slots or self.waiting or self.called or self.owed)
 
     def __repr__(self) -> str:
         return f"<Host {self.name}: {len(self.slots)}/{self.limit}, {len(self.waiting)} queues wait>"
@@ -211,12 +217,13 @@ class Host:
 class Hosts:
     """The hosts that have a limit and are in use."""
 
-    __slots__ = ("_entered", "_known", "is_short", "limits", "to_revisit")
+    __slots__ = ("_debts", "_entered", "_known", "is_short", "limits", "to_revisit")
 
     def __init__(self, limits: HostLimits) -> None:
         self.limits = limits
         self.to_revisit: list[Host] = []  # somebody has left or come to their lines
         self.is_short = False  # a place that is lent is wanted, or wanted no more
+        self._debts = Debts(self.to_revisit)
         self._known: dict[Place, Host] = {}
         self._entered: dict[Slot, Target] = {}  # where all connections are, limited or not
 
@@ -240,6 +247,7 @@ class Hosts:
             slot.refused_by += (target,)
             return False
         self._let_go(queue)
+        self._debts.settle(queue)
         for one in found:
             one.slots[slot] = None
         slot.hosts, slot.refused_by = found, ()
@@ -257,33 +265,58 @@ class Hosts:
 
     def call(self, host: Host, now: float) -> list[DeliveryQueue]:
         """Those who may come now: as many as there are places, and only who finds all that it needs."""
+        creditor = self._debts.creditor(host, now)
         host.lapse(now)
         called: list[DeliveryQueue] = []
         for _ in range(LOOKS_AT_ONCE):
-            queue = host.first_in_line()
+            queue = creditor if self._is_awaited(host, creditor) else host.first_in_line()
             if queue is None:
                 return called
-            targets = host.waiting.pop(queue)
+            targets = host.waiting.pop(queue, ())
             queue.crowded_at = tuple(one for one in queue.crowded_at if one is not host)
-            if self._invite(queue, targets, now):
+            if queue is creditor and (target := self._debts.target(queue)) not in targets:
+                targets = (target, *targets)
+            if self._invite(queue, targets, host, now):
                 called.append(queue)
             else:
+                self._pass_over(queue, targets[0])
                 for target in targets:
                     self._await_other(queue, target, host, now)
+            creditor = self._debts.creditor(host, now)
         return called
 
-    def _invite(self, queue: DeliveryQueue, targets: tuple[Target, ...], now: float) -> bool:
-        """Keep all places that one of the targets takes for the queue, if they are free; returns whether."""
+    def _is_awaited(self, host: Host, creditor: DeliveryQueue | None) -> bool:
+        """Whether a free place is to be kept for who is owed one."""
+        return creditor is not None and creditor not in host.called and host.is_free()
+
+    def _has_place(self, host: Host, queue: DeliveryQueue, now: float) -> bool:
+        """Whether a place is free or kept for a queue, and owed to nobody else."""
+        if not host.has_room(queue):
+            return False
+        creditor = self._debts.creditor(host, now)
+        return creditor is queue or queue in host.called or not self._is_awaited(host, creditor)
+
+    def _pass_over(self, queue: DeliveryQueue, target: Target) -> None:
+        self._debts.pass_over(queue, target, self._places(queue, target))
+
+    def _invite(self, queue: DeliveryQueue, targets: tuple[Target, ...], host: Host, now: float) -> bool:
+        """Keep all places that one of the targets takes for the queue whose turn it is at the host, if they
+        are free; returns whether."""
         for target in targets:
             places = self._places(queue, target)
-            if all(one.has_room(queue) for one in places):
+            if all(self._has_place(one, queue, now) for one in places):
                 break
         else:
             return False
+        for one in places:
+            first = next(iter(one.waiting), queue)
+            if one is not host and first is not queue:
+                self._pass_over(first, one.waiting[first][0])
         for line in queue.crowded_at:
             del line.waiting[queue]
         queue.crowded_at = ()
         self._let_go(queue)
+        self._debts.settle(queue)
         turn_to(queue, target.source)
         for one in places if queue.ready.runs else ():
             one.keep(queue, now)
@@ -292,11 +325,12 @@ class Hosts:
     def _await_other(self, queue: DeliveryQueue, target: Target, host: Host, now: float) -> None:
         """A place is free at the host, but another one that the target takes isn't: wait there."""
         places = self._places(queue, target)
-        lacking = next(one for one in places if not one.has_room(queue))
+        lacking = next(one for one in places if not self._has_place(one, queue, now))
         self._line_up(queue, target, lacking)
         self.to_revisit.append(lacking)  # connections that rest there are in the way now
         is_first = host in places[: places.index(lacking)]
-        if is_first and (host.is_lent or lacking.is_lent) and host not in queue.called_at:
+        is_kept = is_first and (host.is_lent or lacking.is_lent)
+        if (is_kept or self._debts.creditor(host, now) is queue) and host not in queue.called_at:
             host.keep(queue, now)
 
     def _line_up(self, queue: DeliveryQueue, target: Target, host: Host) -> None:
@@ -337,6 +371,7 @@ class Hosts:
         `follow` gives a queue the policy in force.
         """
         self.limits = limits
+        self._debts.forget()
         for host in self._known.values():
             if host.queue is not None:
                 follow(host.queue)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mta.config.domainpattern import DomainPattern
 from mta.config.networks import parse_network
 from mta.config.values import NetworkLimit, PatternLimit
@@ -226,3 +231,67 @@ def test_an_idle_connection_is_given_up_for_who_comes_into_its_line_from_another
     assert slots[D].is_retired
     street.scheduler.release(slots[D], 1.0)
     assert [slot.key for slot in street.open(1.0)] == [A]
+
+
+def rounds_until_served(street: Street, needy: set[QueueKey], draw: Random, most: int) -> dict[QueueKey, int]:
+    """Everybody always has mail, and each round all connections deliver it and close, in any order; in which
+    round the needy ones had their first connection."""
+    for key in street.targets:
+        street.admit(key)
+    served: dict[QueueKey, int] = {}
+    opened = street.open()
+    for now in range(1, most + 1):
+        if len(served) == len(needy):
+            break
+        draw.shuffle(opened)
+        staying: list[Slot] = []
+        for slot in opened:
+            if slot.key in needy:
+                served.setdefault(slot.key, now)
+            street.finish(slot, now)
+            street.admit(slot.key, now=now)
+            staying += street.open(now)
+        opened = staying
+    return served
+
+
+def test_a_queue_that_needs_two_places_is_not_passed_over_for_ever() -> None:
+    street = both_full()
+    street.targets = {}
+    for number in range(4):
+        street.targets[QueueKey(f"c{number}.example", "v1")] = TARGETS[C]
+        street.targets[QueueKey(f"d{number}.example", "v1")] = TARGETS[D]
+
+    street.targets[A] = [BOTH]
+
+    assert rounds_until_served(street, {A}, Random(1), 20).keys() == {A}
+
+
+@given(
+    st.tuples(*[st.integers(1, 3)] * 4),
+    st.lists(st.sampled_from([(0, 2), (1, 3), (0, 3), (0, 2, 1)]), min_size=1, max_size=5),
+    st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_everybody_gets_the_places_that_it_needs_in_a_bounded_time(
+    limits: tuple[int, ...], pairs: list[tuple[int, ...]], singles: list[int], draw: Random
+) -> None:
+    """Places 0 and 1 are names of hosts, 2 and 3 addresses; the numbers say what a queue needs."""
+    names, addresses = ("mx0.example", "mx1.example"), ("10.0.0.2", "10.0.0.3")
+    street = Street(
+        *(PatternLimit(DomainPattern.parse(name), limits[place]) for place, name in enumerate(names)),
+        networks=tuple(
+            NetworkLimit(parse_network(ip), limits[place]) for place, ip in enumerate(addresses, 2)
+        ),
+    )
+    street.targets = {}
+    for number, place in enumerate(singles):
+        target = (names[place], "10.9.9.9") if place < 2 else ("other.example", addresses[place - 2])
+        street.targets[QueueKey(f"s{number}.example", "v1")] = [target]
+    needy = {QueueKey(f"n{number}.example", "v1"): pair for number, pair in enumerate(pairs)}
+    for key, (name, ip, *more) in needy.items():
+        street.targets[key] = [(names[one], addresses[ip - 2]) for one in (name, *more)]
+
+    # Two turns in each line, and then at most all that are owed something before it.
+    most = 4 * len(street.targets) + 4 * len(needy) + 8
+    assert rounds_until_served(street, set(street.targets), draw, most).keys() == street.targets.keys()
