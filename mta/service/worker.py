@@ -95,6 +95,8 @@ class Worker:
         self._found: Iterator[Recovered] = iter(())
         self.most_in_memory = self._most_in_memory(workers)
         options = self._open_spool(workers, files, loop)
+        # Queues that come back may want more than they have: who borrows asks for all of it at the start.
+        self.borrower: Borrower | None = None
         self._take_up_queues(layout, loop, is_leased=lender is not None)
         self._open_ways(layout, options, adopted, loop)
         self.borrower = self._make_borrower(lender)
