@@ -6,7 +6,8 @@ picture is of one moment, file by file: a message that compaction moves while we
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from mta.errors import SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.files import Files
 from mta.spool.heads import HeadReader, check_head
+from mta.spool.index import Place
 from mta.spool.lock import lock_holder
 from mta.spool.quarantine import Damage
 from mta.spool.record import RECORD_SIZE, FileState, decode_accept_head
@@ -28,6 +30,8 @@ from mta.spool.shelf import DiskShelf
 
 __all__ = ["Inspection", "Listed", "RecipientState", "Report", "as_file", "partitions_below"]
 
+#: So much of a file is searched in one go.
+_PIECE = 1 << 20
 #: Messages whose places are in memory; the places of those before them are in pages on disk.
 MOST_IN_MEMORY = 1 << 16
 
@@ -127,8 +131,11 @@ class Inspection:
 
     def messages(self) -> Iterator[Listed]:
         """Every message that somebody waits for, oldest first; unreadable ones are left to `verify`."""
+        return self._read(self._found.index.walk())
+
+    def _read(self, rows: Iterable[tuple[int, Place, int]]) -> Iterator[Listed]:
         heads = HeadReader(self._segments)
-        for message, place, settled in self._found.index.walk():
+        for message, place, settled in rows:
             try:
                 size, _, encoded = decode_accept_head(heads.read(message, place))
                 envelope = decode_envelope(encoded)
@@ -138,10 +145,27 @@ class Inspection:
 
     def find(self, name: str) -> Listed | None:
         """A message by queue id, or by its number in the partition."""
-        for listed in self.messages():
-            if listed.envelope.queue_id == name or str(listed.message) == name:
+        index = self._found.index
+        number = int(name) if name.isascii() and name.isdigit() and len(name) < 20 else 0
+        place = index.place(number) if number and index.waiting(number) else None
+        if place is not None and str(number) == name:
+            for listed in self._read([(number, place, index.settled_in_part(number))]):
                 return listed
-        return None
+        said = self._offsets_of(name.encode("utf-8", "surrogateescape"))
+        rows = (row for row in index.walk() if _holds(row[1], said)) if said else ()
+        return next((listed for listed in self._read(rows) if listed.envelope.queue_id == name), None)
+
+    def _offsets_of(self, text: bytes) -> dict[int, list[int]]:
+        """Where these octets stand, by the numbers of accept files: to decode every envelope takes longer."""
+        found: dict[int, list[int]] = {}
+        for number, segment in self._segments.items() if text else ():
+            for start in range(0, segment.size, _PIECE):
+                piece = segment.read_past_damage(min(_PIECE + len(text) - 1, segment.size - start), start)
+                at = piece.find(text)
+                while at >= 0:
+                    found.setdefault(number, []).append(start + at)
+                    at = piece.find(text, at + 1)
+        return found
 
     def body(self, message: int) -> bytes:
         """The body in wire form. SpoolCorrupt when it doesn't match its checksum."""
@@ -198,6 +222,16 @@ class Inspection:
         data = segment.read_past_damage(place.length, place.at)
         end = check_head(data, 0, segment, message)
         return data[RECORD_SIZE:end], data[end:]
+
+
+def _holds(place: Place, offsets: dict[int, list[int]]) -> bool:
+    """Whether one of the offsets is within the record."""
+    number, at, length = place
+    known = offsets.get(number)
+    if known is None:
+        return False
+    first = bisect_left(known, at)
+    return first < len(known) and known[first] < at + length
 
 
 def _shelf(files: Files, opened: ExitStack) -> DiskShelf | None:

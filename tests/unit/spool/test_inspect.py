@@ -8,7 +8,7 @@ import pytest
 
 from mta.errors import SpoolCorrupt, SpoolError
 from mta.spool.inspect import Inspection, as_file, partitions_below
-from tests.support.spool import Spool
+from tests.support.spool import FaultyFiles, Spool
 
 
 @pytest.fixture
@@ -45,6 +45,31 @@ def test_a_message_is_found_by_queue_id_or_number(spool: Spool) -> None:
         assert found is not None
         assert inspection.find(str(found.message)) == found
         assert inspection.find("gone") is None
+        assert inspection.find(str(spool.answers[2][0])) is None
+        assert inspection.find("") is inspection.find("0") is inspection.find("9" * 30) is None
+
+
+def test_a_message_is_not_taken_for_one_whose_content_has_its_queue_id(spool: Spool) -> None:
+    spool.put(b"Received: queued as wanted\r\n\r\nx\r\n", name="other")
+    spool.put(name="wanted")
+    with Inspection(spool.directory) as inspection:
+        found = inspection.find("wanted")
+        assert found is not None
+        assert found.envelope.queue_id == "wanted"
+
+
+def test_to_find_one_message_the_heads_of_the_others_are_not_read(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, segment_size=1 << 20)
+    for number in range(30):
+        spool.put(b"x" * 8000, name=f"message-{number}-")
+    spool.partition.close()
+    files = FaultyFiles()
+    with Inspection(tmp_path, files) as inspection:
+        before = files.calls["read"]
+        found = inspection.find("message-20-")
+        assert found is not None
+        assert found.envelope.queue_id == "message-20-"
+        assert files.calls["read"] - before < 10
 
 
 def test_a_sound_spool_is_verified_with_its_holder(spool: Spool) -> None:
