@@ -29,7 +29,7 @@ __all__ = ["TURNS_TO_GATHER", "Enter", "Handover"]
 
 #: Turns of the loop that a commit waits for more (`mta.spool.pace`). Shares are there right after a commit,
 #: clients only when they have heard its answer and said MAIL, RCPT and DATA: with the two turns of a worker
-#: alone, shares and our own messages take commits by turns, each half as full. Eight turns make a quarter
+#: alone, shares and our own messages take commits by turns, each half as full. Eight turns make a fifth
 #: fewer commits (10 and 30 sessions a worker); sixteen make hardly fewer than that.
 TURNS_TO_GATHER = 8
 
