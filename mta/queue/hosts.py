@@ -108,6 +108,7 @@ class Host:
         "called",
         "directive",
         "is_lent",
+        "is_wanted",
         "limit",
         "name",
         "owed",
@@ -127,6 +128,7 @@ class Host:
         self.limit = 0
         self.whole = 0  # what all workers may have together
         self.is_lent = False
+        self.is_wanted = False  # connections have to close, as far as is known since it was last seen to
         self.slots: dict[Slot, None] = {}
         self.waiting: dict[DeliveryQueue, tuple[Target, ...]] = {}  # who lacks a place here, and what for
         self.called: dict[DeliveryQueue, float] = {}  # whose turn it is, and until when a place is kept

@@ -338,8 +338,10 @@ class Turns:
         if host.called:
             self._deadlines.sooner(host, min(host.called.values()))
         wanted = host.wants_back()
+        host.is_wanted = wanted > 0
         for slot in host.slots:
-            slot.is_wanted = wanted > 0
+            # Its name may have room and its address none, or the other way round.
+            slot.is_wanted = host.is_wanted or any(one.is_wanted for one in slot.hosts)
             if wanted > 0 and slot.state is IDLE and not slot.is_retired:
                 wanted -= 1
                 self.permits.pick_up(slot)

@@ -26,6 +26,7 @@ from mta.service.adoption import Adoption
 from mta.service.colleagues import SOCKET_NAME, Colleague
 from mta.service.handover import Enter, Handover
 from mta.service.intake import Intake
+from mta.service.jobs import JobBook
 from mta.service.layout import Layout, Post
 from mta.service.passage import Passage
 from mta.service.share import Share, Verdict
@@ -56,6 +57,7 @@ class Crew:
         options: SpoolOptions,
         scheduler: Scheduler,
         enter: Enter,
+        jobs: JobBook,
         adopted: Iterable[int],
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
@@ -66,6 +68,7 @@ class Crew:
         self._partition = partition
         self._scheduler = scheduler
         self._enter = enter
+        self._jobs = jobs
         self._clock = clock
         self._moving: asyncio.Task[None] | None = None
         spool = partition.directory.parent
@@ -205,11 +208,18 @@ class Crew:
                 is_over = is_over and not status.connections
                 for owner, entries in strangers.items():
                     for ref in self._scheduler.remove(status.key, entries.keys()):
+                        self._leave_job(ref >> RECIPIENT_BITS)
                         self.passage.add_ref(owner, ref, entries[ref].attempts, float(entries[ref].due))
                 await asyncio.sleep(0)
             if is_over:
                 return
             await asyncio.sleep(MOVING_INTERVAL)
+
+    def _leave_job(self, message: int) -> None:
+        """A recipient of this message counts at its new owner from now on."""
+        if self._jobs.has_any:
+            with contextlib.suppress(SpoolError):
+                self._jobs.leave(self._partition.envelope(message).job_id)
 
     def _strangers(self, key: QueueKey) -> dict[int, dict[int, Entry]] | None:
         """What waits in a queue and belongs to others, by owner; None when nothing there can.

@@ -88,6 +88,11 @@ class JobBook:
             else:
                 job.failed += 1
 
+    @property
+    def has_any(self) -> bool:
+        """Whether there is a job that counts anything."""
+        return bool(self._jobs)
+
     def leave(self, job_id: str) -> None:
         """One recipient waits for another worker, and is counted there."""
         job = self._jobs.get(job_id)

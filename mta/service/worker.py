@@ -163,6 +163,7 @@ class Worker:
             options=options,
             scheduler=self.scheduler,
             enter=self.admission.enter,
+            jobs=self.jobs,
             adopted=adopted,
             clock=self.clock,
             loop=loop,

@@ -14,6 +14,7 @@ from mta.errors import SpoolError
 from mta.message.envelope import Envelope, Recipient, encode_envelope
 from mta.queue.scheduler import Scheduler
 from mta.service.crew import Crew
+from mta.service.jobs import JobBook
 from mta.service.layout import Layout, Post
 from mta.service.share import Share, Verdict, share_of
 from mta.spool.options import SpoolOptions
@@ -82,6 +83,7 @@ class Member:
             options=options,
             scheduler=cast(Scheduler, NoQueues()),
             enter=self._enter,
+            jobs=JobBook(),
             adopted=adopted,
             clock=SystemClock(),
             loop=loop,

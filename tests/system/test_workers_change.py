@@ -95,22 +95,30 @@ async def test_an_adoption_that_is_killed_goes_on_later(tmp_path: Path) -> None:
 
 
 async def test_a_domain_that_another_worker_claims_moves_there_at_a_reload(tmp_path: Path) -> None:
-    async with World(tmp_path, domains=DOMAINS, extra="workers 2\n") as world:
+    job = "<source 127.0.0.1>\njobid-prefix news\n</source>\n"
+    async with World(tmp_path, domains=DOMAINS, extra="workers 2\n" + job) as world:
         account = Account(world)
         await filled(world, account)
         before = await rows(world)
         assert all(before.values())
+        await until(lambda: is_counted_once(world, 900))
 
-        world.write_config("workers 2\n<worker 1>\n  domains *.example.com\n</worker>\n")
+        world.write_config("workers 2\n<worker 1>\n  domains *.example.com\n</worker>\n" + job)
         await world.ask("reload")
 
         async def moved() -> bool:
             return await rows(world) == {"worker-0": 0, "worker-1": 900}
 
         await until(moved)
+        await until(lambda: is_counted_once(world, 900))
         await world.ask("queue.resume", pattern="*/*")
         print(await account.check())
         assert max(world.received.values()) == 1
+
+
+async def is_counted_once(world: World, recipients: int) -> bool:
+    """Whether the jobs of all workers together have so many recipients waiting."""
+    return bool((await world.ask("show.jobs"))["totalRcp"] == recipients)
 
 
 async def rows(world: World) -> dict[str, int]:

@@ -116,6 +116,35 @@ def test_a_connection_is_given_up_after_its_fair_turn_when_somebody_waits_for_it
     assert [slot.key for slot in exchange.open(1.0)] == [B]
 
 
+def test_a_connection_is_given_up_when_only_one_of_its_two_places_is_waited_for() -> None:
+    network = NetworkLimit(parse_network("10.0.0.0/24"), 5)
+    exchange = Exchange(HostLimits(names(("*", 1)).names, (network,)))
+    exchange.admit(A, 1000)
+    exchange.admit(C)
+    (slot,) = exchange.open()
+
+    assert exchange.deliver_all(slot) == FAIR_TURN
+    assert slot.is_retired
+    exchange.scheduler.release(slot, 1.0)
+    (slot,) = exchange.open(1.0)
+    assert slot.key == C
+
+
+def test_a_connection_that_comes_to_rest_closes_when_a_limit_of_its_host_was_lifted_and_another_set() -> None:
+    exchange = Exchange(HostLimits((), (NetworkLimit(parse_network("10.0.0.0/24"), 1),)))
+    exchange.admit(A)
+    (slot,) = exchange.open()
+    exchange.limits = names(("*", 1))
+    exchange.scheduler.reconfigure(0.0)
+    exchange.admit(B)
+    assert exchange.open() == []
+
+    assert exchange.deliver_all(slot) == 1
+    assert slot.is_retired
+    exchange.scheduler.release(slot, 1.0)
+    assert [slot.key for slot in exchange.open(1.0)] == [B]
+
+
 def test_an_idle_connection_is_given_up_at_once_when_somebody_waits_for_its_host() -> None:
     exchange = Exchange(names(("*", 1)))
     exchange.admit(A)
