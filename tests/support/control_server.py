@@ -10,7 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["ControlServer"]
+import pytest
+
+from mta.cli.main import main
+
+__all__ = ["ControlServer", "run_mta"]
+
+
+def run_mta(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str, answers: Mapping[str, Any]
+) -> tuple[int, str, list[dict[str, Any]]]:
+    """One call of the command: its exit code, all it printed, what it asked."""
+    path = tmp_path / "control.sock"
+    with ControlServer(path, answers) as server:
+        code = main(["--socket", str(path), *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err, server.requests
 
 
 class ControlServer:

@@ -13,7 +13,7 @@ import pytest
 from mta.cli.main import main
 from mta.cli.output import moment
 from mta.cli.trees import Machine
-from tests.support.control_server import ControlServer
+from tests.support.control_server import ControlServer, run_mta
 from tests.support.golden import assert_golden
 
 MACHINE = Machine("Linux", "6.1", "#1", "x86_64", 2, 4096)
@@ -134,11 +134,7 @@ def run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str, answers: dict[str, Any] | None = None
 ) -> tuple[int, str, list[dict[str, Any]]]:
     """One call of the command: its exit code, all it printed, what it asked."""
-    path = tmp_path / "control.sock"
-    with ControlServer(path, ANSWERS | (answers or {})) as server:
-        code = main(["--socket", str(path), *arguments])
-    printed = capsys.readouterr()
-    return code, printed.out + printed.err, server.requests
+    return run_mta(tmp_path, capsys, *arguments, answers=ANSWERS | (answers or {}))
 
 
 @pytest.mark.parametrize(
@@ -498,14 +494,6 @@ def test_a_monitor_of_traffic_finds_its_leaves_in_dom(
     assert status["status.queue.smtp.rcp"] == "12"
 
 
-def test_a_failure_keeps_its_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused = {"ok": False, "error": "no <queue> matches"}
-    code, printed, _ = run(tmp_path, capsys, "--xml", "pause", "queue", "x", answers={"queue.pause": refused})
-
-    assert code == 65
-    assert "<rsp><data></data><fail>no &lt;queue&gt; matches</fail></rsp>" in printed
-
-
 def test_what_was_said_to_recipients_can_be_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -522,77 +510,6 @@ def test_what_was_said_to_recipients_can_be_left_out(
     assert said("c", *arguments[:-1])
 
 
-def test_a_reload_with_errors_says_why_and_exits_with_78(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    problem = {"file": "/c", "line": 3, "severity": "error", "text": "unknown directive x", "hint": "y?"}
-    refused = {"ok": False, "error": "the old configuration stays in force", "problems": [problem]}
-
-    code, printed, _ = run(tmp_path, capsys, "reload", answers={"reload": refused})
-
-    assert code == 78
-    assert "mta: the old configuration stays in force" in printed
-    assert "/c:3: error: unknown directive x (y?)" in printed
-
-
-def test_what_is_wrong_with_a_configuration_is_printed_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    problem = {"file": "/c", "line": 3, "severity": "error", "text": "unknown directive x", "hint": "y?"}
-    refused = {"ok": False, "error": "/c:3: error: unknown directive x (y?)", "problems": [problem]}
-
-    _, printed, _ = run(tmp_path, capsys, "reload", answers={"reload": refused})
-
-    assert printed.count("unknown directive x") == 1
-    assert "mta: the configuration has errors" in printed
-
-
-@pytest.mark.parametrize(
-    ("words", "command", "hint"),
-    [
-        (["pause", "queue", "a.b"], "queue.pause", True),
-        (["schedule", "a.b"], "queue.schedule", True),
-        (["set", "queue", "--mode=normal", "a.b"], "queue.mode", True),
-        (["resume", "queue", "a.b/*"], "queue.resume", False),
-    ],
-)
-def test_a_domain_alone_that_matches_nothing_is_told_what_it_stands_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], command: str, hint: bool
-) -> None:
-    code, printed, _ = run(tmp_path, capsys, *words, answers={command: {"queues": 0, "total": 0}})
-
-    assert code == 0
-    assert ("a.b is short for a.b/{default}; write 'a.b/*'" in printed) is hint
-
-
-def test_a_refused_command_prints_the_servers_reason_and_hint(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    refused = {"ok": False, "error": "no queue matches", "hint": "mta show queues"}
-
-    code, printed, _ = run(tmp_path, capsys, "pause", "queue", "x", answers={"queue.pause": refused})
-
-    assert code == 65
-    assert "mta: no queue matches" in printed
-    assert "mta show queues" in printed
-
-
-def test_delete_wants_a_filter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, printed, requests = run(tmp_path, capsys, "delete", "--envId=e")
-
-    assert code == 64
-    assert requests == []
-    assert "at least one of" in printed
-
-
-def test_a_trace_that_delivers_nothing_is_a_temporary_failure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answer = {"lines": [], "result": "451 later", "delivered": False}
-
-    assert run(tmp_path, capsys, "trace", "a/b", answers={"trace": answer})[0] == 75
-
-
 def test_the_socket_is_found_through_a_configuration_with_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -602,32 +519,3 @@ def test_the_socket_is_found_through_a_configuration_with_errors(
         assert main(["-c", str(config), "show", "version"]) == 0
 
     assert "mta 1.2" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("route", "error", "code", "said"),
-    [
-        ([{"host": "127.0.0.1", "ip": "127.0.0.1", "port": 25, "pref": 0}], "", 0, "waits in x.queue/v1"),
-        ([], "example.com does not exist", 69, "No mail can be sent"),
-    ],
-)
-def test_resolve_succeeds_when_mail_can_go_somewhere_whatever_the_dns_knows(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    route: list[dict[str, Any]],
-    error: str,
-    code: int,
-    said: str,
-) -> None:
-    data = {
-        "status": "does not exist",
-        "queue": "x.queue/v1",
-        "host": [],
-        "route": route,
-        "routeError": error,
-    }
-    with ControlServer(tmp_path / "s", {"resolve": data}) as server:
-        assert main(["--socket", str(tmp_path / "s"), "resolve", "example.com/v1"]) == code
-
-    assert server.requests == [{"command": "resolve", "domain": "example.com/v1"}]
-    assert said in capsys.readouterr().out

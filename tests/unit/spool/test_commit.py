@@ -379,12 +379,18 @@ def test_a_new_file_that_cannot_be_made_refuses_only_what_does_not_fit(tmp_path:
     assert names(spool.reopen()) == ["first", "small"]
 
 
-def test_what_is_written_already_is_synced_when_the_rest_finds_no_room(tmp_path: Path) -> None:
+def without_room(tmp_path: Path, count: int, **options: int) -> tuple[FaultyFiles, Spool, list[int]]:
+    """A spool with so many messages at rest, on a disk that is full from now on."""
     files = FaultyFiles()
-    spool = Spool(tmp_path, files=files, settle_size=8 << 10)
-    messages = [spool.put() for _ in range(20)]
+    spool = Spool(tmp_path, files=files, settle_size=8 << 10, **options)
+    messages = [spool.put() for _ in range(count)]
     spool.rest()
     files.capacity = 0
+    return files, spool, messages
+
+
+def test_what_is_written_already_is_synced_when_the_rest_finds_no_room(tmp_path: Path) -> None:
+    _, spool, messages = without_room(tmp_path, 20)
     spool.settle(messages[0], event=b"e" * 300)
     spool.put()  # carries it, and does not sync what is so young
     assert EventReader(tmp_path).read(Cursor(), 10)[0] == []
@@ -398,11 +404,7 @@ def test_what_is_written_already_is_synced_when_the_rest_finds_no_room(tmp_path:
 
 
 def test_a_spare_file_is_ready_for_outcomes_when_the_disk_is_full(tmp_path: Path) -> None:
-    files = FaultyFiles()
-    spool = Spool(tmp_path, files=files, settle_size=8 << 10)
-    messages = [spool.put() for _ in range(20)]
-    spool.rest()
-    files.capacity = 0
+    _, spool, messages = without_room(tmp_path, 20)
 
     for message in messages:
         spool.settle(message, event=b"e" * 300)  # more than the current file holds
@@ -436,11 +438,7 @@ def test_outcomes_wait_in_memory_while_there_is_no_room_and_none_is_lost(tmp_pat
 
 
 def test_beyond_the_bound_only_what_may_be_repeated_is_dropped(tmp_path: Path) -> None:
-    files = FaultyFiles()
-    spool = Spool(tmp_path, files=files, settle_size=8 << 10, max_backlog=5_000)
-    messages = [spool.put() for _ in range(40)]
-    spool.rest()
-    files.capacity = 0
+    files, spool, messages = without_room(tmp_path, 40, max_backlog=5_000)
     for attempt in range(50):
         for message in messages:
             spool.partition.defer(message, 0, attempts=attempt, due=9.0, event=b"t" * 100)
