@@ -34,7 +34,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.processes import BenchError, free_port, start, stop, wait_for_greeting
-from benchmarks.scenarios import Entry, Shape
+from benchmarks.scenarios import Dkim, Entry, Shape
 from benchmarks.servers import configuration
 from mta.clock import SystemClock
 from mta.config.load import load_text
@@ -171,7 +171,7 @@ def module_of(file: str) -> str:
 # --- the load
 
 
-def count(*, messages: int, sessions: int, size: int, domains: int) -> Cost:
+def count(*, messages: int, sessions: int, size: int, domains: int, dkim: str = "") -> Cost:
     """Relay so many messages, and some before and after them. BenchError when they don't get through."""
     place = MEMORY if MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="mta-operations-", dir=place) as name:
@@ -182,7 +182,9 @@ def count(*, messages: int, sessions: int, size: int, domains: int) -> Cost:
             wait_for_greeting(sink_port, "the receiver", directory / "sink.log")
             shape = Shape("operations", "", size=size, sessions=sessions, domains=domains)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(relay(shape, messages, directory, sink_port))
+                return runner.run(
+                    relay(shape, Entry("operations", messages, dkim=Dkim(dkim)), directory, sink_port)
+                )
         finally:
             stop(sink)
 
@@ -191,9 +193,9 @@ def module(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)]
 
 
-async def relay(shape: Shape, messages: int, directory: Path, sink_port: int) -> Cost:
+async def relay(shape: Shape, entry: Entry, directory: Path, sink_port: int) -> Cost:
     loop = asyncio.get_running_loop()
-    text = configuration(shape, Entry("operations", messages), directory)
+    text = configuration(shape, entry, directory)
     text = text.replace("@PORT@", "1").replace("@SINK@", str(sink_port))
     loaded = load_text(text, directory=directory)
     if loaded.snapshot is None:
@@ -205,7 +207,7 @@ async def relay(shape: Shape, messages: int, directory: Path, sink_port: int) ->
         life = loop.create_task(worker.run())
         settle_garbage()
         try:
-            return await counted(worker, shape, messages, directory, door.getsockname()[1])
+            return await counted(worker, shape, entry.count, directory, door.getsockname()[1])
         finally:
             await worker.drain(5.0)
             await life
@@ -314,11 +316,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sessions", "-s", type=int, default=20, help="that inject at a time (20)")
     parser.add_argument("--size", "-l", type=int, default=10_240, help="octets of a message (10240)")
     parser.add_argument("--domains", type=int, default=1, help="domains of recipients, by turns (1)")
+    kinds = [kind.value for kind in Dkim if kind.value]
+    parser.add_argument("--dkim", choices=kinds, default="", help="sign on the loop with such a key")
     parser.add_argument("--top", type=int, default=40, help="lines of a table (40)")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--against", type=Path, metavar="FILE", help="what has changed since that JSON")
     options = parser.parse_args(arguments)
-    load = {name: getattr(options, name) for name in ("messages", "sessions", "size", "domains")}
+    load = {name: getattr(options, name) for name in ("messages", "sessions", "size", "domains", "dkim")}
     try:
         cost = count(**load)
     except BenchError as error:
