@@ -193,8 +193,7 @@ class Transactions(Wire):
         is_unobserved = self.policy.replies_directly and not self.policy.log_commands
         self.takes_short_cut = bool(self.helo) and not self.lacks_login and is_unobserved
         self._most_plain_recipients = self.policy.max_recipients if self.policy.takes_plain_recipients else 0
-        self._data_reader.max_size = self.max_size
-        self._data_reader.max_line = self.policy.max_line
+        self._data_reader.limit(self.max_size, self.policy.max_line)
         marks = f"{'S' if self.is_tls else ''}{'A' if self.user else ''}"
         # Without and with SMTPUTF8 (RFC 3848, RFC 6531).
         self._protocols = (f"ESMTP{marks}", f"UTF8SMTP{marks}") if self.is_extended else ("SMTP", "SMTP")

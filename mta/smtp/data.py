@@ -45,6 +45,8 @@ TOO_BIG = Reply(552, "5.3.4 Message is larger than the limit", "5.3.4")
 _END = b"\r\n.\r\n"
 #: What the second of two pieces begins with when they share the end mark.
 _WITHIN_END = b"\n.\r\n"
+#: All of a message without content.
+_LONE_DOT = b".\r\n"
 _NOWHERE = -5
 #: So much of the end mark may be taken for content before it is known to be the end mark.
 _MARK = 2
@@ -198,7 +200,7 @@ class Content:
 class DataReader(Content):
     """The content behind DATA, up to the final dot."""
 
-    __slots__ = ("_early", "_line_ends_seen", "_tail")
+    __slots__ = ("_early", "_fits", "_line_ends_seen", "_tail")
 
     def __init__(self, max_size: int | None, max_line: int = LINE_LIMIT) -> None:
         # Tells apart which line ends a text has, in C and in one pass.
@@ -206,6 +208,13 @@ class DataReader(Content):
         #: The pieces of a message that is to be checked as a whole; None once it is checked piece by piece.
         self._early: list[bytes] | None = None
         super().__init__(max_size, max_line)
+        self._fits = _fit_for(max_line)
+
+    def limit(self, max_size: int | None, max_line: int) -> None:
+        """What holds from the next message on."""
+        self.max_size = max_size
+        self.max_line = max_line
+        self._fits = _fit_for(max_line)
 
     def clear(self) -> None:
         if self._early is None:
@@ -232,8 +241,18 @@ class DataReader(Content):
         Answers how many of them were the message's, -1 when all were and there are more to come. After any
         other answer the message is complete: `refusal` or `chunks` (without the final dot) and `size`.
         """
-        at = self._find_end(data)
         early = self._early
+        # Most messages come in one piece, with nothing behind.
+        if (
+            not early
+            and early is not None
+            and data.endswith(_END)
+            and data.rfind(_END, 0, -1) < 0
+            and not data.startswith(_LONE_DOT)
+            and self._take_whole(data[:-3])
+        ):
+            return len(data)
+        at = self._find_end(data)
         if at == _NOWHERE:
             self._tail = (self._tail + data)[-4:] if len(data) < 4 else data[-4:]
             if early is None:
@@ -248,7 +267,7 @@ class DataReader(Content):
                 whole = b"".join([*early, whole])
                 if content_end < 0:
                     whole = whole[:content_end]
-            if self._take_whole(whole):
+            if whole and self._take_whole(whole):
                 return at + 5
             # Something is wrong with it, or unusual: the longer way says what.
             self._early = None
@@ -284,15 +303,18 @@ class DataReader(Content):
                 self.add(piece)
 
     def _take_whole(self, data: bytes) -> bool:
-        """Keep a whole message at once if nothing at all is to be said against it."""
+        """Keep a whole message, which ends in CRLF, at once if nothing at all is to be said against it."""
         size = len(data)
-        if not size or (self.max_size is not None and size > self.max_size) or 0 in data:
+        if (self.max_size is not None and size > self.max_size) or 0 in data:
             return False
         text = data.decode("latin-1")
         seen = self._line_ends_seen
-        seen.reset()
         seen.decode(text, True)
-        if seen.newlines != "\r\n" or not _fit_for(self.max_line)(data):
+        if seen.newlines != "\r\n":
+            # It would remember the others.
+            seen.reset()
+            return False
+        if not self._fits(data):
             return False
         self.size = size
         self.chunks = [data]
