@@ -8,6 +8,8 @@ same id; the last four count. The alphabet is in ASCII order: ids of one worker 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, product
 
 from mta.clock import Clock
 
@@ -20,30 +22,33 @@ _COUNT_BITS = 24
 
 
 class QueueIds:
-    """Gives one id after the other; `worker` is a number below 64."""
+    """Gives one id after the other; `worker` is a number below 64, `first` where counting begins."""
 
-    def __init__(self, clock: Clock, worker: int = 0) -> None:
+    def __init__(self, clock: Clock, worker: int = 0, *, first: int | None = None) -> None:
         self._clock = clock
         self._worker = worker % _WORKERS
-        self._prefix = ""
-        self._count = 0
-        self._renew()
+        self._prefix = self._make_prefix()
+        series = self._series(_any_start() if first is None else first)
+        #: An id that nobody else has; made without a step of the interpreter.
+        self.next: Callable[[], str] = chain.from_iterable(series).__next__
 
-    def next(self) -> str:
-        """An id that nobody else has."""
-        count = self._count
-        self._count = count + 1
-        if count >> _COUNT_BITS:
-            self._renew()
-            return self.next()
-        return self._prefix + _PAIRS[count >> 12] + _PAIRS[count & 4095]
+    def _series(self, first: int) -> Iterator[Iterator[str]]:
+        """The ids from a count on, and when they are used up those of a new prefix."""
+        while True:
+            high, low = divmod(first, len(_PAIRS))
+            yield map("".join, islice(product((self._prefix,), _PAIRS[high:], _PAIRS), low, None))
+            self._prefix = self._make_prefix()
+            first = _any_start()
 
-    def _renew(self) -> None:
+    def _make_prefix(self) -> str:
         moment = int(self._clock.wall() * 1000) & ((1 << 42) - 1)
         number = moment << 18 | self._worker << 12 | secrets.randbits(12)
-        self._prefix = "".join(_PAIRS[number >> shift & 4095] for shift in (48, 36, 24, 12, 0))
-        # Any start will do; one in the middle spares people ids that end in a row of dashes.
-        self._count = secrets.randbelow(1 << (_COUNT_BITS - 1))
+        return "".join(_PAIRS[number >> shift & 4095] for shift in (48, 36, 24, 12, 0))
 
     def __repr__(self) -> str:
         return f"<QueueIds worker={self._worker} prefix={self._prefix}>"
+
+
+def _any_start() -> int:
+    """Any start will do; one in the middle spares people ids that end in a row of dashes."""
+    return secrets.randbelow(1 << (_COUNT_BITS - 1))

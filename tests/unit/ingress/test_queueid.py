@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from mta.ingress.queueid import QueueIds
 
 
@@ -42,11 +40,10 @@ def test_workers_and_lives_of_a_process_share_no_ids() -> None:
     assert len({first[:10], other[:10], later[:10]}) == 3
 
 
-def test_a_worn_out_counter_begins_a_new_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worn_out_counter_begins_a_new_prefix() -> None:
     clock = FixedClock(1_790_000_000.0)
-    ids = QueueIds(clock)
+    ids = QueueIds(clock, first=(1 << 24) - 1)
     before = ids.next()
-    ids._count = 1 << 24
     clock.moment += 1
 
     after = ids.next()
