@@ -38,6 +38,22 @@ class Choice(NamedTuple):
     pool: str = ""
 
 
+class _QueueDomains(dict[tuple[str, str], str]):
+    """The queue domain by the domain of an address as it was written ("" has none) and the virtual MTA."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __missing__(self, place: tuple[str, str]) -> str:
+        written, vmta = place
+        domain = split_domain(f"@{written}")
+        found = self._snapshot.effective(domain, vmta).text("queue-to").lower() or domain
+        if len(self) >= _MEMO_LIMIT:
+            self.clear()
+        self[place] = found
+        return found
+
+
 class Selection:
     """The choices that one configuration makes. Turns of pools start afresh with a new configuration."""
 
@@ -50,7 +66,7 @@ class Selection:
         self._by_ip = {
             source.ip: vmta.name for vmta in snapshot.vmtas.values() for source in vmta.sources if source.ip
         }
-        self._queue_domains: dict[tuple[str, str], str] = {}
+        self._queue_domains = _QueueDomains(snapshot)
         self._prioritizing: dict[str, bool] = {}  # pattern lists, by name
         self._default = Choice(DEFAULT_VMTA)
 
@@ -117,26 +133,16 @@ class Selection:
 
     def queue_domain(self, address: str, vmta: str) -> str:
         """The domain of the queue a recipient waits in: the address's, or where queue-to sends it."""
-        raw = address.rpartition("@")[2] if "@" in address else ""
-        found = self._queue_domains.get((raw, vmta))
-        if found is None:
-            domain = split_domain(address)
-            found = self._snapshot.effective(domain, vmta).text("queue-to").lower() or domain
-            if len(self._queue_domains) >= _MEMO_LIMIT:
-                self._queue_domains.clear()
-            self._queue_domains[raw, vmta] = found
-        return found
+        _, at, domain = address.rpartition("@")
+        return self._queue_domains[domain if at else "", vmta]
 
     def placed(self, recipients: Iterable[tuple[str, int, str]], vmta: str) -> tuple[Recipient, ...]:
         """Recipients (address, NOTIFY, ORCPT) with the domains of the queues they wait in."""
-        known = self._queue_domains
+        domains = self._queue_domains
         placed = []
         for address, notify, orcpt in recipients:
-            _, at, raw = address.rpartition("@")
-            domain = known.get((raw, vmta)) if at else None
-            if domain is None:
-                domain = self.queue_domain(address, vmta)
-            placed.append(Recipient(address, domain, notify, orcpt))
+            _, at, domain = address.rpartition("@")
+            placed.append(Recipient(address, domains[domain if at else "", vmta], notify, orcpt))
         return tuple(placed)
 
     def find(self, name: str) -> Choice | None:
