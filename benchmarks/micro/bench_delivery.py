@@ -80,7 +80,7 @@ class _Supply:
         self._settlement = settlement
 
     def next_attempt(self, session: Session) -> Attempt:
-        return Attempt([1 << 16], ENVELOPE, BODY, extensions=OFFERS, now=0.0)
+        return _attempt()
 
     def conclude(self, session: Session, attempt: Attempt) -> None:
         if self._settlement is not None:
@@ -88,6 +88,19 @@ class _Supply:
 
     def closed(self, session: Session) -> None: ...
     def contradiction(self, error: Contradiction) -> None: ...
+
+
+def _attempt() -> Attempt:
+    return Attempt(
+        envelope=ENVELOPE,
+        recipients=ENVELOPE.recipients,
+        size=len(BODY),
+        extensions=OFFERS,
+        refs=[1 << 16],
+        body=BODY,
+        held=len(BODY),
+        started_at=0.0,
+    )
 
 
 def _scheduler() -> tuple[Scheduler, Slot]:
@@ -151,12 +164,12 @@ def bench_settlement() -> Iterator[Callable[[], object]]:
         clock=SystemClock(),
     )
     session = _session(_Supply(), slot, loop)
-    attempt = Attempt([1 << 16], ENVELOPE, BODY, extensions=OFFERS, now=0.0)
-    attempt.transaction.start()
+    attempt = _attempt()
+    attempt.start()
     queued, sender, recipient, data = ReplyParser().feed(REPLIES)
     for reply in (sender, recipient, data):
-        attempt.transaction.receive(reply)
-    attempt.transaction.is_body_sent = True
-    attempt.transaction.receive(queued)
+        attempt.receive(reply)
+    attempt.is_body_sent = True
+    attempt.receive(queued)
     yield lambda: settlement.conclude(session, attempt)
     loop.close()

@@ -320,7 +320,7 @@ class Dispatcher:
             return None
         if verdict.result is SpfResult.PASS:
             return attempt
-        gate.turn_away(attempt.transaction, verdict)
+        gate.turn_away(attempt, verdict)
         self.conclude(session, attempt)
         return self.next_attempt(session)
 

@@ -87,11 +87,12 @@ class Session(asyncio.Protocol):
     # More than thirty attributes: without slots look-ups would go through a dictionary of each one's own.
     # fmt: off
     __slots__ = (
-        "_awaiting", "_clock", "_deadline", "_dots_alone", "_envelope_until", "_in_chunks", "_is_closed",
-        "_is_draining", "_is_over", "_is_paused", "_is_quitting", "_loop", "_most_errors", "_offset",
-        "_parser", "_patience_at_rest", "_patience_with_end", "_patience_with_envelope", "_pipelining",
-        "_sending", "_supply", "_transport", "completed", "connection", "delivered", "errors", "facts",
-        "is_host_unwanted", "is_resting", "most_recipients", "now", "policy", "queue_name", "slot",
+        "_at_once", "_awaiting", "_clock", "_deadline", "_dots_alone", "_envelope_until", "_in_chunks",
+        "_is_closed", "_is_draining", "_is_over", "_is_paused", "_is_quitting", "_loop", "_most_errors",
+        "_offset", "_parser", "_patience_at_rest", "_patience_with_end", "_patience_with_envelope",
+        "_pipelining", "_sending", "_supply", "_transport", "completed", "connection", "delivered", "errors",
+        "extensions", "facts", "is_host_unwanted", "is_resting", "most_recipients", "now", "policy",
+        "queue_name", "slot",
     )
     # fmt: on
 
@@ -107,6 +108,7 @@ class Session(asyncio.Protocol):
         phrases: Phrasebook | None = None,
     ) -> None:
         self.connection = connection
+        self.extensions = connection.extensions
         self.facts = connection.facts()
         self.slot = slot
         self.queue_name = str(slot.key)
@@ -125,7 +127,7 @@ class Session(asyncio.Protocol):
         self._pipelining = connection.extensions.pipelining
         self._parser = ReplyParser(phrases)
         self._most_errors = policy.max_errors_per_connection or float("inf")
-        # What the server has for the end of data, and from then on for the envelope behind it.
+        # What the server has for the end of data, and for an envelope once it is the next to be answered.
         self._patience_with_end = policy.data_termination_timeout
         self._patience_with_envelope = ENVELOPE_FACTOR * policy.command_timeout
         self._patience_at_rest = max(policy.connection_idle_timeout, LINGER)
@@ -134,6 +136,7 @@ class Session(asyncio.Protocol):
         self._offset = 0  # written of that body
         self._is_paused = False  # by the transport
         self._dots_alone = connection.is_pix and policy.pix_bug_workaround
+        self._at_once = -1 if self._dots_alone else CHUNK  # octets of a body that go out with dot and all
         self._in_chunks = connection.extensions.chunking and not policy.ignore_chunking
         self._is_draining = False
         self._is_quitting = False
@@ -161,7 +164,7 @@ class Session(asyncio.Protocol):
             self._guarded(self._set_going)
         elif self._pipelining and len(self._awaiting) == 1 and self._sending is None:
             first = self._awaiting[0]
-            if first is not None and first.transaction.stage is _END:
+            if first is not None and first.stage is _END:
                 self._guarded(self._write_following)
 
     def drain(self) -> None:
@@ -181,11 +184,9 @@ class Session(asyncio.Protocol):
         self.now = self._clock.now()
         reply = internal_reply(451, "4.3.2", words)
         for attempt in list(self._awaiting):
-            if attempt is not None and not (
-                attempt.transaction.stage is _END and attempt.transaction.is_body_sent
-            ):
+            if attempt is not None and not (attempt.stage is _END and attempt.is_body_sent):
                 self._awaiting.remove(attempt)
-                attempt.transaction.abandon(reply)
+                attempt.abandon(reply)
                 self._supply.conclude(self, attempt)
         self._sending = None
         if not self._awaiting:
@@ -201,7 +202,7 @@ class Session(asyncio.Protocol):
     def is_waiting_for_dot(self) -> bool:
         """Whether a message was sent as a whole and the receiver has not answered."""
         return any(
-            attempt is not None and attempt.transaction.stage is _END and attempt.transaction.is_body_sent
+            attempt is not None and attempt.stage is _END and attempt.is_body_sent
             for attempt in self._awaiting
         )
 
@@ -214,7 +215,7 @@ class Session(asyncio.Protocol):
             state = "resting"
         else:
             first = self._awaiting[0] if self._awaiting else None
-            state = f"awaiting {first.transaction.stage.name}" if first is not None else "awaiting RSET"
+            state = f"awaiting {first.stage.name}" if first is not None else "awaiting RSET"
         return f"<Session {self.slot.key} with {self.connection.mta_name}: {state}, {self.completed} done>"
 
     # -- what the transport says -----------------------------------------------------------------------
@@ -305,14 +306,14 @@ class Session(asyncio.Protocol):
                 awaiting.popleft()
                 self._after_reset(reply)
             elif (
-                (transaction := attempt.transaction).stage is _MAIL
+                attempt.stage is _MAIL
                 and place + 1 < count
-                and transaction.receive_three(reply, replies[place], replies[place + 1])
+                and attempt.receive_three(reply, replies[place], replies[place + 1])
             ):
                 place += 2
                 self._begin_body(attempt)
             else:
-                move = transaction.receive(reply)
+                move = attempt.receive(reply)
                 if move is _DONE:
                     awaiting.popleft()
                     self._conclude(attempt)
@@ -321,7 +322,7 @@ class Session(asyncio.Protocol):
                 elif move is _BODY:
                     self._begin_body(attempt)
                 elif move is _WRITE:
-                    self._transport.write(transaction.take_command())
+                    self._transport.write(attempt.take_command())
                 elif move is _SEND_DOT:
                     self._transport.write(b".\r\n")
             if self._is_over or self._is_quitting:
@@ -336,13 +337,11 @@ class Session(asyncio.Protocol):
 
     def _conclude(self, attempt: Attempt) -> None:
         """The server has said all it has to say about this message."""
-        transaction = attempt.transaction
         self.completed += 1
         self._supply.conclude(self, attempt)
-        if transaction.is_closing:
-            outcome = transaction.outcomes[-1]
-            self.abort(outcome.reply if outcome else internal_reply(451, "4.4.2", "connection closing"))
-        elif transaction.needs_reset:
+        if attempt.is_closing:
+            self.abort(attempt.outcomes[-1].reply)
+        elif attempt.needs_reset:
             self._reset()
         elif not self._awaiting:
             self._proceed()
@@ -350,13 +349,7 @@ class Session(asyncio.Protocol):
     def _reset(self) -> None:
         """The next MAIL may ride with the RSET; its fate is decided by replies that come after RSET's."""
         self._awaiting.append(None)
-        attempt = self._draw() if self._pipelining and self._has_more() else None
-        if attempt is None:
-            self._transport.write(b"RSET\r\n")
-        else:
-            self._transport.write(b"RSET\r\n" + attempt.wire)
-            self._awaiting.append(attempt)
-            self._envelope_until = self.now + self._patience_with_envelope
+        self._transport.write(b"RSET\r\n" + self._following())
 
     def _after_reset(self, reply: Reply) -> None:
         if reply.code // 100 != 2:
@@ -377,48 +370,45 @@ class Session(asyncio.Protocol):
         """Nothing is under way: begin the next message (its deadline is set by the caller), or rest."""
         if self._transport.is_closing():
             return  # connection_lost is on its way
-        attempt = self._draw()
-        if attempt is None:
-            if not self._is_over:
-                self._rest()
-            return
-        self.is_resting = False
-        self._awaiting.append(attempt)
-        self._transport.write(attempt.wire)
-        self._envelope_until = self.now + self._patience_with_envelope
+        commands = self._draw()
+        if commands:
+            self.is_resting = False
+            self._transport.write(commands)
+        elif not self._is_over:
+            self._rest()
 
-    def _draw(self) -> Attempt | None:
-        """The next message whose envelope can be written; its commands are in `wire`."""
+    def _draw(self) -> bytes:
+        """The commands of the next message that can begin; it is awaited from now on. Nothing for none."""
         if self._is_draining or self.errors >= self._most_errors:
-            return None
+            return b""
         left = REFUSALS_AT_ONCE
         while left:
             left -= 1
             attempt = self._supply.next_attempt(self)
             if attempt is None:
-                return None
-            transaction = attempt.transaction
+                return b""
             if self._in_chunks:
-                transaction.in_chunks = True
+                attempt.in_chunks = True
             try:
-                attempt.wire = wire = transaction.start()
-                if wire:
-                    return attempt
+                commands = attempt.start()
+                if commands:
+                    self._awaiting.append(attempt)
+                    return commands
             except LocalProtocolError as error:
-                transaction.refuse(internal_reply(553, "5.1.3", str(error)))
+                attempt.refuse(internal_reply(553, "5.1.3", str(error)))
             self._supply.conclude(self, attempt)
         self._loop.call_soon(self.resume)
-        return None
+        return b""
 
-    def _has_more(self) -> bool:
-        """Whether asking for a message is worth while; asking in vain would make the slot idle too early."""
-        return self.slot.queue.ready.runs > 0
+    def _following(self) -> bytes:
+        """The commands that may ride behind what is written now."""
+        # Asking for a message where there is none would make the slot idle too early.
+        return self._draw() if self._pipelining and self.slot.queue.ready.runs else b""
 
     def _write_following(self) -> None:
-        attempt = self._draw()
-        if attempt is not None:
-            self._awaiting.append(attempt)
-            self._transport.write(attempt.wire)
+        commands = self._draw()
+        if commands:
+            self._transport.write(commands)
 
     def _rest(self) -> None:
         now = self.now
@@ -456,12 +446,12 @@ class Session(asyncio.Protocol):
         if self._in_chunks and attempt.head is not None:
             attempt.make_chunk()
         head, body = attempt.head, attempt.body
-        if head is None or self._is_paused or len(body) > CHUNK or self._dots_alone:
+        if head is None or len(body) > self._at_once or self._is_paused:
             self._sending, self._offset = attempt, -1
             if head is not None:
                 self._write_pieces()
             return
-        attempt.transaction.is_body_sent = True
+        attempt.is_body_sent = True
         tail = self._tail(body)
         attempt.body = b""
         self._transport.writelines((head, body, tail))
@@ -488,7 +478,7 @@ class Session(asyncio.Protocol):
                 return
             else:
                 self._sending = None
-                attempt.transaction.is_body_sent = True
+                attempt.is_body_sent = True
                 tail = self._tail(attempt.body)
                 attempt.body = b""
                 transport.write(tail)
@@ -506,13 +496,7 @@ class Session(asyncio.Protocol):
             dot = b".\r\n"
         else:
             dot = b"\r\n.\r\n"
-        if not self._pipelining or not self._has_more():
-            return dot
-        following = self._draw()
-        if following is None:
-            return dot
-        self._awaiting.append(following)
-        return dot + following.wire
+        return dot + self._following()
 
     # -- time ------------------------------------------------------------------------------------------
 
@@ -521,10 +505,13 @@ class Session(asyncio.Protocol):
         now, deadline, attempt = self.now, self._deadline, self._awaiting[0]
         if self._sending is not None:
             at = now + self.policy.data_send_timeout
-        elif attempt is not None and attempt.transaction.stage is _END:
+        elif attempt is None:
+            at = now + self.policy.command_timeout
+        elif attempt.stage is _END:
             at = now + self._patience_with_end
-            self._envelope_until = at + self._patience_with_envelope
         else:
+            if attempt.stage is _MAIL:
+                self._envelope_until = now + self._patience_with_envelope
             at = min(now + self.policy.command_timeout, self._envelope_until)
         deadline.at = at
         if at < deadline.looks_at:
@@ -544,10 +531,10 @@ class Session(asyncio.Protocol):
             words = "the receiver does not take the message in time"
         elif attempt is None:
             words = "no answer to RSET in time"
-        elif attempt.transaction.stage is _END:
+        elif attempt.stage is _END:
             words = "no answer to the end of data in time"
         else:
-            words = f"no answer to {attempt.transaction.stage.name} in time"
+            words = f"no answer to {attempt.stage.name} in time"
         reply, fate = internal_reply(451, "4.4.2", words), Fate.DEFERRED
         if self.policy.assume_delivery_upon_data_termination_timeout and self.is_waiting_for_dot:
             reply, fate = internal_reply(250, "2.0.0", f"delivery assumed: {words}"), Fate.DELIVERED
@@ -571,7 +558,7 @@ class Session(asyncio.Protocol):
         while self._awaiting:
             attempt = self._awaiting.popleft()
             if attempt is not None:
-                fate = after_dot if attempt.transaction.is_body_sent else in_body
-                attempt.transaction.lose(reply, untried=untried, in_transfer=fate)
+                fate = after_dot if attempt.is_body_sent else in_body
+                attempt.lose(reply, untried=untried, in_transfer=fate)
                 self._supply.conclude(self, attempt)
                 untried = True

@@ -150,17 +150,17 @@ class Settlement:
         now, refs = session.now, attempt.refs
         untried: list[int] = []
         delivered = 0
-        for index, outcome in enumerate(attempt.transaction.outcomes):
-            assert outcome is not None
-            if outcome.fate is _DELIVERED:
+        for ref, outcome in zip(refs, attempt.outcomes, strict=True):
+            fate = outcome.fate
+            if fate is _DELIVERED:
                 delivered += 1
-                self._deliver(session, attempt, refs[index], outcome, now)
-            elif outcome.fate is _UNTRIED:
-                untried.append(refs[index])
-                if outcome.stage is Stage.RCPT and len(untried) == 1:
-                    session.most_recipients = max(1, index)  # the rest was one too many
+                self._deliver(session, attempt, ref, outcome, now)
+            elif fate is _UNTRIED:
+                if outcome.stage is Stage.RCPT and not untried:
+                    session.most_recipients = max(1, refs.index(ref))  # the rest was one too many
+                untried.append(ref)
             else:
-                self._refuse(session, attempt, refs[index], outcome, now)
+                self._refuse(session, attempt, ref, outcome, now)
         if delivered:
             session.delivered += delivered
             self._delivered += delivered
@@ -233,7 +233,7 @@ class Settlement:
         )
 
     def _judge(self, session: Session, outcome: Outcome) -> Judgement:
-        fate, reply, stage, _ = outcome
+        fate, reply, stage = outcome.fate, outcome.reply, outcome.stage
         if fate is _FAILED and not reply.is_permanent:
             return Judgement(Reaction.FAILED)  # by order of the operator (bounce-upon-transfer-failure)
         if fate is _DEFERRED and reply.is_permanent:

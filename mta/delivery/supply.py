@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -12,9 +12,9 @@ from mta.delivery.session import Session
 from mta.delivery.signing import SigningJob
 from mta.delivery.tailoring import tailored
 from mta.errors import MtaError, SpoolCorrupt, SpoolError
-from mta.message.envelope import Envelope
+from mta.message.envelope import Envelope, Recipient
 from mta.queue.entries import Entry
-from mta.queue.key import RECIPIENT_BITS, QueueKey
+from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.reaction import Reaction
 from mta.queue.scheduler import Settled
 from mta.queue.slot import Slot
@@ -104,7 +104,20 @@ def make_attempt(refs: list[int], stored: Stored, signer: MessageSigner, session
     removed = session.policy.removed_headers
     if removed or envelope.is_personal or envelope.lacks_date:
         envelope, body, number = tailored(envelope, body, refs[0], removed, now)
-    attempt = Attempt(refs, envelope, body, extensions=session.connection.extensions, now=now)
+    recipients: Sequence[Recipient] = envelope.recipients
+    if len(recipients) > 1:
+        recipients = [recipients[ref & RECIPIENT_MASK] for ref in refs]
+    size = len(body)
+    attempt = Attempt(
+        envelope=envelope,
+        recipients=recipients,
+        size=size,
+        extensions=session.extensions,
+        refs=refs,
+        body=body,
+        held=size,
+        started_at=now,
+    )
     head = signer.headers(envelope, body, number, session.slot.key.domain)
     if not head:
         return attempt

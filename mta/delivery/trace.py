@@ -260,12 +260,12 @@ class _Visit:
         attempt = self._tracer.attempt(self, session, stored)
         if self.verdict is None or self.verdict.result is SpfResult.PASS:
             return attempt
-        SpfGate.turn_away(attempt.transaction, self.verdict)
+        SpfGate.turn_away(attempt, self.verdict)
         self.conclude(session, attempt)
         return None
 
     def conclude(self, session: Session, attempt: Attempt) -> None:
-        self._outcomes = [outcome for outcome in attempt.transaction.outcomes if outcome is not None]
+        self._outcomes = attempt.outcomes
         self._tracer.settle(session, attempt)
 
     def closed(self, session: Session) -> None:

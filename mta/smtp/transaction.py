@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from mta.errors import LocalProtocolError, RemoteProtocolError
 from mta.smtp.extensions import Extensions
@@ -98,7 +100,7 @@ class Move(enum.Enum):
     DONE = enum.auto()  # every recipient has its outcome
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The result for one recipient: `reply` is the server's, or ours (`internal_reply`)."""
 
     fate: Fate
@@ -119,55 +121,41 @@ _WAIT, _WRITE, _BODY, _SEND_DOT, _FINISHED = Move
 _DELIVERED, _DEFERRED, _FAILED, _UNTRIED = Fate
 
 
-class Transaction:
-    """The state of one transaction; `recipients` are the ones that go into it, in this order."""
+class Transaction(msgspec.Struct, eq=False):
+    """The state of one transaction; `recipients` are the ones that go into it, in this order.
 
-    __slots__ = (
-        "_extensions",
-        "_next",
-        "_open",
-        "_rcpts",
-        "envelope",
-        "in_chunks",
-        "is_body_sent",
-        "is_closing",
-        "needs_reset",
-        "outcomes",
-        "recipients",
-        "size",
-        "stage",
-    )
+    `size` is in octets, of the message as far as known when the transaction starts (RFC 1870: an estimate).
+    """
 
-    _rcpts: list[bytes]  #: The commands still to be written; only there without PIPELINING.
-
-    def __init__(
-        self, envelope: EnvelopeLike, recipients: Sequence[RecipientLike], size: int, extensions: Extensions
-    ) -> None:
-        self.envelope = envelope
-        self.recipients = recipients
-        #: Octets of the message as far as known when the transaction starts (RFC 1870: an estimate).
-        self.size = size
-        self.stage = _MAIL
-        #: One entry per recipient, None as long as there is no result.
-        self.outcomes: list[Outcome | None] = [None] * len(recipients)
-        #: The server's side of the transaction is still open: RSET must come before the next MAIL.
-        self.needs_reset = False
-        #: The server said that it closes the connection (421), or it can't be used any more.
-        self.is_closing = False
-        #: Set before `start`: the content goes in a BDAT (RFC 3030), which the session writes at `Move.BODY`.
-        self.in_chunks = False
-        #: Set by the session once the final dot is written.
-        self.is_body_sent = False
-        self._extensions = extensions
-        self._open = 0  # accepted by RCPT and still without an outcome
-        self._next = 0  # the recipient that the next RCPT reply is for
+    envelope: EnvelopeLike
+    recipients: Sequence[RecipientLike]
+    size: int
+    extensions: Extensions
+    stage: Stage = _MAIL
+    #: One for each recipient once all have theirs; empty until then.
+    outcomes: list[Outcome] = []
+    #: The server's side of the transaction is still open: RSET must come before the next MAIL.
+    needs_reset: bool = False
+    #: The server said that it closes the connection (421), or it can't be used any more.
+    is_closing: bool = False
+    #: Set before `start`: the content goes in a BDAT (RFC 3030), which the session writes at `Move.BODY`.
+    in_chunks: bool = False
+    #: Set by the session once the final dot is written.
+    is_body_sent: bool = False
+    #: Those whom RCPT refused, by their place.
+    _refused: dict[int, Outcome] = {}
+    #: How many it has accepted, and the recipient that its next reply is for.
+    _accepted: int = 0
+    _next: int = 0
+    #: The commands still to be written; only there without PIPELINING.
+    _rcpts: list[bytes] = []
 
     def start(self) -> bytes:
         """What to write first; b"" when the server's offers rule the message out (stage is DONE then).
 
         Raises LocalProtocolError when an address could break out of its command.
         """
-        extensions, envelope, recipients = self._extensions, self.envelope, self.recipients
+        extensions, envelope, recipients = self.extensions, self.envelope, self.recipients
         limit = extensions.size
         if limit is not None and self.size > limit:
             words = f"message of {self.size} octets exceeds the server's limit of {limit}"
@@ -233,14 +221,13 @@ class Transaction:
         """
         if (
             self.stage is not _MAIL
-            or len(self.outcomes) != 1
+            or len(self.recipients) != 1
             or mail.code != 250
             or rcpt.code != 250
             or data.code != 354
-            or not self._extensions.pipelining
+            or not self.extensions.pipelining
         ):
             return False
-        self._open = self._next = 1
         self.stage = _END
         return True
 
@@ -276,37 +263,39 @@ class Transaction:
     def _receive_mail(self, reply: Reply, kind: int) -> Move:
         self.stage = _RCPT
         if kind == 2:
-            return _WAIT if self._extensions.pipelining else _WRITE
+            return _WAIT if self.extensions.pipelining else _WRITE
         self._end_all(Outcome(_fate(kind), reply, _MAIL))
-        if self._extensions.pipelining:
+        if self.extensions.pipelining:
             return _WAIT  # the RCPTs and DATA are answered too, whatever for
         self.stage = _DONE
         return _FINISHED
 
     def _receive_rcpt(self, reply: Reply, kind: int) -> Move:
         index = self._next
-        if self.outcomes[index] is None:
+        if not self.outcomes:  # MAIL was not refused
             if kind == 2:
-                self._open += 1
+                self._accepted += 1
             else:
-                self.outcomes[index] = Outcome(self._rcpt_fate(reply, kind), reply, _RCPT)
+                self._refused[index] = Outcome(self._rcpt_fate(reply, kind), reply, _RCPT)
         self._next = index = index + 1
         if index == len(self.recipients):
+            if len(self._refused) == index:
+                self.outcomes = list(self._refused.values())
             if self.in_chunks:
-                if not self._open:
+                if not self._accepted:
                     return self._end_refused()
                 self.stage = _END
                 return _BODY
             self.stage = _DATA
-            if not self._extensions.pipelining and not self._open:
+            if not self.extensions.pipelining and not self._accepted:
                 return self._end_refused()
-        return _WAIT if self._extensions.pipelining else _WRITE
+        return _WAIT if self.extensions.pipelining else _WRITE
 
     def _rcpt_fate(self, reply: Reply, kind: int) -> Fate:
         """RFC 5321 4.5.3.1.10: 452 and 552 for "too many recipients" mean: in another transaction, please."""
         if reply.code in (452, 552) and (not reply.enhanced or reply.enhanced.endswith(".5.3")):
             # Only beside an accepted one: else the next transaction would be the same one again, for ever.
-            if self._open:
+            if self._accepted:
                 return Fate.UNTRIED
             if reply.enhanced:
                 return Fate.DEFERRED
@@ -314,8 +303,8 @@ class Transaction:
 
     def _receive_data(self, reply: Reply, kind: int) -> Move:
         if kind == 3:
-            self.stage = _END if self._open else _LONE_DOT
-            return _BODY if self._open else _SEND_DOT
+            self.stage = _END if self._accepted else _LONE_DOT
+            return _BODY if self._accepted else _SEND_DOT
         if kind == 2:
             raise RemoteProtocolError(f"{reply.code} in answer to DATA")
         self._end_all(Outcome(_fate(kind), reply, _DATA))
@@ -347,11 +336,14 @@ class Transaction:
         return _FINISHED
 
     def _end_all(self, outcome: Outcome) -> None:
-        if self._open == len(self.outcomes):  # the usual: nobody has one yet
-            self.outcomes = [outcome] * self._open
+        """Whoever has none yet gets this one."""
+        if self.outcomes:
+            return
+        count, refused = len(self.recipients), self._refused
+        if refused:
+            self.outcomes = [refused.get(index, outcome) for index in range(count)]
         else:
-            self.outcomes = [earlier or outcome for earlier in self.outcomes]
-        self._open = 0
+            self.outcomes = [outcome] * count
 
     # -- commands --------------------------------------------------------------------------------------
 
@@ -361,7 +353,7 @@ class Transaction:
         return b""
 
     def _mail_command(self, is_utf8: bool) -> str:
-        envelope, extensions = self.envelope, self._extensions
+        envelope, extensions = self.envelope, self.extensions
         options = f" SIZE={self.size}" if extensions.has_size else ""
         # Where 8BITMIME is missing the octets go out all the same, as everybody does: recoding the body would
         # break its signatures, and receivers that can't take it are long gone.
@@ -377,7 +369,7 @@ class Transaction:
         return f"MAIL FROM:<{envelope.originator}>{options}\r\n"
 
     def _rcpt_command(self, recipient: RecipientLike) -> str:
-        if not self._extensions.dsn or not (recipient.notify or recipient.orcpt):
+        if not self.extensions.dsn or not (recipient.notify or recipient.orcpt):
             return f"RCPT TO:<{recipient.address}>\r\n"
         command = f"RCPT TO:<{recipient.address}>"
         if recipient.notify:

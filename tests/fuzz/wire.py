@@ -316,16 +316,16 @@ def run_transaction(data: bytes) -> Hashable:
     except RemoteProtocolError:
         pass
     is_done = transaction.stage is Stage.DONE
-    assert not is_done or all(transaction.outcomes)
+    assert not is_done or transaction.outcomes
     transaction.lose(internal_reply(451, "4.4.2", "connection lost"))
+    assert len(transaction.outcomes) == len(transaction.recipients)
     for outcome in transaction.outcomes:
-        assert outcome is not None
         if outcome.fate is Fate.DELIVERED:
             assert end is not None
             assert end.code // 100 == 2
         if outcome.fate is Fate.FAILED:
             assert outcome.reply.code // 100 == 5
-    return tuple((one.fate, one.uncertain) for one in transaction.outcomes if one), tuple(moves)
+    return tuple((one.fate, one.uncertain) for one in transaction.outcomes), tuple(moves)
 
 
 def run_commands_out(data: bytes) -> Hashable:
