@@ -1,9 +1,10 @@
 """Accounting records: an event becomes one CSV line in PowerMTA's columns (docs/accounting.md).
 
 Pure. A `Format` belongs to one file: it knows the union of the columns of all its record types, and for each
-type a ready-made list of columns. A column makes its cells for a whole batch of events at once: what is
-decided once a batch (does any of these texts need quotes?) need not be decided for each event, and no
-instruction of ours is executed per cell. Formatting is the events process's hot path.
+type a ready-made list of columns. A batch of events is turned sideways, into the values of each field, and a
+column makes its cells from those of one of them: what is decided once a batch (does any of these texts need
+quotes?) need not be decided for each event, and no instruction of ours is executed per cell. Formatting is
+the events process's hot path.
 
     d b t   delivered, bounced, deferred      tq   a whole queue deferred
     r       received (in a reject log: c refused connection, r refused recipient or message)
@@ -18,10 +19,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from operator import attrgetter
-from typing import TypeVar
+from operator import itemgetter
+from typing import Any, TypeVar
 
-from mta.message.event import Event
+from mta.message.event import EVENT_FIELDS, Event, EventValues, values_of
 from mta.smtp.status import describe
 
 __all__ = [
@@ -90,8 +91,10 @@ _LONG_NAMES = {
 
 T = TypeVar("T")
 
+#: The values that the events of a batch have in each field, in the order of the fields.
+Fields = Sequence[Sequence[Any]]
 #: The cells of a column for events of one record type, as they stand in the file.
-Column = Callable[[Sequence[Event]], Sequence[str]]
+Column = Callable[[Fields], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +173,16 @@ class Format:
 
     def line(self, event: Event) -> str:
         """The event's line with its line end; "" when its type is not for this file."""
-        return self.text(self.lines([event]))
+        return self.text(self.lines([values_of(event)]))
 
-    def lines(self, events: Sequence[Event]) -> list[str]:
+    def lines(self, events: Sequence[EventValues]) -> list[str]:
         """A line without its end for each event whose type is for this file, in their order. Hot path."""
         kinds = list(map(_type_of, events))
         present = set(kinds)
         if len(present) == 1:
             return self._lines_of(kinds[0], events)
         by_kind = {
-            kind: iter(self._lines_of(kind, [event for event in events if event.type == kind]))
+            kind: iter(self._lines_of(kind, [event for event in events if _type_of(event) == kind]))
             for kind in present & self._rows.keys()
         }
         return [next(by_kind[kind]) for kind in kinds if kind in by_kind]
@@ -189,10 +192,13 @@ class Format:
         end = self.options.line_end
         return end.join(lines) + end if lines else ""
 
-    def _lines_of(self, kind: str, events: Sequence[Event]) -> list[str]:
+    def _lines_of(self, kind: str, events: Sequence[EventValues]) -> list[str]:
         """The lines of events that all have this type."""
         row = self._rows.get(kind)
-        return list(map(",".join, zip(*[column(events) for column in row], strict=True))) if row else []
+        if row is None:
+            return []
+        fields = list(zip(*events, strict=True))
+        return list(map(",".join, zip(*[column(fields) for column in row], strict=True)))
 
     def _columns(self, kind: str) -> tuple[str, ...]:
         default = ACCOUNTING_COLUMNS.get(kind) or REJECT_COLUMNS.get(kind) or ()
@@ -232,7 +238,11 @@ class Format:
 
 # --- columns
 
-_type_of = attrgetter("type")
+_type_of = itemgetter(0)
+_TIME_LOGGED = EVENT_FIELDS.index("time_logged")
+_TIME_QUEUED = EVENT_FIELDS.index("time_queued")
+_SIZE = EVENT_FIELDS.index("size")
+_CAPTURED = EVENT_FIELDS.index("captured")
 
 #: What makes a value need quotes, or cleaning first.
 _awkward = re.compile('[",\x00-\x1f\x7f\x80-\x9f\u2028\u2029]').search
@@ -263,16 +273,16 @@ def iso_time(seconds: int) -> str:
 
 
 def constant(value: str) -> Column:
-    return lambda events: [value] * len(events)
+    return lambda fields: [value] * len(fields[0])
 
 
-def times(attribute: str, *, iso: bool) -> Column:
+def times(name: str, *, iso: bool) -> Column:
     """Times; empty where they are not known."""
-    get = attrgetter(attribute)
+    place = EVENT_FIELDS.index(name)
     shown: Callable[[int], str] = iso_time if iso else str
 
-    def column(events: Sequence[Event]) -> Sequence[str]:
-        seconds = list(map(get, events))
+    def column(fields: Fields) -> Sequence[str]:
+        seconds: Sequence[float] = fields[place]
         if all(seconds):
             return once_each(shown, list(map(int, seconds)))
         return [shown(int(second)) if second else "" for second in seconds]
@@ -280,12 +290,12 @@ def times(attribute: str, *, iso: bool) -> Column:
     return column
 
 
-def texts(attribute: str) -> Column:
+def texts(name: str) -> Column:
     """Texts, quoted where that is needed; in nearly all batches none needs it, which one look tells."""
-    get = attrgetter(attribute)
+    place = EVENT_FIELDS.index(name)
 
-    def column(events: Sequence[Event]) -> Sequence[str]:
-        values: list[str] = list(map(get, events))
+    def column(fields: Fields) -> Sequence[str]:
+        values: Sequence[str] = fields[place]
         together = "".join(values)
         if together.isascii() and not together.encode("ascii").translate(None, _PLAIN):
             return values
@@ -294,10 +304,10 @@ def texts(attribute: str) -> Column:
     return column
 
 
-def repeated(attribute: str, shown: Callable[[str], str]) -> Column:
+def repeated(name: str, shown: Callable[[str], str]) -> Column:
     """Texts of which there are few, as a function shows them."""
-    get = attrgetter(attribute)
-    return lambda events: once_each(shown, list(map(get, events)))
+    place = EVENT_FIELDS.index(name)
+    return lambda fields: once_each(shown, fields[place])
 
 
 def once_each(shown: Callable[[T], str], values: Sequence[T]) -> Sequence[str]:
@@ -306,31 +316,31 @@ def once_each(shown: Callable[[T], str], values: Sequence[T]) -> Sequence[str]:
     return list(map(found.__getitem__, values))
 
 
-def sizes(events: Sequence[Event]) -> Sequence[str]:
+def sizes(fields: Fields) -> Sequence[str]:
     """Octets of the message; empty where they are not known."""
-    return [str(event.size) if event.size else "" for event in events]
+    return [str(size) if size else "" for size in fields[_SIZE]]
 
 
 def header(name: str) -> Column:
-    return lambda events: [quoted(event.captured.get(name, "")) for event in events]
+    return lambda fields: [quoted(captured.get(name, "")) for captured in fields[_CAPTURED]]
 
 
 def mapped(headers: Sequence[str], otherwise: Column) -> Column:
     """The first of the headers that the message has, else what the column holds anyway."""
 
-    def column(events: Sequence[Event]) -> Sequence[str]:
+    def column(fields: Fields) -> Sequence[str]:
         return [
-            quoted(next(filter(None, map(event.captured.get, headers)), "")) or cell
-            for event, cell in zip(events, otherwise(events), strict=True)
+            quoted(next(filter(None, map(captured.get, headers)), "")) or cell
+            for captured, cell in zip(fields[_CAPTURED], otherwise(fields), strict=True)
         ]
 
     return column
 
 
-def seconds_queued(events: Sequence[Event]) -> Sequence[str]:
+def seconds_queued(fields: Fields) -> Sequence[str]:
     return [
-        str(max(0, int(event.time_logged - event.time_queued))) if event.time_queued else ""
-        for event in events
+        str(max(0, int(logged - queued))) if queued else ""
+        for logged, queued in zip(fields[_TIME_LOGGED], fields[_TIME_QUEUED], strict=True)
     ]
 
 

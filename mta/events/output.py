@@ -22,7 +22,7 @@ from mta.events.files import Resting, RotatingFile
 from mta.events.pipe import CommandPipe, PipeBroken
 from mta.events.position import read_position, write_position
 from mta.events.targets import Target
-from mta.message.event import Event
+from mta.message.event import EventValues
 from mta.spool.settlelog import Cursor, read_cursor, read_cursors, write_cursor
 
 __all__ = ["Output"]
@@ -125,7 +125,9 @@ class Output:
             return False
         return self.pipe is None or self.pipe.is_idle
 
-    def take(self, partition: Path, events: Sequence[Event], cursor: Cursor, now: float, wall: float) -> bool:
+    def take(
+        self, partition: Path, events: Sequence[EventValues], cursor: Cursor, now: float, wall: float
+    ) -> bool:
         """Write the events' lines; False when that is not possible now. Hot path."""
         lines = self.format.lines(events)
         if lines:

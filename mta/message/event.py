@@ -1,17 +1,28 @@
 """One thing that happened, as the settle log stores it and accounting prints it.
 
 An event carries everything its accounting line needs, so that the events process never has to open a
-message. The encoding is MessagePack by position: fields are only added at the end, with a default.
+message. The encoding is MessagePack by position: fields are only added at the end, with a default. Whoever
+reads very many gets the values without the objects (`decode_values`).
 Field contents follow powermta accounting (docs/accounting.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import GenericAlias
+from typing import Any
 
 import msgspec
 
-__all__ = ["Event", "decode_event", "decode_events", "encode_event"]
+__all__ = [
+    "EVENT_FIELDS",
+    "Event",
+    "EventValues",
+    "decode_event",
+    "decode_values",
+    "encode_event",
+    "values_of",
+]
 
 
 class Event(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -62,7 +73,24 @@ encode_event: Callable[[Event], bytes] = msgspec.msgpack.Encoder().encode
 #: Read what `encode_event` wrote. Raises msgspec.DecodeError (a ValueError) on anything else.
 decode_event: Callable[[bytes | memoryview], Event] = msgspec.msgpack.Decoder(Event).decode
 
+#: An event as the values of its fields, in their order.
+EventValues = tuple[Any, ...]
+#: The names of the fields.
+EVENT_FIELDS: tuple[str, ...] = Event.__struct_fields__
+#: The values of an event.
+values_of: Callable[[Event], EventValues] = msgspec.structs.astuple
 
-def decode_events(encoded: Iterable[bytes]) -> list[Event]:
+#: Reads the values of an event that has all the fields of today, and no others.
+_decode_whole: Callable[[bytes], EventValues] = msgspec.msgpack.Decoder(
+    GenericAlias(tuple, tuple(field.type for field in msgspec.structs.fields(Event)))
+).decode
+
+
+def decode_values(encoded: Iterable[bytes]) -> list[EventValues]:
     """Read many at once. Raises as `decode_event` does when any of them is none."""
-    return list(map(decode_event, encoded))
+    encoded = list(encoded)
+    try:
+        return list(map(_decode_whole, encoded))
+    except msgspec.ValidationError:
+        # Some may be of another version, with fewer fields or more.
+        return [values_of(decode_event(data)) for data in encoded]

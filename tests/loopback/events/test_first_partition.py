@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.events.runner import IDLE_AFTER, LONGEST_POLL, POLL, EventRunner
+from mta.events.runner import CROWD, CROWDED_POLL, IDLE_AFTER, LONGEST_POLL, POLL, EventRunner
 from tests.support.event_log import EventLog, HandClock, snapshot_of
 
 
@@ -74,6 +74,30 @@ async def test_a_log_that_has_nothing_new_for_a_while_is_looked_at_less_often(tm
     assert len(looks) <= 3
     runner.stop()
     await life
+
+
+class Napper(EventRunner):
+    """Does not sleep, but says how long it would have; ends at the second time."""
+
+    naps: tuple[float, ...] = ()
+
+    async def _pause(self, seconds: float) -> None:
+        self.naps += (seconds,)
+        if len(self.naps) == 2:
+            self.stop()
+
+
+async def test_a_log_that_has_much_is_looked_at_less_often(tmp_path: Path) -> None:
+    snapshot = snapshot_of(f"<acct-file {tmp_path}/acct.csv>\nrecords d\n</acct-file>")
+    log = EventLog(tmp_path)
+    sent = log.put(CROWD)
+    runner = Napper(snapshot=lambda: snapshot, partitions=lambda: [log.path], clock=HandClock())
+
+    await runner.run()
+
+    assert runner.naps == (CROWDED_POLL, POLL)
+    assert recipients(tmp_path) == sent
+    log.close()
 
 
 @pytest.mark.both_loops
