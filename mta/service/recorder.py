@@ -19,6 +19,7 @@ from mta.config.snapshot import Snapshot
 from mta.errors import SpoolError
 from mta.events.runner import EventRunner
 from mta.service.channel import Channel, CommandFailed
+from mta.service.loop import settle_garbage
 from mta.service.premises import spool_directory
 from mta.service.vitals import Vitals
 from mta.spool.lock import SpoolLock
@@ -56,6 +57,7 @@ class Recorder:
         )
 
     async def run(self, channel: socket.socket) -> int:
+        settle_garbage()
         code = 0
         try:
             async with asyncio.TaskGroup() as company:
