@@ -302,14 +302,14 @@ def _choose(selection: Selection, submission: Submission, content: Content) -> C
     if submission.vmta:
         return selection.named(submission.vmta, policy)
     if content.vmta_header is None and not policy.pattern_list:
-        return selection.usual(policy, submission.received_on)
+        return selection.usual(policy, submission.client.received_on)
     return selection.choose(
         policy,
         header=content.vmta_header,
         block=content.block,
         originator=submission.originator,
         recipients=[address for address, _, _ in submission.recipients],
-        received_on=submission.received_on,
+        received_on=submission.client.received_on,
     )
 
 
@@ -325,10 +325,10 @@ def _envelope(
     now: float,
     priority: int,
 ) -> Envelope:
-    policy = submission.source
+    policy, client = submission.source, submission.client
     job_id = job_id or submission.job_id or content.job_id
     if policy.job_prefix:
-        job_id = (submission.user if policy.job_prefix == "{auth}" else policy.job_prefix) + job_id
+        job_id = (client.user if policy.job_prefix == "{auth}" else policy.job_prefix) + job_id
     captured: dict[str, str] = {}
     if rules.captured:
         lowered = content.block.lower()
@@ -349,10 +349,10 @@ def _envelope(
         submission.is_8bit,
         submission.is_smtputf8,
         submission.source_type,
-        f"{submission.helo} ({submission.source_ip})" if submission.source_ip else submission.helo,
-        submission.user,
-        submission.received_on,
-        submission.source_ip,
+        client.source_mta,
+        client.user,
+        client.received_on,
+        client.source_ip,
         submission.suppress_dsn or policy.suppress_dsn,
         captured=captured,
         schedule=content.schedule,

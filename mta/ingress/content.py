@@ -171,10 +171,9 @@ def own_lines(
     if policy.add_received:
         recipients = submission.recipients
         recipient = recipients[0][0] if len(recipients) == 1 else ""
-        source_ip = "" if policy.hide_source else submission.source_ip
-        lines.append(
-            stamp.received(submission.helo, source_ip, submission.protocol, queue_id, recipient, now)
-        )
+        client = submission.client
+        source_ip = "" if policy.hide_source else client.source_ip
+        lines.append(stamp.received(client.helo, source_ip, client.protocol, queue_id, recipient, now))
     if included:
         lines.append(included)
     if not policy.completes_header:

@@ -116,7 +116,7 @@ class Merging(Transactions):
             self.fault(_XACK_SYNTAX)
         else:
             self._is_silent = argument.upper() == b"OFF"
-            self.takes_short_cut = self.takes_short_cut and not self._is_silent
+            self.renew(self.rules)
             self.idle(replies.OK)
 
     def on_data(self, argument: bytes) -> None:
@@ -209,11 +209,7 @@ class Merging(Transactions):
                 list(merge.parts),
                 merge.size,
                 self.policy,
-                self.helo,
-                self.source_ip,
-                self.received_on,
-                self.user,
-                self._protocols[parameters.is_smtputf8],
+                self._clients[parameters.is_smtputf8],
                 "smtp",
                 parameters.is_8bit or is_8bit or has_8bit_values or not b"".join(merge.parts).isascii(),
                 parameters.is_smtputf8,

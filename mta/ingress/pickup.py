@@ -25,7 +25,7 @@ from mta.config.snapshot import Snapshot
 from mta.ingress.joint import AcceptResult
 from mta.ingress.pickupfile import PickupMessage, read_pickup
 from mta.ingress.relaying import RelayRules, SourcePolicy
-from mta.ingress.submission import Submission, Wish
+from mta.ingress.submission import Client, Submission, Wish
 from mta.ingress.suppression import SUPPRESSED_QUEUE
 from mta.smtp.reply import Reply
 
@@ -41,6 +41,9 @@ SIZE_LIMIT = 100 * 1024 * 1024
 INTERVAL = 1.0
 #: A file that was written to a moment ago may not be complete.
 QUIET = 1.0
+
+#: What the Received line says of where its mail comes from.
+_HERE = Client("local")
 
 Accept = Callable[[Submission, Callable[[AcceptResult], None]], None]
 
@@ -220,7 +223,7 @@ class Pickup:
             message.chunks,
             sum(map(len, message.chunks)),
             policy,
-            protocol="local",
+            _HERE,
             source_type="pickup",
             is_8bit=not all(chunk.isascii() for chunk in message.chunks),
             is_smtputf8=message.is_smtputf8,

@@ -11,7 +11,7 @@ from mta.ingress.relaying import SourcePolicy
 from mta.message.envelope import Personal
 from mta.message.schedule import Windows
 
-__all__ = ["Submission", "Wish"]
+__all__ = ["NOBODY", "Client", "Submission", "Wish"]
 
 
 class Wish(NamedTuple):
@@ -23,11 +23,29 @@ class Wish(NamedTuple):
     schedule: Windows = ()
 
 
+class Client(msgspec.Struct, frozen=True, gc=False):
+    """Who hands messages in: what those of one connection have in common.
+
+    `protocol` is the `with` of the Received line, `source_mta` how accounting names the client.
+    """
+
+    protocol: str = "ESMTP"
+    helo: str = ""
+    source_ip: str = ""
+    received_on: str = ""
+    user: str = ""
+    source_mta: str = ""
+
+
+#: Hands in what doesn't come over a connection.
+NOBODY = Client()
+
+
 class Submission(msgspec.Struct, gc=False):
     """One message as it was handed in. (A Struct because a dataclass takes ten times as long to make.)
 
     `recipients` are (address, NOTIFY bits, ORCPT); `chunks` the content in wire form, `size` its octets.
-    `vmta` forces a virtual MTA or pool, as our own DSNs do. `protocol` is the `with` of the Received line.
+    `vmta` forces a virtual MTA or pool, as our own DSNs do.
     """
 
     originator: str
@@ -35,11 +53,7 @@ class Submission(msgspec.Struct, gc=False):
     chunks: list[bytes]
     size: int
     source: SourcePolicy
-    helo: str = ""
-    source_ip: str = ""
-    received_on: str = ""
-    user: str = ""
-    protocol: str = "ESMTP"
+    client: Client = NOBODY
     source_type: str = "smtp"
     is_8bit: bool = False
     is_smtputf8: bool = False

@@ -16,9 +16,10 @@ import ssl
 
 from mta.errors import RemoteProtocolError
 from mta.ingress import replies
-from mta.ingress.accept import AcceptResult, Submission
+from mta.ingress.accept import AcceptResult
 from mta.ingress.connection import Mode
 from mta.ingress.reception import Reception, Rules
+from mta.ingress.submission import NOBODY, Client, Submission
 from mta.ingress.suppression import INVALID_QUEUE, SUPPRESSED_QUEUE, invalid_address
 from mta.ingress.wire import Wire
 from mta.smtp.address import parse_path, split_domain
@@ -62,8 +63,8 @@ class Transactions(Wire):
 
     # fmt: off
     __slots__ = (
-        "_chunks", "_condemned", "_has_too_many", "_is_last_chunk", "_most_plain_recipients", "_parameters",
-        "_protocols", "_recipients", "_refused_recipients", "_was_taken", "faults", "helo", "idle_commands",
+        "_chunks", "_clients", "_condemned", "_has_too_many", "_is_last_chunk", "_most_plain_recipients",
+        "_parameters", "_recipients", "_refused_recipients", "_was_taken", "faults", "helo", "idle_commands",
         "is_extended", "originator", "takes_short_cut", "user",
     )
     # fmt: on
@@ -77,7 +78,7 @@ class Transactions(Wire):
         self.user = ""
         self.originator: str | None = None
         self._parameters = _NO_PARAMETERS
-        self._protocols = ("", "")
+        self._clients = (NOBODY, NOBODY)
         self._recipients: list[tuple[str, int, str]] = []
         self._condemned: list[tuple[str, int, str, str]] = []
         self._has_too_many = False
@@ -196,7 +197,13 @@ class Transactions(Wire):
         self._data_reader.limit(self.max_size, self.policy.max_line)
         marks = f"{'S' if self.is_tls else ''}{'A' if self.user else ''}"
         # Without and with SMTPUTF8 (RFC 3848, RFC 6531).
-        self._protocols = (f"ESMTP{marks}", f"UTF8SMTP{marks}") if self.is_extended else ("SMTP", "SMTP")
+        protocols = (f"ESMTP{marks}", f"UTF8SMTP{marks}") if self.is_extended else ("SMTP", "SMTP")
+        self._clients = (self._client(protocols[0]), self._client(protocols[1]))
+
+    def _client(self, protocol: str) -> Client:
+        """What its messages say of the client."""
+        source_mta = f"{self.helo} ({self.source_ip})" if self.source_ip else self.helo
+        return Client(protocol, self.helo, self.source_ip, self.received_on, self.user, source_mta)
 
     @property
     def lacks_login(self) -> bool:
@@ -215,7 +222,9 @@ class Transactions(Wire):
         if self.originator is not None:
             self.fault(replies.NESTED_MAIL)
             return
-        self.renew(self.reception.rules())
+        rules = self.reception.rules()
+        if rules is not self.rules:
+            self.renew(rules)
         start = _FROM.match(argument)
         if not self.helo:
             self.fault(replies.HELLO_FIRST)
@@ -414,11 +423,7 @@ class Transactions(Wire):
                 reader.chunks,
                 reader.size,
                 self.policy,
-                self.helo,
-                self.source_ip,
-                self.received_on,
-                self.user,
-                self._protocols[parameters.is_smtputf8],
+                self._clients[parameters.is_smtputf8],
                 "smtp",
                 parameters.is_8bit or reader.is_8bit,
                 parameters.is_smtputf8,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from mta.config.snapshot import Snapshot
 from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
-from mta.ingress.accept import HEADER_LIMIT, Acceptance, AcceptResult, Submission
+from mta.ingress.accept import HEADER_LIMIT, Acceptance, AcceptResult
 from mta.ingress.queueid import QueueIds
 from mta.ingress.relaying import SourcePolicy
+from mta.ingress.submission import Client, Submission
 from mta.message.envelope import Envelope, Notify
 from tests.support.inbound import snapshot_of
 from tests.support.memory_partition import MemoryPartition
@@ -22,6 +23,13 @@ from tests.support.memory_partition import MemoryPartition
 NOW = 1_790_000_000.0
 PLAIN = b"From: a@example.com\r\nSubject: hello\r\n\r\nText.\r\n"
 SILENT = SourcePolicy(add_received=False)
+CLIENT = Client(
+    helo="client.test",
+    source_ip="192.0.2.1",
+    received_on="192.0.2.25",
+    user="app",
+    source_mta="client.test (192.0.2.1)",
+)
 VMTAS = "<virtual-mta one>\n</virtual-mta>\n<virtual-mta-pool group>\nvirtual-mta one\n</virtual-mta-pool>\n"
 
 
@@ -58,9 +66,7 @@ class Desk:
             "originator": "a@example.com",
             "recipients": [("b@example.net", 0, "")],
             "source": SILENT,
-            "helo": "client.test",
-            "source_ip": "192.0.2.1",
-            "received_on": "192.0.2.25",
+            "client": CLIENT,
         }
         known.update(facts)
         self.results: list[AcceptResult] = []
@@ -102,7 +108,6 @@ def test_envelope_has_what_the_client_said() -> None:
     desk.hand_in(
         originator="",
         recipients=[("b@Example.NET", int(Notify.FAILURE), "rfc822;x@y"), ("c@example.org", 0, "")],
-        user="app",
         is_8bit=True,
         is_smtputf8=True,
         ret=1,
@@ -242,9 +247,9 @@ def test_job_id_has_its_rank_and_its_prefix() -> None:
     desk = Desk()
     policy = SourcePolicy(add_received=False, process_job=True, job_header="x-campaign", job_prefix="{auth}")
 
-    desk.hand_in(b"X-Campaign: c1\r\n\r\n", source=policy, user="app-")
+    desk.hand_in(b"X-Campaign: c1\r\n\r\n", source=policy, client=Client(user="app-"))
     assert desk.envelope.job_id == "app-c1"
-    desk.hand_in(b"X-Job: j1\r\nX-Campaign: c1\r\n\r\n", source=policy, user="")
+    desk.hand_in(b"X-Job: j1\r\nX-Campaign: c1\r\n\r\n", source=policy, client=Client(user=""))
     assert desk.envelope.job_id == "j1"
     desk.hand_in(source=SourcePolicy(add_received=False, job_prefix="p-"))
     assert desk.envelope.job_id == "p-"
@@ -299,7 +304,6 @@ def test_receipts_are_recorded_when_an_accounting_file_wants_them() -> None:
     result = desk.hand_in(
         recipients=[("b@x.test", 0, "rfc822;o@x.test"), ("c@y.test", 0, "")],
         source=SourcePolicy(default_vmta="group"),
-        user="app",
     )
 
     events = desk.partition.events
