@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Set
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from itertools import islice, repeat
+from operator import or_
 from typing import NamedTuple
 
 from mta.message.envelope import NORMAL_PRIORITY
@@ -111,6 +112,21 @@ class ReadyEntries:
         if priority != NORMAL_PRIORITY:
             word |= (priority ^ NORMAL_PRIORITY) << PRIORITY_AT
         self._words.append(word)
+
+    def extend(self, fresh: Mapping[int, int]) -> None:
+        """Add recipients that nobody has tried at the back: by reference, when they were received."""
+        if not fresh:
+            return
+        refs = self._refs
+        if self._head == len(refs):
+            self.base = 0
+            self.runs = 0
+        elif refs[-1] >> RECIPIENT_BITS == next(iter(fresh)) >> RECIPIENT_BITS:
+            self.runs -= 1  # it goes on
+        self.runs += count_runs(fresh)
+        refs.extend(fresh)
+        never_tried = (-self.base & ATTEMPTS_MASK) << 32
+        self._words.extend(map(or_, fresh.values(), repeat(never_tried)) if never_tried else fresh.values())
 
     def push_front(self, ref: int, received: int, attempts: int, priority: int = NORMAL_PRIORITY) -> None:
         """Put back at the front what was taken too early."""

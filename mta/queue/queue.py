@@ -11,7 +11,7 @@ of the queue as a whole. From the other two a queue only ever goes back to ready
 from __future__ import annotations
 
 import enum
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -321,6 +321,20 @@ class DeliveryQueue:
         if priority != ready.level:
             ready = self._ready_for(priority)
         ready.append(ref, received, attempts, priority)
+
+    def add_fresh(self, fresh: Mapping[int, int], oldest: int) -> None:
+        """Recipients of normal priority that nobody has tried: by reference, when they were received, the
+        first of them at `oldest`."""
+        ready = self.ready
+        if not ready.runs or oldest < self.oldest:
+            self.oldest = oldest
+        if ready.level != NORMAL_PRIORITY:
+            ready = self._ready_for(NORMAL_PRIORITY)
+        if isinstance(ready, ReadyEntries):
+            ready.extend(fresh)
+        else:
+            for ref, received in fresh.items():
+                ready.append(ref, received, 0)
 
     def return_ready(self, ref: int, received: int, attempts: int, priority: int = NORMAL_PRIORITY) -> None:
         """A recipient that was drawn and goes back to the front of its priority."""

@@ -6,7 +6,9 @@ A recipient of a paused job goes to what is kept of that job instead.
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from mta.clock import Clock
 from mta.errors import SpoolError
@@ -26,6 +28,9 @@ from mta.spool.stored import Waiting
 __all__ = ["Admission"]
 
 _DELAY = int(Notify.DELAY)
+#: A message that has just come in, its number, and the octets of its content.
+Fresh = tuple[Envelope, int, int]
+_size = itemgetter(2)
 
 
 class Admission:
@@ -51,6 +56,7 @@ class Admission:
         self._delays = delays
         self._count = traffic.into.add
         self._clock = clock
+        self._fresh: list[Fresh] = []  # stored by the commit that is being completed
         #: Says that there may be something to deliver; the dispatcher is made later than we are.
         self.wake: Callable[[], None] = _nobody
         #: The roll-ups of the configuration in force; None where it has none.
@@ -65,29 +71,54 @@ class Admission:
         return key if self.rollups is None else self.rollups.key(key)
 
     def stored(self, envelope: Envelope, message: int, size: int) -> None:
-        """A message is on disk: its recipients enter their queues. Hot path."""
-        now = self._clock.now()
-        self._count(now, len(envelope.recipients), 1, size)
-        self._enter_all(envelope, message, size, now)
+        """A message is on disk: its recipients enter their queues when its commit is through. Hot path."""
+        self._fresh.append((envelope, message, size))
 
-    def _enter_all(self, envelope: Envelope, message: int, size: int, now: float) -> None:
-        recipients = envelope.recipients
-        if envelope.job_id:
-            self._jobs.enter(envelope.job_id, len(recipients), size)
-            if self._jobs.is_paused(envelope.job_id):
-                self._hold(envelope, message, [Waiting(index, 0, 0.0) for index in range(len(recipients))])
-                return
-        if envelope.schedule or envelope.is_personal or envelope.priority != NORMAL_PRIORITY:
-            everybody = [Waiting(index, 0, 0.0) for index in range(len(recipients))]
-            self._admit(envelope, message, everybody, now)
+    def committed(self) -> None:
+        """A commit is through: what it has stored enters the queues."""
+        if not self._fresh:
             return
-        admit, vmta, received = self._scheduler.admit, envelope.vmta, envelope.received
-        key_of = QueueKey if self.rollups is None else self.key
-        for ref, recipient in enumerate(recipients, message << RECIPIENT_BITS):
-            admit(key_of(recipient.queue_domain, vmta), ref, now, received=received)
-            if recipient.notify & _DELAY:
-                self._delays.watch(envelope, ref)
+        fresh, self._fresh = self._fresh, []
+        now, octets = self._clock.now(), sum(map(_size, fresh))
+        self._count(now, self._enter_all(fresh, now), len(fresh), octets)
+
+    def _enter_all(self, fresh: list[Fresh], now: float) -> int:
+        """Let the recipients of new messages wait, those of a queue in one go; returns how many they are."""
+        arrived = 0
+        arrivals: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+        for envelope, message, size in fresh:
+            recipients = envelope.recipients
+            arrived += len(recipients)
+            is_special = (
+                envelope.job_id
+                or envelope.schedule
+                or envelope.is_personal
+                or envelope.priority != NORMAL_PRIORITY
+            )
+            if is_special and self._is_seen_to(envelope, message, size, now):
+                continue
+            vmta, received = envelope.vmta, int(envelope.received)
+            for ref, recipient in enumerate(recipients, message << RECIPIENT_BITS):
+                arrivals[recipient.queue_domain, vmta][ref] = received
+                if recipient.notify & _DELAY:
+                    self._delays.watch(envelope, ref)
+        for (domain, vmta), refs in arrivals.items():
+            self._scheduler.admit_fresh(self.key(domain, vmta), refs, now)
         self.wake()
+        return arrived
+
+    def _is_seen_to(self, envelope: Envelope, message: int, size: int, now: float) -> bool:
+        """See to a new message that may have to wait for more than its turn; False when that is all."""
+        everybody = [Waiting(index, 0, 0.0) for index in range(len(envelope.recipients))]
+        if envelope.job_id:
+            self._jobs.enter(envelope.job_id, len(everybody), size)
+            if self._jobs.is_paused(envelope.job_id):
+                self._hold(envelope, message, everybody)
+                return True
+        if envelope.schedule or envelope.is_personal or envelope.priority != NORMAL_PRIORITY:
+            self._admit(envelope, message, everybody, now)
+            return True
+        return False
 
     def handed_in(self, envelope: Envelope, message: int, size: int) -> None:
         """A message is stored, some of it perhaps at a colleague; its owners admit it."""
@@ -101,7 +132,7 @@ class Admission:
         """These recipients of a stored message, and no others, enter their queues; None: all, untried."""
         if waiting is None:
             size = self._partition.size(message) if envelope.job_id else 0
-            self._enter_all(envelope, message, size, self._clock.now())
+            self._enter_all([(envelope, message, size)], self._clock.now())
             return
         if envelope.job_id:
             waiting = list(waiting)

@@ -156,6 +156,7 @@ class Worker:
             traffic=self.traffic,
             clock=self.clock,
         )
+        self.partition.on_committed = self.admission.committed
         self.crew = Crew(
             int(self.name),
             layout,

@@ -83,6 +83,8 @@ class Partition:
         self._room_checked = self._plenty_until = self._silent_until = float("-inf")
         self._is_short = False
         self._is_closed = False
+        #: Called after each commit, when everybody has been told of theirs.
+        self.on_committed: Callable[[], None] | None = None
         #: Called once, on the loop, when a write or sync has failed for good; the text says how.
         self.on_broken: Callable[[str], None] | None = None
         #: Called with each message that turns out to be damaged.
@@ -410,6 +412,11 @@ class Partition:
                 self._upkeep.emptied(segment)
 
     def _committed(self) -> None:
+        if self.on_committed is not None:
+            try:
+                self.on_committed()
+            except Exception as error:  # a bug of theirs must not end our commits
+                self._loop.call_exception_handler({"message": "spool: on_committed", "exception": error})
         self._upkeep.look_ahead()
 
     def _broke(self, text: str) -> None:

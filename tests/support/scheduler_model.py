@@ -225,15 +225,20 @@ class SchedulerModel:
         due: float | None = None,
         priority: int = NORMAL_PRIORITY,
     ) -> None:
+        fresh: dict[int, int] = {}
         for _ in range(messages):
             self.messages += 1
             for recipient in range(recipients):
                 ref = self.messages << RECIPIENT_BITS | recipient
                 self.waiting[ref] = key
-                self.received[ref] = int(self.now)
+                self.received[ref] = fresh[ref] = int(self.now)
                 self.priority[ref] = priority
-                at = None if due is None else self.now + due
-                self.scheduler.admit(key, ref, self.now, received=self.now, due=at, priority=priority)
+        if messages > 1 and due is None and priority == NORMAL_PRIORITY:
+            self.scheduler.admit_fresh(key, fresh, self.now)
+            return
+        at = None if due is None else self.now + due
+        for ref in fresh:
+            self.scheduler.admit(key, ref, self.now, received=self.now, due=at, priority=priority)
 
     def take(self, limit: int = 64) -> list[Slot]:
         self.lend_places()

@@ -55,6 +55,32 @@ def test_what_is_put_back_comes_first_again() -> None:
     assert [entry.attempts for entry in ready] == [1, 3, 0, 0]
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 5)), unique=True),
+    st.integers(0, 20),
+    st.lists(st.tuples(st.integers(3, 6), st.integers(6, 9)), unique=True),
+    st.integers(0, 2),
+)
+def test_what_comes_in_together_waits_as_if_it_had_come_one_by_one(
+    before: list[tuple[int, int]], taken: int, fresh: list[tuple[int, int]], failures: int
+) -> None:
+    together, one_by_one = ReadyEntries(), ReadyEntries()
+    for ready in (together, one_by_one):
+        for message, recipient in before:
+            ready.append(ref(message, recipient), RECEIVED, 0)
+        for _ in range(failures):
+            ready.count_failure()
+        for _ in range(min(taken, len(ready))):
+            ready.take_message(1, {})
+
+    together.extend({ref(*place): RECEIVED + place[1] for place in fresh})
+    for place in fresh:
+        one_by_one.append(ref(*place), RECEIVED + place[1], 0)
+
+    assert list(together) == list(one_by_one)
+    assert (together.runs, len(together)) == (one_by_one.runs, len(one_by_one))
+
+
 def test_a_failure_of_the_queue_counts_for_everybody_who_waits_and_for_nobody_later() -> None:
     ready = ReadyEntries()
     ready.append(ref(1), RECEIVED, 0)

@@ -50,6 +50,16 @@ def test_what_waits_moves_with_its_times_and_attempts_and_what_comes_follows() -
     assert [slot.key for slot in desk.scheduler.take(2.0)] == [V2]
 
 
+def test_what_comes_together_takes_turns_among_several_virtual_mtas() -> None:
+    desk = Rerouted(first=("v3", "v4"))
+    desk.admit(V1, 1)
+    desk.backoff("*/v1")
+
+    desk.scheduler.admit_fresh(V1, {ref(message): 2 for message in range(2, 9)}, 2.0)
+
+    assert [len(desk.refs(QueueKey("a.example", name))) for name in ("v3", "v4")] == [4, 4]
+
+
 def test_what_is_in_flight_follows_when_it_comes_back() -> None:
     desk = Rerouted()
     desk.admit(V1, 1, 2)

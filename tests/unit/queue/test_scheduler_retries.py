@@ -132,6 +132,27 @@ def test_new_mail_wakes_a_queue_in_retry_where_that_is_wanted() -> None:
     assert len(desk.scheduler.take(20.0)) == 1
 
 
+def test_new_mail_that_comes_together_wakes_a_queue_in_retry_as_well() -> None:
+    desk = Desk(retry_upon_new_mail=True)
+    desk.scheduler.admit_fresh(A, {ref(1): 0, ref(2): 0}, 0.5)
+    desk.scheduler.failed(desk.connect(1.0), 1.0, "refused")
+    assert desk.scheduler.take(10.0) == []
+
+    desk.scheduler.admit_fresh(A, {ref(3): 20}, 20.5)
+
+    assert desk.attempt(desk.connect(20.5), 20.5, Reaction.DELIVERED) == [Settled(2)]
+    assert [entry.attempts for entry in desk.scheduler.entries(A)] == [1, 0]
+
+
+def test_mail_whose_commit_took_so_long_that_it_is_out_of_time_is_tried_once_all_the_same() -> None:
+    desk = Desk(bounce_after=100.0)
+
+    desk.scheduler.admit_fresh(A, {ref(1): 1000, ref(2): 1150}, 1150.5)
+
+    assert desk.scheduler.expired(1150.5) == []
+    assert desk.scheduler.draw(desk.connect(1150.5), 1150.5) == [ref(1)]
+
+
 def test_connections_that_never_try_anything_count_as_a_failure_in_the_end() -> None:
     desk = Desk(retry_after=(600.0,))
     desk.admit(A, 1)

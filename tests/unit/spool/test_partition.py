@@ -28,6 +28,33 @@ def test_answers_come_in_the_order_of_the_calls(tmp_path: Path) -> None:
     assert len(spool.answers) == 50
 
 
+def test_the_end_of_a_commit_is_told_when_everybody_has_an_answer(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    answered: list[int] = []
+    spool.partition.on_committed = lambda: answered.append(len(spool.answers))
+    for _ in range(3):
+        spool.accept()
+
+    spool.loop.run()
+
+    assert answered == [3]
+
+
+def test_who_fails_when_a_commit_ends_does_not_end_the_next_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    spool.partition.on_committed = fail
+    spool.accept()
+    spool.loop.run()
+    spool.accept()
+    spool.loop.run()
+
+    assert len(spool.answers) == 2
+
+
 def test_a_young_message_comes_from_memory_and_an_old_one_from_disk(tmp_path: Path) -> None:
     files = FaultyFiles()
     spool = Spool(tmp_path, files=files, memory_pool=200)
