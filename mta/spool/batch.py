@@ -1,8 +1,9 @@
 """One group commit: what is written and synced together, and how it went.
 
-A batch is formed on the event loop, run wherever the committer likes (it touches nothing but files), and
-completed on the loop again. It never retries a sync: after a failed one the kernel may have dropped the
-very pages that it reported, so the only safe answer is to stop acknowledging (PostgreSQL's fsync lesson).
+A batch is formed on the event loop, run wherever the committer likes (it touches nothing but files), in one
+go or in steps (`write`, `synced` for each file, `finish`), and completed on the loop again. It never retries
+a sync: after a failed one the kernel may have dropped the very pages that it reported, so the only safe
+answer is to stop acknowledging (PostgreSQL's fsync lesson).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
+from mta.spool.files import Files
 from mta.spool.segment import Segment
 
 __all__ = [
@@ -56,6 +58,10 @@ def as_spool_error(error: OSError) -> SpoolError:
     return SpoolFull(text) if error.errno in _NO_ROOM else SpoolBroken(text)
 
 
+def _failed_sync(error: OSError) -> SpoolBroken:
+    return SpoolBroken(f"sync failed: {error.strerror or error}")
+
+
 def add_write(writes: list[Write], segment: Segment, at: int, parts: list[bytes]) -> None:
     """Have `parts` written at `at`: behind what is written to that file anyway, in one write with it."""
     for written, _, earlier in writes:
@@ -96,6 +102,10 @@ class Batch:
     """What one commit does. The error fields are None when all went well."""
 
     __slots__ = (
+        "_files",
+        "_has_synced",
+        "_is_written",
+        "_started",
         "accept_error",
         "accept_writes",
         "chore",
@@ -112,9 +122,13 @@ class Batch:
         "settle_syncs",
         "settle_writes",
         "settles",
+        "unsynced",
     )
 
-    def __init__(self, formed: float = 0.0) -> None:
+    def __init__(self, files: Files, formed: float = 0.0) -> None:
+        self._files = files
+        self._started = 0.0
+        self._is_written = self._has_synced = False
         #: when it was formed, by the loop's clock
         self.formed = formed
         #: in order
@@ -129,6 +143,8 @@ class Batch:
         self.settles: list[Outcome] = []
         self.settle_writes: list[Write] = []
         self.settle_syncs: list[Segment] = []
+        #: files that are written and not yet synced, in the order in which they have to be
+        self.unsynced: list[Segment] = []
         #: that have new names in them; what is left here afterwards was not synced
         self.directories: list[Path] = []
         self.flushes: list[Callable[[SpoolError | None], None]] = []
@@ -150,27 +166,76 @@ class Batch:
         self.filled.append((segment, end - at, rows[0][0], rows[-1][0]))
         segment.end = end
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it only writes, and syncs what it has written."""
+        return self.chore is None and not self.directories
+
+    @property
+    def octets(self) -> int:
+        """How much of messages it writes."""
+        return sum(octets for _, octets, _, _ in self.filled)
+
     def run(self, clock: Clock) -> None:
-        """Write and sync; never raises for what the disk does."""
-        started = clock.now()
+        """Write, unless that is done already, and sync; never raises for what the disk does."""
+        if not self._is_written:
+            self.write(clock)
+        while self.unsynced:
+            try:
+                self.unsynced[0].sync()
+            except OSError as error:
+                self.synced(error)
+            else:
+                self.synced(None)
+        self.finish(clock)
+
+    def write(self, clock: Clock) -> None:
+        """Write, and find out what is to be synced; never raises for what the disk does."""
+        self._started, self._is_written = clock.now(), True
         try:
-            self._run()
+            self._write_all()
         except Exception as error:  # a bug, or no memory: nothing of it may be acknowledged
             self.accept_error = SpoolBroken(f"commit failed: {error!r}")
-        self._refuse_what_met_a_broken_disk()
-        self.seconds = clock.now() - started
 
-    def _run(self) -> None:
+    def synced(self, error: OSError | None) -> None:
+        """The first of what is `unsynced` is on disk, or cannot be: then nothing more is tried."""
+        self.unsynced.pop(0)
+        self._has_synced = True
+        if error is not None:
+            self.unsynced.clear()
+            self.accept_error = _failed_sync(error)
+
+    def finish(self, clock: Clock) -> None:
+        """Do what has to wait for the syncs, and judge; never raises for what the disk does."""
+        try:
+            self._follow_up()
+        except Exception as error:
+            self.accept_error = SpoolBroken(f"commit failed: {error!r}")
+        self._refuse_what_met_a_broken_disk()
+        self.seconds = clock.now() - self._started
+
+    @property
+    def _is_broken(self) -> bool:
+        return isinstance(self.accept_error, SpoolBroken) or isinstance(self.settle_error, SpoolBroken)
+
+    def _write_all(self) -> None:
         if self.accept_writes:
             self.accept_error = self._write(self.accept_writes)
-        if self.settle_writes and not isinstance(self.accept_error, SpoolBroken):
+        if self.settle_writes and not self._is_broken:
             self.settle_error = self._write(self.settle_writes)
-        if self.accept_writes and self.accept_error is None:
-            self.accept_error = self._sync([segment for segment, _, _ in self.accept_writes])
         # Outcomes are only ever synced after the mail they speak of, and after a failure not at all.
-        if self.settle_syncs and not isinstance(self.accept_error or self.settle_error, SpoolBroken):
-            self.settle_error = self._sync(self.settle_syncs) or self.settle_error
-        if self.chore is not None and not isinstance(self.accept_error or self.settle_error, SpoolBroken):
+        if not self._is_broken:
+            accepts = [] if self.accept_error else [segment for segment, _, _ in self.accept_writes]
+            self.unsynced = accepts + self.settle_syncs
+
+    def _follow_up(self) -> None:
+        try:
+            while self.directories and self._has_synced and not self._is_broken:
+                self._files.sync_directory(self.directories[-1])
+                self.directories.pop()
+        except OSError as error:
+            self.accept_error = _failed_sync(error)
+        if self.chore is not None and not self._is_broken:
             try:
                 self.chore.run()
             except OSError as error:
@@ -194,18 +259,4 @@ class Batch:
                 segment.write(parts, at)
         except OSError as error:
             return take_back(writes) or as_spool_error(error)
-        return None
-
-    def _sync(self, segments: list[Segment]) -> SpoolError | None:
-        try:
-            synced: set[int] = set()
-            for segment in segments:
-                if segment.number not in synced:
-                    synced.add(segment.number)
-                    segment.sync()
-            while self.directories:
-                segments[0].files.sync_directory(self.directories[-1])
-                self.directories.pop()
-        except OSError as error:
-            return SpoolBroken(f"sync failed: {error.strerror or error}")
         return None

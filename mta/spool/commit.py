@@ -3,7 +3,7 @@
 Theory of operation. `accept` and `settle` only append to lists. A kick forms a batch of everything that
 waits: places the records in files, computes checksums, and collects the parts for one writev per file.
 The batch is run (written, synced) in the loop itself when few wait, because a hand-over to a thread costs
-as much as a small commit, and in a thread of its own when many wait or the disk is slow. One batch is in
+as much as a small commit, and beside it (runner.py) when many wait or the disk is slow. One batch is in
 flight at a time; what arrives meanwhile is the next one. So no file is ever touched from two sides, and a
 failed batch can be taken back whole.
 
@@ -16,8 +16,6 @@ dropped (and counted), never a settlement: delivery is not repeated, whatever th
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
 from collections.abc import Callable
 from itertools import repeat
 from operator import itemgetter, sub
@@ -36,6 +34,7 @@ from mta.spool.record import (
     encode_end,
     encode_record,
 )
+from mta.spool.runner import Runner
 from mta.spool.segment import Segment, SegmentSet
 
 __all__ = ["Committer"]
@@ -65,9 +64,9 @@ class Committer:
     # fmt: off
     __slots__ = (
         "_accepts", "_broke", "_chores", "_clock", "_committed", "_dirty", "_flushes", "_in_flight",
-        "_index", "_is_busy", "_is_closed", "_is_due", "_is_full", "_is_kicked", "_jobs", "_loop", "_marks",
-        "_max_backlog", "_new_names", "_now", "_outcomes", "_pace", "_refused", "_settled", "_settles",
-        "_thread", "_timer", "_turnaround", "_turns_left", "_unsynced", "_waiting", "accept_segment",
+        "_index", "_is_busy", "_is_closed", "_is_due", "_is_full", "_is_kicked", "_loop", "_marks",
+        "_max_backlog", "_new_names", "_now", "_outcomes", "_pace", "_refused", "_runner", "_settled",
+        "_settles", "_timer", "_turnaround", "_turns_left", "_unsynced", "_waiting", "accept_segment",
         "backlog", "batches", "broken", "dropped", "settle_segment", "sync_seconds", "window",
     )
     # fmt: on
@@ -116,8 +115,7 @@ class Committer:
         self._turnaround = Turnaround()
         self._turns_left = 0
         self._in_flight: Batch | None = None
-        self._jobs: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._runner = Runner(loop, clock, accepts.files, self._landed)
 
     def __repr__(self) -> str:
         state = self.broken or ("busy" if self._is_busy else "idle")
@@ -190,9 +188,7 @@ class Committer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
+        self._runner.close()
         if self._in_flight is not None:
             self._complete(self._in_flight)
         self._is_full = False
@@ -247,22 +243,10 @@ class Committer:
         self._is_busy = True
         if len(batch.placed) > self._pace.inline_limit or batch.chore is not None or not self._is_quick():
             self._in_flight = batch
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="spool-commit", daemon=True)
-                self._thread.start()
-            self._jobs.put(batch)
+            self._runner.run(batch, is_slow=self._turnaround.syncs > self._pace.stalling_sync)
         else:
             batch.run(self._clock)
             self._complete(batch)
-
-    def _serve(self) -> None:
-        """The thread: runs batches, one at a time, until told to stop."""
-        while (batch := self._jobs.get()) is not None:
-            batch.run(self._clock)
-            try:
-                self._loop.call_soon_threadsafe(self._landed, batch)
-            except RuntimeError:
-                return  # the loop is closed; close() completes the batch
 
     def _landed(self, batch: Batch) -> None:
         if self._in_flight is batch:
@@ -270,7 +254,7 @@ class Committer:
 
     def _form(self) -> Batch | None:
         """Everything that waits now, placed in files; None when there is nothing to do."""
-        batch = Batch(self._clock.now())
+        batch = Batch(self._accepts.files, self._clock.now())
         if self._waiting:
             self._place_accepts(batch)
         if self._outcomes and not self._is_full:

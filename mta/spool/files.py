@@ -1,6 +1,7 @@
 """The system calls of the spool, in one place, so that tests can make each of them fail.
 
-It is not an abstraction over storage: every method is one call to the kernel and raises its OSError.
+It is not an abstraction over storage: every method is one call to the kernel and raises its OSError
+(but that which asks whether the kernel syncs by itself).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from mta.spool.kernelsync import KernelSync
 
 __all__ = ["Files", "Room"]
 
@@ -55,6 +58,13 @@ class Files:
 
     def sync(self, descriptor: int) -> None:
         os.fdatasync(descriptor)
+
+    def kernel_sync(self) -> KernelSync | None:
+        """What makes syncs without a thread; None where the kernel can't, or won't for us."""
+        try:
+            return KernelSync()
+        except OSError:
+            return None
 
     def sync_directory(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -93,6 +93,9 @@ class PlantedFiles(Files):
     def sync(self, descriptor: int) -> None:
         return
 
+    def kernel_sync(self) -> None:
+        return
+
 
 class Actor:
     """An open spool with everything around it that makes promises."""

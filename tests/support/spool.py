@@ -11,6 +11,7 @@ from pathlib import Path
 from mta.errors import SpoolError
 from mta.message.envelope import Envelope, Recipient, encode_envelope
 from mta.spool.files import Files, Room
+from mta.spool.kernelsync import KernelSync
 from mta.spool.pace import Pace
 from mta.spool.partition import Partition, Recovered, SpoolOptions
 from tests.support.steploop import StepLoop
@@ -82,6 +83,9 @@ class FaultyFiles(Files):
 
     def sync(self, descriptor: int) -> None:
         self._count("sync")
+
+    def kernel_sync(self) -> KernelSync | None:
+        return None  # its syncs could be neither counted nor made to fail here
 
     def sync_directory(self, path: Path) -> None:
         self._count("sync_directory")
