@@ -57,6 +57,8 @@ REFUSALS_AT_ONCE: Final = 16
 #: A whole envelope may take so many times the time of one command.
 ENVELOPE_FACTOR: Final = 4
 
+#: How far a session is: it takes messages, has said QUIT, or sends and believes nothing any more.
+_AT_WORK, _QUITTING, _OVER = range(3)
 _WAIT, _WRITE, _BODY, _SEND_DOT, _DONE = Move
 _MAIL, _END = Stage.MAIL, Stage.END
 
@@ -88,11 +90,10 @@ class Session(asyncio.Protocol):
     # fmt: off
     __slots__ = (
         "_at_once", "_awaiting", "_clock", "_deadline", "_dots_alone", "_envelope_until", "_in_chunks",
-        "_is_closed", "_is_draining", "_is_over", "_is_paused", "_is_quitting", "_loop", "_most_errors",
-        "_offset", "_parser", "_patience_at_rest", "_patience_with_end", "_patience_with_envelope",
-        "_pipelining", "_sending", "_supply", "_transport", "completed", "connection", "delivered", "errors",
-        "extensions", "facts", "is_host_unwanted", "is_resting", "most_recipients", "now", "policy",
-        "queue_name", "slot",
+        "_is_closed", "_is_draining", "_is_paused", "_loop", "_most_errors", "_offset", "_parser",
+        "_patience_at_rest", "_patience_with_end", "_patience_with_envelope", "_phase", "_pipelining",
+        "_sending", "_supply", "_transport", "completed", "connection", "delivered", "errors", "extensions",
+        "facts", "is_host_unwanted", "is_resting", "most_recipients", "now", "policy", "queue_name", "slot",
     )
     # fmt: on
 
@@ -139,8 +140,7 @@ class Session(asyncio.Protocol):
         self._at_once = -1 if self._dots_alone else CHUNK  # octets of a body that go out with dot and all
         self._in_chunks = connection.extensions.chunking and not policy.ignore_chunking
         self._is_draining = False
-        self._is_quitting = False
-        self._is_over = False  # nothing is sent or believed any more
+        self._phase = _AT_WORK
         self._is_closed = False  # the supply has been told
         self._deadline = connection.deadline or Deadline(self._overdue, clock=clock, loop=loop)
         self._deadline.hand_over(self._overdue)
@@ -158,7 +158,7 @@ class Session(asyncio.Protocol):
 
     def resume(self) -> None:
         """The queue has something again: draw, as soon as there is room for it."""
-        if self._is_over or self._is_quitting:
+        if self._phase:
             return
         if self.is_resting:
             self._guarded(self._set_going)
@@ -206,10 +206,15 @@ class Session(asyncio.Protocol):
             for attempt in self._awaiting
         )
 
+    @property
+    def is_quitting(self) -> bool:
+        """Whether QUIT was said, and its answer is all that is waited for."""
+        return self._phase == _QUITTING
+
     def __repr__(self) -> str:
-        if self._is_over:
+        if self._phase == _OVER:
             state = "over"
-        elif self._is_quitting:
+        elif self.is_quitting:
             state = "quitting"
         elif self.is_resting:
             state = "resting"
@@ -221,11 +226,10 @@ class Session(asyncio.Protocol):
     # -- what the transport says -----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._is_over:
-            return
-        if self._is_quitting:
-            # 221 or whatever: nothing depends on it. close() would wait for the peer's side of it.
-            self._transport.abort()
+        if self._phase:
+            if self.is_quitting:
+                # 221 or whatever: nothing depends on it. close() would wait for the peer's side of it.
+                self._transport.abort()
             return
         self.now = self._clock.now()
         try:
@@ -234,7 +238,7 @@ class Session(asyncio.Protocol):
             self._go_wrong(error)
 
     def eof_received(self) -> bool:
-        if not self._is_over and not self._is_quitting:
+        if not self._phase:
             self._guarded(self._lose_all, internal_reply(451, "4.4.2", "connection closed by the receiver"))
         self._transport.abort()
         return False
@@ -245,11 +249,11 @@ class Session(asyncio.Protocol):
         self._is_closed = True
         self._deadline.cancel()
         try:
-            if not self._is_over:
+            if self._phase != _OVER:
                 why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "connection lost"
                 self._guarded(self._lose_all, internal_reply(451, "4.4.2", why.lower()))
         finally:
-            self._is_over = True
+            self._phase = _OVER
             self._supply.closed(self)
 
     def pause_writing(self) -> None:
@@ -257,7 +261,7 @@ class Session(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_paused = False
-        if self._sending is not None and self._sending.head is not None and not self._is_over:
+        if self._sending is not None and self._sending.head is not None and self._phase != _OVER:
             self._guarded(self._write_pieces)
 
     def _guarded(self, action: object, *arguments: object) -> None:
@@ -273,7 +277,8 @@ class Session(asyncio.Protocol):
         if isinstance(error, RemoteProtocolError):
             self.abort(internal_reply(451, "4.5.0", f"protocol error: {error}"))
         elif isinstance(error, Contradiction):
-            self._is_over = True
+            self._phase = _OVER
+            self.is_resting = False
             self._transport.abort()
             self._supply.contradiction(error)
         else:
@@ -285,7 +290,7 @@ class Session(asyncio.Protocol):
             self._lose_all(internal_reply(451, "4.3.0", "internal error"))
         except Exception:
             log.exception("session=%r event=failed-again", self)
-        self._is_over = True
+        self._phase = _OVER
         self._transport.abort()
 
     # -- replies ---------------------------------------------------------------------------------------
@@ -325,7 +330,7 @@ class Session(asyncio.Protocol):
                     self._transport.write(attempt.take_command())
                 elif move is _SEND_DOT:
                     self._transport.write(b".\r\n")
-            if self._is_over or self._is_quitting:
+            if self._phase:
                 return
         if self._parser.broken is not None:
             raise self._parser.broken
@@ -374,7 +379,7 @@ class Session(asyncio.Protocol):
         if commands:
             self.is_resting = False
             self._transport.write(commands)
-        elif not self._is_over:
+        elif self._phase != _OVER:
             self._rest()
 
     def _draw(self) -> bytes:
@@ -425,7 +430,7 @@ class Session(asyncio.Protocol):
 
     def _quit(self) -> None:
         self.is_resting = False
-        self._is_quitting = True
+        self._phase = _QUITTING
         self._transport.write(b"QUIT\r\n")
         self._deadline.move(self.now + QUIT_PATIENCE, self.now)
 
@@ -434,7 +439,7 @@ class Session(asyncio.Protocol):
     def signed(self, attempt: Attempt, head: bytes) -> None:
         """What goes in front of the body is ready; `attempt` may long be over."""
         attempt.put_in_front(head)
-        if self._sending is attempt and not self._is_over:
+        if self._sending is attempt and self._phase != _OVER:
             self._sending = None
             self._guarded(self._begin_delayed_body, attempt)
 
@@ -459,7 +464,7 @@ class Session(asyncio.Protocol):
     def _write_pieces(self, is_late: bool = False) -> None:
         """Feed a long body to the transport as far as it takes it; the dot too, if it `is_late` enough."""
         attempt = self._sending
-        if attempt is None or self._is_over:
+        if attempt is None or self._phase == _OVER:
             return
         transport, body = self._transport, memoryview(attempt.body)
         for _ in range(PIECES_AT_ONCE):
@@ -518,7 +523,7 @@ class Session(asyncio.Protocol):
             deadline.move(at, now)
 
     def _overdue(self) -> None:
-        if self._is_quitting or self._is_over:
+        if self._phase:
             self._transport.abort()
         elif self.is_resting:
             self._guarded(self._quit)
@@ -545,7 +550,7 @@ class Session(asyncio.Protocol):
 
     def _lose_all(self, reply: Reply, after_dot: Fate = Fate.DEFERRED) -> None:
         """No reply will come any more: conclude everything under way."""
-        self._is_over = True
+        self._phase = _OVER
         self.is_resting = False
         self._sending = None
         gives_up = self.policy.bounce_upon_transfer_failure or (

@@ -28,7 +28,7 @@ from mta.delivery.attempt import Attempt
 from mta.delivery.connection import Facts
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
-from mta.message.envelope import Envelope, Notify
+from mta.message.envelope import Envelope, Notify, Recipient
 from mta.message.event import Event, encode_event
 from mta.message.personal import personal_envelope
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
@@ -171,10 +171,10 @@ class Settlement:
         return delivered == len(refs)
 
     def _deliver(self, session: Session, attempt: Attempt, ref: int, outcome: Outcome, now: float) -> None:
-        envelope, reply, policy = attempt.envelope, outcome.reply, session.policy
-        slot, facts = session.slot, session.facts
+        envelope, reply, policy, facts = attempt.envelope, outcome.reply, session.policy, session.facts
         message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
-        settled = self._scheduler.settle(slot, now, ref, _REACTION_DELIVERED)
+        recipient = envelope.recipients[index]
+        settled = self._scheduler.settle(session.slot, now, ref, _REACTION_DELIVERED)
         if outcome.uncertain:
             self._uncertain += 1
         if envelope.job_id and self._ended is not None:
@@ -182,20 +182,20 @@ class Settlement:
         event = self._event(
             "d",
             envelope,
-            index,
+            recipient,
             session.queue_name,
             facts,
-            action="delivered" if facts.has_dsn else "relayed",
-            status=consistent(reply.code, reply.enhanced),
-            reply=reply,
-            category="success",
-            size=attempt.size,
-            first_attempt=attempt.started_at if settled.attempts == 1 else 0.0,
+            "delivered" if facts.has_dsn else "relayed",
+            consistent(reply.code, reply.enhanced),
+            reply,
+            "success",
+            attempt.size,
+            attempt.started_at if settled.attempts == 1 else 0.0,
         )
         encoded = encode_event(event) if "d" not in policy.disabled_records else b""
         if policy.bcc_upon_delivery and self._copies is not None:
             self._copies(policy.bcc_upon_delivery, envelope, index, message)
-        if envelope.recipients[index].notify & _SUCCESS and not facts.has_dsn:
+        if recipient.notify & _SUCCESS and not facts.has_dsn:
             # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
             settle = partial(self._store.settle, message, index, encoded)
             self._returns(envelope, index, event, message, settle)
@@ -276,7 +276,7 @@ class Settlement:
         event = self._event(
             "d",
             envelope,
-            index,
+            envelope.recipients[index],
             str(slot.key),
             facts,
             action="delivered",
@@ -330,7 +330,7 @@ class Settlement:
         event = self._event(
             "t",
             envelope,
-            index,
+            envelope.recipients[index],
             str(key),
             Facts(),
             action="delayed",
@@ -407,7 +407,7 @@ class Settlement:
             event = self._event(
                 "t",
                 envelope,
-                ref & RECIPIENT_MASK,
+                envelope.recipients[ref & RECIPIENT_MASK],
                 str(key),
                 facts,
                 action="delayed",
@@ -446,7 +446,7 @@ class Settlement:
         event = self._event(
             "b",
             envelope,
-            index,
+            envelope.recipients[index],
             str(key),
             facts,
             action="failed",
@@ -475,10 +475,9 @@ class Settlement:
         self,
         kind: str,
         envelope: Envelope,
-        index: int,
+        recipient: Recipient,
         queue: str,
         facts: Facts,
-        *,
         action: str,
         status: str,
         reply: Reply,
@@ -486,7 +485,6 @@ class Settlement:
         size: int = 0,
         first_attempt: float = 0.0,
     ) -> Event:
-        recipient = envelope.recipients[index]
         mta_name, source_ip, destination_ip, esmtp, tls_protocol, tls_cipher, _, delivery_type = facts
         return Event(
             kind,
@@ -520,7 +518,8 @@ class Settlement:
             tls_cipher,
             envelope.queue_id,
             first_attempt,
-            captured=envelope.captured,
+            "",
+            envelope.captured,
         )
 
 

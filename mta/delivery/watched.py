@@ -29,7 +29,7 @@ class WatchedSession(Session):
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._is_quitting:
+        if not self.is_quitting:
             self._dialogue.note("connection lost" if exc is None else f"connection lost: {exc}")
         super().connection_lost(exc)
 

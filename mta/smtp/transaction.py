@@ -171,8 +171,7 @@ class Transaction(msgspec.Struct, eq=False):
         mail = self._mail_command(is_utf8)
         wire = f"{mail}{rcpts}DATA\r\n".encode()
         # Nothing but the commands meant: the last wall against addresses that carry a command of their own.
-        breaks = len(wire) - len(wire.translate(None, _BREAKS))
-        if breaks != 2 * (2 + len(recipients)):
+        if len(wire) != len(wire.translate(None, _BREAKS)) + 2 * len(recipients) + 4:
             raise LocalProtocolError("an address holds a line break")
         if self.in_chunks:
             wire = wire[: -len(b"DATA\r\n")]
