@@ -381,6 +381,17 @@ class Hosts:
         self._count_again(follow)
         return list(self._known.values())
 
+    def follow(self, queue: DeliveryQueue) -> None:
+        """The mode of a queue may be another, and with it the limit that workers share."""
+        if not is_shared(queue.policy):
+            return
+        host = self._known.get((SMTP_OUT, "", str(queue.key)))
+        limit = queue.active.shared_max_smtp_out
+        if host is not None and host.whole != limit:
+            host.configure(self._limit(host.place, queue), self.limits)
+            self.to_revisit.append(host)
+            self.is_short = self.is_short or host.is_lent
+
     def _count_again(self, follow: Callable[[DeliveryQueue], None]) -> None:
         """Count connections at hosts that have a limit only now."""
         for slot, target in self._entered.items():
@@ -398,8 +409,6 @@ class Hosts:
         for host in lent:
             if host.is_idle():
                 del self._known[host.place]
-            elif host.queue is not None:
-                host.configure(self._limit(host.place, host.queue), self.limits)  # its mode may be another
         return found
 
     def lend(self, place: Place, size: int) -> Host | None:

@@ -332,6 +332,7 @@ class Scheduler(OperatorVerbs):
                 self._modes.changes += 1
             if queue.mode is BACKOFF and queue.policy.backoff_to_normal_after_delivery:
                 self._modes.leave_backoff(queue, now, "backoff-to-normal-after-delivery")
+                self._turns.wake_at(queue, now)
             return SETTLED_AT_ONCE if attempts == 1 else Settled(attempts)
         if text:
             queue.note_reply(now, text)

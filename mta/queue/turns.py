@@ -358,6 +358,8 @@ class Turns:
         """See to everything in a queue that may be due, then set its next deadline."""
         self.registry.follow(queue)
         self._modes.refresh(queue, now)
+        self._hosts.follow(queue)
+        self.revisit()
         if queue.is_rerouting:
             target = self._rerouting.move(queue, now)
             if target is not None:

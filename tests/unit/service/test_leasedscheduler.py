@@ -12,6 +12,7 @@ from mta.config.values import NetworkLimit, PatternLimit
 from mta.queue.hosts import CALL_LASTS, HostLimits, Place, PlaceDemand
 from mta.queue.key import QueueKey
 from mta.queue.policy import QueuePolicy, VmtaPolicy
+from mta.queue.queue import QueueMode
 from mta.queue.reaction import Reaction
 from mta.queue.scheduler import FAIR_TURN
 from mta.queue.slot import Slot
@@ -250,3 +251,49 @@ def test_a_place_that_is_lent_goes_back_when_the_other_one_does_not_come() -> No
     assert tenant.open(now=CALL_LASTS) == []
 
     assert tenant.scheduler.place_demands()[MX] == PlaceDemand(0, 0, 1)
+
+
+def rolled_up(**settings: Any) -> Tenant:
+    """A worker with mail for a roll-up, and no host with a limit."""
+    tenant = Tenant(**settings)
+    tenant.limits = HostLimits()
+    tenant.scheduler.reconfigure(0.0)
+    tenant.admit(ROLLUP, 500)
+    return tenant
+
+
+def test_a_roll_up_back_to_normal_does_not_wait_for_the_place_that_it_needed_in_backoff() -> None:
+    tenant = rolled_up(max_smtp_out=9, backoff_max_smtp_out=1)
+    tenant.scheduler.set_mode("big.rollup/v1", QueueMode.BACKOFF, 0.0)
+    assert tenant.open() == []
+    assert tenant.scheduler.place_demands() == {SHARED: PlaceDemand(0, 1, 1)}
+
+    tenant.scheduler.set_mode("big.rollup/v1", QueueMode.NORMAL, 1.0)
+
+    assert [slot.key for slot in tenant.open(now=1.0)] == [ROLLUP] * 3
+
+
+def test_a_roll_up_that_a_delivery_takes_back_to_normal_opens_more_at_once() -> None:
+    tenant = rolled_up(max_smtp_out=9, backoff_max_smtp_out=1, backoff_to_normal_after_delivery=True)
+    tenant.scheduler.set_mode("big.rollup/v1", QueueMode.BACKOFF, 0.0)
+    tenant.open()
+    tenant.scheduler.lend_places({SHARED: 1}, 0.0)
+    (slot,) = tenant.open()
+    assert tenant.open(now=1.0) == []
+
+    (one,) = tenant.scheduler.draw(slot, 1.0)
+    tenant.scheduler.settle(slot, 1.0, one, Reaction.DELIVERED)
+
+    assert len(tenant.open(now=1.0)) == 2
+
+
+def test_a_roll_up_in_backoff_keeps_what_is_open_until_the_place_is_asked_back() -> None:
+    tenant = rolled_up(max_smtp_out=9, backoff_max_smtp_out=1)
+    slots = tenant.open()
+    asked = tenant.asked
+    tenant.scheduler.set_mode("big.rollup/v1", QueueMode.BACKOFF, 1.0)
+    tenant.scheduler.take(1.0)
+
+    assert tenant.asked > asked
+    assert tenant.scheduler.place_demands() == {SHARED: PlaceDemand(3, 1, 1)}
+    assert [tenant.deliver_all(slot, 1.0) for slot in slots[:2]] == [FAIR_TURN, FAIR_TURN]
