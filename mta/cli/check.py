@@ -145,14 +145,18 @@ def test_config(context: click.Context) -> int:
 
 
 def find_problems(loaded: Loaded) -> tuple[Problem, ...]:
-    """The problems of loading and, when the configuration can be used, the warnings about what it says."""
-    if loaded.snapshot is None:
-        return loaded.problems
-    snapshot = loaded.snapshot
+    """The problems of loading, and the warnings about what the configuration says."""
+    snapshot = loaded.readable
     # The server refuses to start with keys that can't sign, so they belong to its configuration.
-    keys = KeyRing.problems(snapshot)
-    found = tuple(dict.fromkeys((*loaded.problems, *keys, *lint(snapshot, Machine.here()))))
-    rank = {file: index for index, file in enumerate(loaded.snapshot.files)}
+    more = (*KeyRing.problems(snapshot), *lint(snapshot, Machine.here()))
+    if errors := loaded.errors:
+        # What seems to be missing may stand in a line that could not be understood.
+        wrong = {(problem.file, problem.line) for problem in errors}
+        more = tuple(
+            problem for problem in more if problem.line and (problem.file, problem.line) not in wrong
+        )
+    found = tuple(dict.fromkeys((*loaded.problems, *more)))
+    rank = {file: index for index, file in enumerate(snapshot.files)}
     return tuple(sorted(found, key=lambda problem: (rank.get(problem.file, len(rank)), problem.line)))
 
 

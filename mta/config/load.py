@@ -34,7 +34,7 @@ class Loaded:
     """`snapshot` is None when there are errors; `problems` are in file order, errors and warnings mixed.
 
     `readable` is what could be read in spite of errors: good for finding the control socket of a server that
-    still runs on the configuration before, and for nothing else.
+    still runs on the configuration before, for warnings about its lines, and for nothing else.
     """
 
     snapshot: Snapshot | None

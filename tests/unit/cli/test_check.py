@@ -36,6 +36,33 @@ def test_errors_exit_with_78_and_are_all_printed(tmp_path: Path, capsys: pytest.
     assert "can't be used: 2 errors." in out
 
 
+def test_errors_hide_no_warnings_about_other_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config(tmp_path, "spol /x\npid-file /run/x\n<domain *>\nretry-after 1s\n</domain>\n")
+
+    assert main(["check", path]) == 78
+    out = capsys.readouterr().out
+    assert ":1: error: unknown directive spol" in out
+    assert ":2: warning: pid-file is not a PowerMTA directive" in out
+    assert ":4: warning: retry-after" in out
+
+
+def test_nothing_is_called_missing_that_may_stand_in_a_wrong_line(tmp_path: Path) -> None:
+    fine = load(Path(config(tmp_path, FINE)))
+    assert "there is no <domain *>" in "".join(problem.text for problem in find_problems(fine))
+
+    broken = load(Path(config(tmp_path, FINE + "<domian *>\n</domian>\n")))
+
+    assert all(problem.line for problem in find_problems(broken))
+
+
+def test_a_key_that_is_not_there_is_one_error(tmp_path: Path) -> None:
+    loaded = load(Path(config(tmp_path, f"{FINE}domain-key s1,a.example,{tmp_path}/none.pem\n")))
+
+    assert [problem.line for problem in find_problems(loaded) if "none.pem" in problem.text] == [4]
+
+
 def test_warnings_alone_exit_with_0_unless_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(tmp_path, FINE + "pid-file /run/x\n")
 
