@@ -7,7 +7,7 @@ command.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,12 +28,15 @@ __all__ = [
     "Exit",
     "Invocation",
     "common_options",
+    "form_among",
     "invocation",
 ]
 
 DEFAULT_CONFIG = Path("/etc/mta/mta.conf")
 DEFAULT_SOCKET = Path("/run/mta/control.sock")
 
+#: The forms of answers for programs.
+_FORMS = ("json", "xml", "dom")
 #: Of every command that changes queues.
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 
@@ -146,6 +149,12 @@ def common_options(function: Command) -> Command:
     ):
         function = option(function)
     return function
+
+
+def form_among(arguments: Sequence[str]) -> str:
+    """The form that a call asks for, last of all, whether it can be understood or not; "" for people."""
+    asked = [argument[2:] for argument in arguments if argument[:2] == "--" and argument[2:] in _FORMS]
+    return asked[-1] if asked else ""
 
 
 def _form(name: str, words: str) -> Callable[[Command], Command]:

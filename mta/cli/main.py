@@ -18,7 +18,7 @@ from typing import NamedTuple
 import click
 
 from mta.cli.control import ControlFailure, Unreachable
-from mta.cli.invocation import Exit, Invocation, common_options
+from mta.cli.invocation import Exit, Invocation, common_options, form_among
 from mta.errors import ConfigError, MtaError, SpoolError
 
 __all__ = ["COMMANDS", "Entry", "ShortenedGroup", "cli", "main"]
@@ -129,6 +129,10 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo("aborted", err=True)
         return 130
     except click.UsageError as error:
+        # The options may not have been read yet when something was wrong with them.
+        call.form = call.form or form_among(sys.argv[1:] if arguments is None else arguments)
+        if call.as_json:
+            return _failed(call, error.format_message(), "", Exit.USAGE)
         error.show()
         return Exit.USAGE
     except click.ClickException as error:

@@ -75,6 +75,27 @@ def test_wrong_usage_is_64(arguments: list[str], capsys: pytest.CaptureFixture[s
     assert "Usage: mta" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--json", "nonsense"],
+        ["--json", "--nonsense"],
+        ["pause", "queue", "--json"],
+        ["show", "nonsense", "--dom", "--json"],
+    ],
+)
+def test_wrong_usage_is_told_to_programs_in_their_form(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 64
+
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert answer["status"] == "failure"
+    assert answer["message"]
+    assert said.err == ""
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mta ")
