@@ -35,7 +35,7 @@ _MECHANISMS = ("LOGIN", "PLAIN")
 class Conversation(Merging):
     """One client from greeting to QUIT."""
 
-    __slots__ = ("_failed_logins", "_listener_source")
+    __slots__ = ("_failed_logins", "_listener_source", "_tried_login")
 
     AuthLoginUsernameChallenge = "Username:"
     AuthLoginPasswordChallenge = "Password:"
@@ -46,6 +46,7 @@ class Conversation(Merging):
         super().__init__(reception, source_name=source_name, tls=tls)
         self._listener_source = source_name
         self._failed_logins = 0
+        self._tried_login = ""  # the name that was given, when somebody has it
 
     # ---- what comes in
 
@@ -171,6 +172,7 @@ class Conversation(Merging):
 
     def _prepare_login(self) -> None:
         """What aiosmtpd's AUTH wants to find."""
+        self._tried_login = ""
         session = LoginSession(self.loop)
         session.host_name = self.helo
         session.extended_smtp = True
@@ -184,6 +186,7 @@ class Conversation(Merging):
     def _authenticate(self, mechanism: str, auth_data: LoginPassword) -> AuthResult:
         """What aiosmtpd asks when it has name and password."""
         found = self.rules.logins.check(auth_data.login, auth_data.password)
+        self._tried_login = self.rules.logins.known(auth_data.login)
         if found is None:
             return AuthResult(success=False, handled=False, message=str(replies.BAD_LOGIN))
         self.user, source = found
@@ -201,7 +204,8 @@ class Conversation(Merging):
         self.faults += 1
         now = self.reception.clock.now()
         self.reception.lockout.failed(self.source_ip, self.policy.max_auth_failures, now)
-        log.info("client=%s login failed", self.source_ip)
+        user = repr(self._tried_login) if self._tried_login else "unknown"
+        log.info("client=%s user=%s login failed", self.source_ip, user)
         if self._is_locked() or self._failed_logins >= MAX_FAILED_LOGINS:
             self.close(replies.LOCKED_OUT)
 

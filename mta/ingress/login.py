@@ -44,6 +44,11 @@ class Logins:
             return login, source
         return None
 
+    def known(self, name: bytes) -> str:
+        """The name when somebody has it; "" otherwise: what was typed there may be a password."""
+        login = name.decode("utf-8", "replace")
+        return login if login in self._known else ""
+
     def _digest(self, password: bytes) -> bytes:
         return hashlib.sha256(self._salt + password).digest()
 

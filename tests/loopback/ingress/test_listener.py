@@ -321,6 +321,26 @@ async def test_password_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
         assert secret not in caplog.text
 
 
+async def test_a_failed_login_is_logged_with_its_name_when_somebody_has_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    async with Inbound(USERS, source=PLAIN) as inbound, inbound.caller() as caller:
+        await caller.hello()
+        await caller.ask("AUTH PLAIN " + blob("", "app", "wrong"))
+        assert "client=127.0.0.1 user='app' login failed" in caplog.text
+        caplog.clear()
+
+        # Many type their password where the name should be.
+        await caller.ask("AUTH PLAIN " + blob("", "hunter2", "wrong"))
+        assert "client=127.0.0.1 user=unknown login failed" in caplog.text
+        assert "hunter2" not in caplog.text
+        caplog.clear()
+
+        await caller.ask("AUTH LOGIN", "*")
+        assert "user='app'" not in caplog.text
+
+
 def test_certificate_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:
     for text in (
         f"smtp-server-tls-certificate {tmp_path}/none.pem",
