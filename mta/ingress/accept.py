@@ -132,13 +132,14 @@ class Acceptance:
         if isinstance(content, Reply):
             done(AcceptResult("", content))
             return
-        choice = _choose(rules.selection, submission, content)
+        if submission.vmta or content.vmta_header is not None or policy.pattern_list:
+            choice, priority = _choose(rules.selection, submission, content)
+        else:
+            choice = rules.selection.usual(policy, submission.client.received_on)
+            priority = NORMAL_PRIORITY
         if isinstance(choice, Reply):
             done(AcceptResult("", choice))
             return
-        priority = NORMAL_PRIORITY
-        if policy.pattern_list:
-            priority = _priority(rules.selection, submission, content)
         if rules.is_treated or policy.is_treated:
             self._accept_treated(rules, submission, content, choice, priority, done)
             return
@@ -297,20 +298,24 @@ def _reply_to(error: SpoolError) -> Reply:
     return _FULL if isinstance(error, SpoolFull) else _BROKEN
 
 
-def _choose(selection: Selection, submission: Submission, content: Content) -> Choice | Reply:
-    policy = submission.source
+def _choose(selection: Selection, submission: Submission, content: Content) -> tuple[Choice | Reply, int]:
+    """The virtual MTA and the priority of a message for which either may be another than usual."""
+    policy, client, block = submission.source, submission.client, content.block
+    recipients = [address for address, _, _ in submission.recipients]
+    priority = selection.priority(
+        policy, block=block, originator=submission.originator, recipients=recipients
+    )
     if submission.vmta:
-        return selection.named(submission.vmta, policy)
-    if content.vmta_header is None and not policy.pattern_list:
-        return selection.usual(policy, submission.client.received_on)
-    return selection.choose(
+        return selection.named(submission.vmta, policy), priority
+    choice = selection.choose(
         policy,
         header=content.vmta_header,
-        block=content.block,
+        block=block,
         originator=submission.originator,
-        recipients=[address for address, _, _ in submission.recipients],
-        received_on=submission.client.received_on,
+        recipients=recipients,
+        received_on=client.received_on,
     )
+    return choice, priority
 
 
 def _envelope(
@@ -360,15 +365,6 @@ def _envelope(
         priority=priority,
         dkim_options=content.dkim_options,
         dkim_key=content.dkim_key,
-    )
-
-
-def _priority(selection: Selection, submission: Submission, content: Content) -> int:
-    return selection.priority(
-        submission.source,
-        block=content.block,
-        originator=submission.originator,
-        recipients=[address for address, _, _ in submission.recipients],
     )
 
 
