@@ -441,7 +441,7 @@ class Transactions(Wire):
         if refusal is None:
             self._was_taken = True
             self.faults = self.idle_commands = 0
-            answer = b"250 2.0.0 OK, queued as %b\r\n" % result.queue_id.encode("ascii")
+            answer = f"250 2.0.0 OK, queued as {result.queue_id}\r\n".encode()
         else:
             self._was_taken = False
             self._log_refusal(refusal)
@@ -453,8 +453,12 @@ class Transactions(Wire):
         if self.reception.is_draining:
             self.say(answer)
             self.close(replies.SHUTTING_DOWN)
+        elif self.takes_short_cut and not self._buffer and not self._out and not self._has_ended:
+            if self.transport is not None:
+                self.transport.write(answer)
         else:
-            self.answer_now(answer)
+            self.say(answer)
+            self.process()
 
     def clear(self) -> None:
         """No transaction is under way."""

@@ -139,14 +139,6 @@ class Wire(Connection):
         self._buffer = data
         self._position = used
 
-    def answer_now(self, octets: bytes) -> None:
-        """The reply that the client has been waiting for; then take what it has sent meanwhile."""
-        if self._buffer or self._out or self._has_ended or not self.policy.replies_directly:
-            self._out.append(octets)
-            self.process()
-        elif self.transport is not None:
-            self.transport.write(octets)
-
     def process(self) -> None:
         """Take everything that is there, as long as we listen."""
         if self._is_processing:
