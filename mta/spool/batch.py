@@ -34,8 +34,8 @@ __all__ = [
 
 Done = Callable[[int, SpoolError | None], None]
 
-#: (message, recipients, envelope, body, body length, body check, done), waiting for a commit.
-Accepted = tuple[int, int, bytes, "list[bytes]", int, int, Done]
+#: (message, recipients, envelope, body, body length, body check, record length, done), waiting for a commit.
+Accepted = tuple[int, int, bytes, "list[bytes]", int, int, int, Done]
 
 #: What a message is told.
 Answer = tuple[Accepted, "SpoolError | None"]

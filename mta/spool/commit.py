@@ -16,18 +16,18 @@ dropped (and counted), never a settlement: delivery is not repeated, whatever th
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable
-from itertools import repeat
+from itertools import accumulate, repeat
 from operator import itemgetter, sub
 
 from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
-from mta.spool.batch import Accepted, Answer, Batch, Chore, Outcome, Row, add_write, as_spool_error
+from mta.spool.batch import Accepted, Answer, Batch, Chore, Outcome, add_write, as_spool_error
 from mta.spool.index import Index
 from mta.spool.marks import Marks
 from mta.spool.pace import Pace, Turnaround, WindowGauge
 from mta.spool.record import (
-    ACCEPT_OVERHEAD,
     RECORD_SIZE,
     RecordKind,
     encode_accept,
@@ -48,6 +48,8 @@ _RETRY_WHEN_FULL = 0.25
 _MANY_ROWS = 12
 #: What an outcome takes in memory beside its head.
 _TUPLE = 64
+#: Of a message that is accepted: its id, recipients, and the length of its record.
+_message, _recipients, _length = itemgetter(0), itemgetter(1), itemgetter(6)
 #: Of an outcome: its head, and when it was said.
 _head, _said = itemgetter(3), itemgetter(4)
 
@@ -141,8 +143,8 @@ class Committer:
         if not self._is_kicked and not self._is_busy:
             self._kick_soon()
 
-    def settle(self, kind: int, recipient: int, message: int, head: bytes) -> None:
-        """Write an outcome with the next batch, or soon."""
+    def settle(self, message: int, recipient: int, head: bytes, kind: int = _SETTLE) -> None:
+        """Write an outcome, or another record of the settle log, with the next batch, or soon."""
         if self.broken:
             return  # nothing can be written any more; the restart repeats what is not settled
         if self._is_full and self.backlog > self._max_backlog and kind != _SETTLE:
@@ -301,7 +303,7 @@ class Committer:
             return
         left = _BATCH_BYTES
         while waiting:
-            length = ACCEPT_OVERHEAD + len(waiting[0][2]) + waiting[0][4]
+            length = waiting[0][6]
             if length > left and batch.placed:
                 self._waiting = waiting
                 return
@@ -317,26 +319,29 @@ class Committer:
         octets; returns how many of both. The first one fits."""
         segment = self.accept_segment
         salt, number = segment.header.salt, segment.number
-        start = end = segment.end
-        limit = min(segment.limit, start + most)
-        parts, rows = list[bytes](), list[Row]()
-        for message, recipients, envelope, body, size, check, _ in waiting:
-            length = ACCEPT_OVERHEAD + len(envelope) + size
-            if end + length > limit:
-                break
+        start = segment.end
+        places = list(accumulate(map(_length, waiting), initial=start))
+        count = bisect_right(places, min(segment.limit, start + most)) - 1
+        fitting, end = waiting[:count], places[count]
+        parts = list[bytes]()
+        for message, recipients, envelope, body, size, check, _, _ in fitting:
             parts.append(encode_accept(salt, number, _ACCEPT, recipients, message, envelope, size, check))
             parts += body
-            rows.append((message, number, end, length, recipients))
-            end += length
-        count = len(rows)
-        batch.placed += waiting[:count]
-        batch.note_accepts(segment, start, parts, rows, end)
+        batch.placed += fitting
+        columns = (
+            map(_message, fitting),
+            repeat(number),
+            places,
+            map(_length, fitting),
+            map(_recipients, fitting),
+        )
+        batch.note_accepts(segment, start, parts, list(zip(*columns, strict=False)), end)
         return count, end - start
 
     def _turn_segment(self, batch: Batch, accepted: Accepted, length: int) -> bool:
         """Begin a segment for a message that has no room in the current one. False when the message is seen
         to: refused, or, where it would fill most of a segment, in one of its own beside the current one."""
-        message, recipients, envelope, body, size, check, _ = accepted
+        message, recipients, envelope, body, size, check, _, _ = accepted
         try:
             segment, is_new = self._accepts.obtain(length, message)
         except OSError as error:
@@ -377,17 +382,15 @@ class Committer:
         """Hot path: encode outcomes into the current settle file, as far as it has room; returns how many."""
         segment = self.settle_segment
         salt, number = segment.header.salt, segment.number
-        room = segment.limit - segment.end
-        parts = list[bytes]()
-        for kind, recipient, message, head, _ in outcomes:
-            record = encode_record(salt, number, kind, recipient, message, head)
-            room -= len(record)
-            if room < 0:
-                break
-            parts.append(record)
+        ends = list(accumulate(map(RECORD_SIZE.__add__, map(len, map(_head, outcomes))), initial=segment.end))
+        count = bisect_right(ends, segment.limit) - 1
+        parts = [
+            encode_record(salt, number, kind, recipient, message, head)
+            for kind, recipient, message, head, _ in outcomes[:count]
+        ]
         self._write_outcomes(batch, parts)
-        segment.end += sum(map(len, parts))
-        return len(parts)
+        segment.end = ends[count]
+        return count
 
     def _write_outcomes(self, batch: Batch, parts: list[bytes]) -> None:
         segment = self.settle_segment
@@ -479,7 +482,7 @@ class Committer:
             for accepted, answer in sorted(answers, key=lambda pair: pair[0][0]):
                 self._answer(accepted, answer)
             return
-        for message, _, _, _, _, _, done in batch.placed:
+        for message, _, _, _, _, _, _, done in batch.placed:
             try:
                 done(message, None)
             except Exception as failure:
@@ -489,7 +492,7 @@ class Committer:
         if error is not None:
             self._refused(accepted[0])
         try:
-            accepted[6](accepted[0], error)
+            accepted[7](accepted[0], error)
         except Exception as failure:
             self._report(failure)
 

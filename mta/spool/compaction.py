@@ -273,7 +273,7 @@ class Compaction:
         for kind, recipient, message, head in some:
             is_needed = index.row(message) >= 0 if kind == _SETTLE else index.is_waiting(message, recipient)
             if is_needed:
-                self._committer.settle(kind, recipient, message, head)
+                self._committer.settle(message, recipient, head, kind)
         if some:
             self._loop.call_soon(self._say_again, segment, facts)
         else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress, groupby
 from operator import itemgetter
@@ -165,14 +166,15 @@ class Index:
         self.bytes -= length
         return Place(rows.numbers[row], rows.places[row], length)
 
-    def settle_all(self, outcomes: Iterable[Outcome]) -> list[tuple[int, int, int]]:
-        """`settle` for those of the outcomes that do: the messages that nobody waits for any more, each with
-        its file number and the length of its record there. Hot path."""
+    def settle_all(self, outcomes: Iterable[Outcome]) -> tuple[list[int], dict[int, int]]:
+        """`settle` for those of the outcomes that do: the messages that nobody waits for any more, and how
+        many bytes of them are in which file. Hot path."""
         rows = self._young
         ids, waiting, settled = rows.ids, rows.waiting, rows.settled
         numbers, lengths, count = rows.numbers, rows.lengths, len(rows.ids)
-        ended: list[tuple[int, int, int]] = []
-        singles = octets = 0
+        ended: list[int] = []
+        octets: defaultdict[int, int] = defaultdict(int)
+        others: list[tuple[int, int]] = []
         for kind, recipient, message, _, _ in outcomes:
             if kind != _SETTLE:
                 continue
@@ -180,16 +182,19 @@ class Index:
             if row < count and ids[row] == message and waiting[row] == 1 and message not in settled:
                 # The usual: young, and for one recipient.
                 waiting[row] = 0
-                length = lengths[row]
-                singles += 1
-                octets += length
-                ended.append((message, numbers[row], length))
-            elif (place := self.settle(message, recipient)) is not None:
-                ended.append((message, place.number, place.length))
-        self.messages -= singles
-        self.recipients -= singles
-        self.bytes -= octets
-        return ended
+                octets[numbers[row]] += lengths[row]
+                ended.append(message)
+            else:
+                others.append((message, recipient))
+        self.messages -= len(ended)
+        self.recipients -= len(ended)
+        self.bytes -= sum(octets.values())
+        for message, recipient in others:
+            place = self.settle(message, recipient)
+            if place is not None:
+                octets[place.number] += place.length
+                ended.append(message)
+        return ended, octets
 
     def move(self, message: int, source: int, number: int, at: int, length: int) -> bool:
         """The message now has a copy in file `number`, and that is the one to use.

@@ -33,11 +33,11 @@ class Pace:
     """
 
     inline_limit: int = 64
-    # Measured with a thread beside the loop, which lets it take the next commands meanwhile and asks it for the
-    # interpreter several times a commit. Against commits in the loop, two processors, 20 and 50 writers: with
-    # syncs of 0.4 to 1.5 ms it took 12 to 46 % more CPU and gave 3 to 24 % fewer messages a second (9 % more
-    # once, with 0.4 ms); with 2 ms 6 to 11 % more CPU for 3 to 19 % more messages, with 4 ms up to 30 % more
-    # messages. From 100 writers on (some 60 messages a commit) it gives more with syncs of 0.8 ms too.
+    # Measured with a thread beside the loop, which lets it take the next commands meanwhile and asks it for
+    # the interpreter several times a commit. Against commits in the loop, two processors, 20 and 50 writers:
+    # with syncs of 0.4 to 1.5 ms it took 12 to 46 % more CPU and gave 3 to 24 % fewer messages a second (9 %
+    # more once, with 0.4 ms); with 2 ms 6 to 11 % more CPU for 3 to 19 % more messages, with 4 ms up to 30 %
+    # more messages. From 100 writers on (some 60 messages a commit) it gives more with syncs of 0.8 ms too.
     slow_sync: float = 0.0015
     crowd: float = 48.0
     # A sync in the loop holds everybody up. Two turns double what one carries: 20 writers get 10 % more

@@ -30,6 +30,7 @@ from mta.spool.options import SpoolOptions
 from mta.spool.pool import MemoryPool
 from mta.spool.quarantine import Damage
 from mta.spool.record import (
+    ACCEPT_OVERHEAD,
     MAX_MESSAGE,
     RECORD_SIZE,
     Deferral,
@@ -45,7 +46,7 @@ __all__ = ["Partition", "Recovered", "SpoolOptions", "SpoolStats", "Stored"]
 
 logger = logging.getLogger(__name__)
 
-_SETTLE, _DEFER, _RECORD = int(RecordKind.SETTLE), int(RecordKind.DEFER), int(RecordKind.RECORD)
+_DEFER, _RECORD = int(RecordKind.DEFER), int(RecordKind.RECORD)
 #: Joining a body's parts costs a copy: worth it for the memory pool, not for a giant.
 _MAX_YOUNG = 1 << 20
 #: What the fields of a record can hold.
@@ -70,7 +71,7 @@ class Partition:
         found = opened.found
         self.directory = directory
         self._options, self._lock, self._loop = options, opened.lock, loop
-        self._files, self._clock = options.files, options.clock
+        self._files, self._clock, self._max_backlog = options.files, options.clock, options.max_backlog
         self._accepts, self._settles, self._marks = opened.accepts, opened.settles, opened.marks
         self._heads = HeadReader(self._accepts.in_use)
         self._index: Index = found.index
@@ -80,8 +81,8 @@ class Partition:
         self._quarantine = opened.quarantine
         self._next = opened.next_message
         self._sequence = found.deferrals.highest
-        self._room_checked = self._plenty_until = self._silent_until = float("-inf")
-        self._is_short = False
+        self._room_checked = self._silent_until = float("-inf")
+        self._has_plenty = self._is_short = False
         self._is_closed = False
         #: Called after each commit, when everybody has been told of theirs.
         self.on_committed: Callable[[], None] | None = None
@@ -105,6 +106,9 @@ class Partition:
             committed=self._committed,
             broke=self._broke,
         )
+        #: settle(message, recipient, event): this recipient is delivered or has failed for good; on disk,
+        #: with its event, 50 ms later.
+        self.settle = self._committer.settle
         self._index.mourn(self._committer.give_up)
         self._upkeep = Upkeep(
             directory=directory,
@@ -180,11 +184,7 @@ class Partition:
 
     def refusal(self, size: int) -> SpoolError | None:
         """Why a message of `size` bytes can't be taken now; None when it can. Cheap enough for every MAIL."""
-        if (
-            size < _LITTLE
-            and self._clock.now() < self._plenty_until
-            and self._committer.backlog <= self._options.max_backlog
-        ):
+        if self._has_plenty and size < _LITTLE and self._committer.backlog <= self._max_backlog:
             return None
         error = self._takes_no_mail() or self._has_no_room(size)
         if self._is_short or error is not None:
@@ -236,9 +236,14 @@ class Partition:
             return SpoolFull(f"{free} bytes free, less than min-free-space")
         if not self._upkeep.has_room(size, free):
             return SpoolFull(f"{free} bytes free")
-        if self._upkeep.has_room(_PLENTY, free - options.min_free_space):
-            self._plenty_until = self._room_checked + _ROOM_IS_FRESH
+        if not self._has_plenty and self._upkeep.has_room(_PLENTY, free - options.min_free_space):
+            self._has_plenty = True
+            self._loop.call_later(self._room_checked + _ROOM_IS_FRESH - now, self._look_closer)
         return None
+
+    def _look_closer(self) -> None:
+        """What was measured has become old."""
+        self._has_plenty = False
 
     def accept(
         self, envelope: bytes, body: Sequence[bytes], done: Done, decoded: Envelope | None = None
@@ -253,7 +258,8 @@ class Partition:
             decoded = decode_envelope(envelope)
         recipients = len(decoded.recipients)
         size = sum(map(len, body))
-        if not 0 < recipients <= _MAX_RECIPIENTS or size + len(envelope) > _MAX_SIZE:
+        length = ACCEPT_OVERHEAD + len(envelope) + size
+        if not 0 < recipients <= _MAX_RECIPIENTS or length > _MAX_SIZE:
             raise ValueError(f"a message with {recipients} recipients and {size} bytes can't be stored")
         message = self._next
         if message >= MAX_MESSAGE:
@@ -266,7 +272,7 @@ class Partition:
         else:
             parts = [bytes(part) for part in body if part]
             check = body_check(parts)
-        self._committer.accept((message, recipients, envelope, parts, size, check, done))
+        self._committer.accept((message, recipients, envelope, parts, size, check, length, done))
 
     def load(self, message: int) -> Stored:
         """A message with its body; from memory while it is young.
@@ -315,19 +321,15 @@ class Partition:
         place = self._index.place(message)
         return 0 if place is None else place.length
 
-    def settle(self, message: int, recipient: int, event: bytes) -> None:
-        """This recipient is delivered or has failed for good; on disk, with its event, 50 ms later."""
-        self._committer.settle(_SETTLE, recipient, message, event)
-
     def defer(self, message: int, recipient: int, *, attempts: int, due: float, event: bytes | None) -> None:
         """This recipient is tried again at `due` (epoch seconds), after `attempts` so far."""
         self._sequence += 1
         head = encode_deferral(Deferral(self._sequence, due, attempts), event or b"")
-        self._committer.settle(_DEFER, recipient, message, head)
+        self._committer.settle(message, recipient, head, _DEFER)
 
     def record(self, event: bytes) -> None:
         """Something happened that settles nobody."""
-        self._committer.settle(_RECORD, 0, 0, event)
+        self._committer.settle(0, 0, event, _RECORD)
 
     def flush(self, done: Callable[[SpoolError | None], None]) -> None:
         """Call `done` when everything said so far is on disk, or with the reason why not."""
@@ -403,12 +405,12 @@ class Partition:
 
     def _settled(self, outcomes: list[Outcome]) -> None:
         """These outcomes are on disk: messages with nobody left no longer need their bytes."""
-        in_use, drop = self._accepts.in_use, self._pool.drop
-        for message, number, length in self._index.settle_all(outcomes):
-            drop(message)
-            segment = in_use[number]
-            segment.live = left = segment.live - length
-            if not left:
+        messages, files = self._index.settle_all(outcomes)
+        self._pool.drop_all(messages)
+        for number, octets in files.items():
+            segment = self._accepts.in_use[number]
+            segment.live -= octets
+            if not segment.live:
                 self._upkeep.emptied(segment)
 
     def _committed(self) -> None:
@@ -420,7 +422,7 @@ class Partition:
         self._upkeep.look_ahead()
 
     def _broke(self, text: str) -> None:
-        self._plenty_until = float("-inf")
+        self._has_plenty = False
         logger.critical("spool broken directory=%s why=%r", self.directory, text)
         if self.on_broken is not None:
             # Not from within a commit: whoever hears it may want the partition.

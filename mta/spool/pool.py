@@ -7,6 +7,9 @@ on disk, or about to be.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import repeat
+
 from mta.spool.stored import Stored
 
 __all__ = ["MemoryPool"]
@@ -18,7 +21,10 @@ class MemoryPool:
     def __init__(self, limit: int) -> None:
         self.bytes = 0
         self._limit = limit
-        self._young: dict[int, tuple[Stored, int]] = {}  # oldest first, as dictionaries keep it
+        self._young: dict[int, Stored] = {}  # oldest first, as dictionaries keep it
+        self._sizes: dict[int, int] = {}  # of the same messages
+        #: a message that is still here, or None
+        self.find = self._young.get
 
     def __repr__(self) -> str:
         return f"<MemoryPool messages={len(self._young)} bytes={self.bytes}/{self._limit}>"
@@ -38,17 +44,20 @@ class MemoryPool:
             if size > self._limit:
                 return
             while octets > self._limit:
-                octets -= young.pop(next(iter(young)))[1]
+                oldest = next(iter(young))
+                del young[oldest]
+                octets -= self._sizes.pop(oldest)
         self.bytes = octets
-        young[message] = stored, size
-
-    def find(self, message: int) -> Stored | None:
-        """A message that is still here."""
-        kept = self._young.get(message)
-        return None if kept is None else kept[0]
+        young[message] = stored
+        self._sizes[message] = size
 
     def drop(self, message: int) -> None:
         """Nobody will ask for this message again."""
-        kept = self._young.pop(message, None)
-        if kept is not None:
-            self.bytes -= kept[1]
+        self.drop_all((message,))
+
+    def drop_all(self, messages: Sequence[int]) -> None:
+        """Nobody will ask for these messages again."""
+        forget = self._young.pop
+        for message in messages:
+            forget(message, None)
+        self.bytes -= sum(map(self._sizes.pop, messages, repeat(0)))
