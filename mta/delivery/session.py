@@ -89,11 +89,12 @@ class Session(asyncio.Protocol):
     # More than thirty attributes: without slots look-ups would go through a dictionary of each one's own.
     # fmt: off
     __slots__ = (
-        "_at_once", "_awaiting", "_clock", "_deadline", "_dots_alone", "_envelope_until", "_in_chunks",
-        "_is_closed", "_is_draining", "_is_paused", "_loop", "_most_errors", "_offset", "_parser",
-        "_patience_at_rest", "_patience_with_end", "_patience_with_envelope", "_phase", "_pipelining",
-        "_sending", "_supply", "_transport", "completed", "connection", "delivered", "errors", "extensions",
-        "facts", "is_host_unwanted", "is_resting", "most_recipients", "now", "policy", "queue_name", "slot",
+        "_at_once", "_awaiting", "_clock", "_deadline", "_dots_alone", "_envelope_until", "_errors",
+        "_in_chunks", "_is_closed", "_is_draining", "_is_paused", "_loop", "_most_errors", "_offset",
+        "_parser", "_patience_at_rest", "_patience_with_end", "_patience_with_envelope", "_phase",
+        "_pipelining", "_sending", "_supply", "_transport", "completed", "connection", "delivered",
+        "extensions", "facts", "is_host_unwanted", "is_resting", "most_recipients", "now", "policy",
+        "queue_name", "slot",
     )
     # fmt: on
 
@@ -117,7 +118,6 @@ class Session(asyncio.Protocol):
         self.now = clock.now()  # when that happened which is being dealt with
         self.completed = 0  # transactions that ended by the server's word
         self.delivered = 0  # recipients
-        self.errors = 0  # recipients refused
         self.most_recipients = 0  # that the receiver takes in one transaction, once it has said so
         self.is_resting = False
         self.is_host_unwanted = False
@@ -127,6 +127,7 @@ class Session(asyncio.Protocol):
         self._transport = connection.transport
         self._pipelining = connection.extensions.pipelining
         self._parser = ReplyParser(phrases)
+        self._errors = 0  # recipients refused
         self._most_errors = policy.max_errors_per_connection or float("inf")
         # What the server has for the end of data, and for an envelope once it is the next to be answered.
         self._patience_with_end = policy.data_termination_timeout
@@ -172,6 +173,12 @@ class Session(asyncio.Protocol):
         self._is_draining = True
         if self.is_resting:
             self._guarded(self._quit)
+
+    def count_refusal(self) -> None:
+        """One recipient more was refused; after so many (max-errors-per-connection) nothing more is begun."""
+        self._errors += 1
+        if self._errors >= self._most_errors:
+            self._is_draining = True
 
     def leave_host(self) -> None:
         """Finish here, and go to another host next time."""
@@ -384,7 +391,7 @@ class Session(asyncio.Protocol):
 
     def _draw(self) -> bytes:
         """The commands of the next message that can begin; it is awaited from now on. Nothing for none."""
-        if self._is_draining or self.errors >= self._most_errors:
+        if self._is_draining:
             return b""
         left = REFUSALS_AT_ONCE
         while left:
@@ -417,7 +424,7 @@ class Session(asyncio.Protocol):
 
     def _rest(self) -> None:
         now = self.now
-        if self._is_draining or self.slot.is_retired or self.errors >= self._most_errors:
+        if self._is_draining or self.slot.is_retired:
             self._quit()
             return
         self.is_resting = True

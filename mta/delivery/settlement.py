@@ -150,14 +150,14 @@ class Settlement:
         now, refs = session.now, attempt.refs
         untried: list[int] = []
         delivered = 0
-        for ref, outcome in zip(refs, attempt.outcomes, strict=True):
-            fate = outcome.fate
+        for index, outcome in enumerate(attempt.outcomes):
+            ref, fate = refs[index], outcome.fate
             if fate is _DELIVERED:
                 delivered += 1
                 self._deliver(session, attempt, ref, outcome, now)
             elif fate is _UNTRIED:
                 if outcome.stage is Stage.RCPT and not untried:
-                    session.most_recipients = max(1, refs.index(ref))  # the rest was one too many
+                    session.most_recipients = max(1, index)  # the rest was one too many
                 untried.append(ref)
             else:
                 self._refuse(session, attempt, ref, outcome, now)
@@ -216,7 +216,7 @@ class Settlement:
         if outcome.stage is Stage.END and is_internal(outcome.reply):
             queue_id = attempt.envelope.queue_id
             session.policy.log.broke_off(slot.key, queue_id, session.facts, outcome.reply)
-        session.errors += 1
+        session.count_refusal()
         judgement = self._judge(session, outcome)
         self.take_measures(slot, judgement, outcome.reply, now)
         if judgement.skips_host:
