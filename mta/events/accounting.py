@@ -283,6 +283,9 @@ def times(name: str, *, iso: bool) -> Column:
 
     def column(fields: Fields) -> Sequence[str]:
         seconds: Sequence[float] = fields[place]
+        first, last = int(min(seconds)), int(max(seconds))
+        if 0 < first == last:
+            return [shown(first)] * len(seconds)  # as in most batches
         if all(seconds):
             return once_each(shown, list(map(int, seconds)))
         return [shown(int(second)) if second else "" for second in seconds]
