@@ -269,11 +269,13 @@ class Committer:
         batch.flushes, self._flushes = self._flushes, []
         if self._chores:
             batch.chore = self._chores.pop(0)
+        is_empty = not (batch.placed or batch.refused or batch.settles or batch.settle_syncs or batch.flushes)
+        if is_empty and batch.chore is None:
+            return None
         if self._new_names:
             batch.directories = [self._accepts.directory, self._settles.directory]
             self._new_names = False
-        is_empty = not (batch.placed or batch.refused or batch.settles or batch.settle_syncs or batch.flushes)
-        return None if is_empty and batch.chore is None else batch
+        return batch
 
     def _refuse_placed(self, batch: Batch) -> None:
         batch.refused += [(accepted, SpoolBroken(self.broken)) for accepted in batch.placed]
