@@ -180,7 +180,7 @@ class ReadyEntries:
                 self.runs -= 1
         if self.base:
             self._count_base(taken, into)
-        self.taken += len(taken)
+        self.taken += tail - head
         if tail > SLACK and (tail == end or tail * 2 > end):
             del refs[:tail]
             del words[:tail]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Set
+from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -526,15 +527,16 @@ class DeliveryQueue:
             lift = max(lift, min(self.rates_of(slot.source.ip).sends_at(now, size) for slot in self.idle))
         return lift
 
-    def next_idle(self, now: float) -> Slot | None:
-        """The idle connection to call back first: the one that was last in use, of those that may send."""
-        if not self.limits_addresses:
-            return next(reversed(self.idle))
-        size = self.next_size()
-        for slot in reversed(self.idle):
-            if self.rates_of(slot.source.ip).sends_at(now, size) <= now:
-                return slot
-        return None
+    def to_call_back(self, most: int, now: float) -> list[Slot]:
+        """At most so many idle connections: those that were last in use, of those that may send."""
+        last_used = reversed(self.idle)
+        if self.limits_addresses:
+            size = self.next_size()
+            may_send = (
+                slot for slot in last_used if self.rates_of(slot.source.ip).sends_at(now, size) <= now
+            )
+            return list(islice(may_send, most))
+        return list(islice(last_used, most))
 
     def next_size(self) -> int:
         """Octets of the message at the front; 0 when nothing is ready."""

@@ -499,19 +499,19 @@ class Scheduler(OperatorVerbs):
 
     def _rest(self, slot: Slot, now: float) -> list[int]:
         """A connection has nothing to do."""
+        queue, permits = slot.queue, self._permits
         if slot.state is CLOSED:
             raise Contradiction(f"a closed connection of {slot.key} draws")
         if slot.state is OPENING:
-            slot.queue.opening -= 1
+            queue.opening -= 1
         slot.state = IDLE
-        if not slot.is_retired and (
-            self._permits.claims > 0 or slot.queue.vmta.claims > 0 or self._is_wanted(slot)
-        ):
-            self._permits.retire(slot)
+        if not slot.is_retired and (permits.claims > 0 or queue.vmta.claims > 0 or self._is_wanted(slot)):
+            permits.retire(slot)
         if slot.is_retired:
-            self._permits.pick_up(slot)
+            permits.pick_up(slot)
         else:
-            self._turns.rest(slot, now)
+            permits.lay_down(slot)
+            self._turns.consider(queue, now)  # sets what calls it back
         return []
 
     def _is_wanted(self, slot: Slot) -> bool:

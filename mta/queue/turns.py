@@ -123,21 +123,19 @@ class Turns:
             queue = self._recalled[0]
             wanted = queue.ready.runs - queue.opening
             if wanted > 0 and queue.unblocks_at(now) <= now:
-                slots += self._call_back(queue, min(wanted, limit - len(slots)), now)
+                slots += self._call_back(queue.to_call_back(min(wanted, limit - len(slots)), now))
             if len(slots) < limit:
                 self._recalled.popleft()
                 queue.is_recalled = False
                 self.consider(queue, now)
         return slots + self._surplus(limit - len(slots))
 
-    def _call_back(self, queue: DeliveryQueue, wanted: int, now: float) -> list[Slot]:
-        """At most so many of a queue's idle connections, those that may send."""
-        slots: list[Slot] = []
-        while len(slots) < wanted and queue.idle and (slot := queue.next_idle(now)) is not None:
+    def _call_back(self, slots: list[Slot]) -> list[Slot]:
+        """These idle connections are about to draw again; returns them."""
+        for slot in slots:
             self.permits.pick_up(slot)
             slot.state = OPENING
-            slots.append(slot)
-        queue.opening += len(slots)
+            slot.queue.opening += 1
         return slots
 
     def has_work(self) -> bool:
@@ -293,11 +291,6 @@ class Turns:
                 self.registry.follow(queue)
                 vmta.ring.append(queue, queue.active.queue_priority)
             self.activate(vmta)
-
-    def rest(self, slot: Slot, now: float) -> None:
-        """The connection is idle; set what calls it back."""
-        self.permits.lay_down(slot)
-        self.consider(slot.queue, now)
 
     def expire(self, queue: DeliveryQueue, refs: Iterable[int]) -> None:
         """These are out of time or attempts."""
