@@ -163,6 +163,32 @@ def test_reader_starts_afresh() -> None:
     assert reader.chunks == [b"c\r\n"]
 
 
+@pytest.mark.parametrize("flawed", [b"a\nb\r\n", b"a\rb\r\n", b"\x00\r\n", b"x" * 999 + b"\r\n"])
+def test_a_flaw_is_not_held_against_the_next_message(flawed: bytes) -> None:
+    reader = DataReader(None)
+    reader.feed(flawed + END)
+    assert reader.refusal is not None
+    reader.clear()
+
+    reader.feed(b"fine\r\n" + END)
+
+    assert (reader.refusal, reader.chunks) == (None, [b"fine\r\n"])
+
+
+def test_other_limits_hold_from_the_next_message_on() -> None:
+    reader = DataReader(None)
+    long, large = b"x" * 60 + b"\r\n", b"y\r\n" * 40
+    reader.limit(100, 50)
+
+    refusals = []
+    for content in (long, large, b"z" * 50 + b"\r\n"):
+        reader.feed(content + END)
+        refusals.append(reader.refusal)
+        reader.clear()
+
+    assert refusals == [LINE_TOO_LONG, TOO_BIG, None]
+
+
 def test_high_bits_are_noticed_in_any_chunk() -> None:
     assert not read(b"plain\r\n" + END)[0].is_8bit
     assert read("grå\r\n".encode() + END)[0].is_8bit
