@@ -56,7 +56,9 @@ class Admission:
         self._delays = delays
         self._count = traffic.into.add
         self._clock = clock
-        self._fresh: list[Fresh] = []  # stored by the commit that is being completed
+        # What the commit has stored that is being completed: ours from the start, or handed over to us.
+        self._fresh: list[Fresh] = []
+        self._shares: list[Fresh] = []
         #: Says that there may be something to deliver; the dispatcher is made later than we are.
         self.wake: Callable[[], None] = _nobody
         #: The roll-ups of the configuration in force; None where it has none.
@@ -76,19 +78,20 @@ class Admission:
 
     def committed(self) -> None:
         """A commit is through: what it has stored enters the queues."""
-        if not self._fresh:
+        if not self._fresh and not self._shares:
             return
+        now = self._clock.now()
         fresh, self._fresh = self._fresh, []
-        now, octets = self._clock.now(), sum(map(_size, fresh))
-        self._count(now, self._enter_all(fresh, now), len(fresh), octets)
+        shares, self._shares = self._shares, []
+        if fresh:
+            recipients = sum([len(envelope.recipients) for envelope, _, _ in fresh])
+            self._count(now, recipients, len(fresh), sum(map(_size, fresh)))
+        self._enter_all(fresh + shares, now)
 
-    def _enter_all(self, fresh: list[Fresh], now: float) -> int:
-        """Let the recipients of new messages wait, those of a queue in one go; returns how many they are."""
-        arrived = 0
+    def _enter_all(self, fresh: list[Fresh], now: float) -> None:
+        """Let the recipients of new messages wait, those of a queue in one go."""
         arrivals: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
         for envelope, message, size in fresh:
-            recipients = envelope.recipients
-            arrived += len(recipients)
             is_special = (
                 envelope.job_id
                 or envelope.schedule
@@ -98,14 +101,13 @@ class Admission:
             if is_special and self._is_seen_to(envelope, message, size, now):
                 continue
             vmta, received = envelope.vmta, int(envelope.received)
-            for ref, recipient in enumerate(recipients, message << RECIPIENT_BITS):
+            for ref, recipient in enumerate(envelope.recipients, message << RECIPIENT_BITS):
                 arrivals[recipient.queue_domain, vmta][ref] = received
                 if recipient.notify & _DELAY:
                     self._delays.watch(envelope, ref)
         for (domain, vmta), refs in arrivals.items():
             self._scheduler.admit_fresh(self.key(domain, vmta), refs, now)
         self.wake()
-        return arrived
 
     def _is_seen_to(self, envelope: Envelope, message: int, size: int, now: float) -> bool:
         """See to a new message that may have to wait for more than its turn; False when that is all."""
@@ -129,10 +131,11 @@ class Admission:
         self._count(self._clock.now(), recipients, 1, size)
 
     def enter(self, envelope: Envelope, message: int, waiting: Iterable[Waiting] | None) -> None:
-        """These recipients of a stored message, and no others, enter their queues; None: all, untried."""
+        """These recipients of a stored message, and no others, enter their queues; None: all, untried, of one
+        whose commit is being completed."""
         if waiting is None:
             size = self._partition.size(message) if envelope.job_id else 0
-            self._enter_all([(envelope, message, size)], self._clock.now())
+            self._shares.append((envelope, message, size))
             return
         if envelope.job_id:
             waiting = list(waiting)
