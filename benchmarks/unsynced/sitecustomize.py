@@ -10,6 +10,6 @@ def nothing(descriptor: object) -> None:
     """Instead of fsync and fdatasync."""
 
 
-del os.eventfd  # nor does the kernel sync for us: it has no way to say that it has
+vars(os).pop("eventfd", None)  # nor does the kernel sync for us: it has no way to say that it has
 os.fsync = nothing  # type: ignore[assignment]
 os.fdatasync = nothing  # type: ignore[assignment]

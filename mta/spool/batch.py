@@ -58,8 +58,9 @@ def as_spool_error(error: OSError) -> SpoolError:
     return SpoolFull(text) if error.errno in _NO_ROOM else SpoolBroken(text)
 
 
-def _failed_sync(error: OSError) -> SpoolBroken:
-    return SpoolBroken(f"sync failed: {error.strerror or error}")
+def _failed_sync(error: Exception) -> SpoolBroken:
+    text = error.strerror or str(error) if isinstance(error, OSError) else repr(error)
+    return SpoolBroken(f"sync failed: {text}")
 
 
 def add_write(writes: list[Write], segment: Segment, at: int, parts: list[bytes]) -> None:
@@ -183,7 +184,7 @@ class Batch:
         while self.unsynced:
             try:
                 self.unsynced[0].sync()
-            except OSError as error:
+            except Exception as error:  # the disk, or a bug: nothing of it may be acknowledged
                 self.synced(error)
             else:
                 self.synced(None)
@@ -197,7 +198,7 @@ class Batch:
         except Exception as error:  # a bug, or no memory: nothing of it may be acknowledged
             self.accept_error = SpoolBroken(f"commit failed: {error!r}")
 
-    def synced(self, error: OSError | None) -> None:
+    def synced(self, error: Exception | None) -> None:
         """The first of what is `unsynced` is on disk, or cannot be: then nothing more is tried."""
         self.unsynced.pop(0)
         self._has_synced = True

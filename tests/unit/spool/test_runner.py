@@ -207,6 +207,17 @@ def test_a_full_disk_refuses_the_batch_before_any_sync(spool: KernelSpool) -> No
     assert names(spool.reopen()) == ["m"]
 
 
+@pytest.mark.parametrize("pace", [Pace(), Pace(inline_limit=0, stalling_sync=-1.0)])
+def test_a_bug_while_syncing_acknowledges_nothing(tmp_path: Path, pace: Pace) -> None:
+    spool = KernelSpool(tmp_path, pace)
+    spool.faults.sync = lambda: None  # type: ignore[method-assign,assignment,misc]
+    spool.accept()
+    spool.loop.run_until(lambda: bool(spool.answers))
+
+    assert isinstance(spool.answers[0][1], SpoolBroken)
+    assert "TypeError" in spool.partition.stats().broken
+
+
 @pytest.mark.parametrize("result", [0, errno.EIO])
 def test_closing_waits_for_the_kernel(spool: KernelSpool, result: int) -> None:
     spool.accept()
