@@ -144,8 +144,7 @@ class Transaction(msgspec.Struct, eq=False):
     is_body_sent: bool = False
     #: Those whom RCPT refused, by their place.
     _refused: dict[int, Outcome] = {}
-    #: How many it has accepted, and the recipient that its next reply is for.
-    _accepted: int = 0
+    #: The recipient that the next RCPT reply is for.
     _next: int = 0
     #: The commands still to be written; only there without PIPELINING.
     _rcpts: list[bytes] = []
@@ -271,22 +270,19 @@ class Transaction(msgspec.Struct, eq=False):
 
     def _receive_rcpt(self, reply: Reply, kind: int) -> Move:
         index = self._next
-        if not self.outcomes:  # MAIL was not refused
-            if kind == 2:
-                self._accepted += 1
-            else:
-                self._refused[index] = Outcome(self._rcpt_fate(reply, kind), reply, _RCPT)
+        if kind != 2 and not self.outcomes:  # MAIL was not refused
+            self._refused[index] = Outcome(self._rcpt_fate(reply, kind), reply, _RCPT)
         self._next = index = index + 1
         if index == len(self.recipients):
             if len(self._refused) == index:
                 self.outcomes = list(self._refused.values())
             if self.in_chunks:
-                if not self._accepted:
+                if self.outcomes:
                     return self._end_refused()
                 self.stage = _END
                 return _BODY
             self.stage = _DATA
-            if not self.extensions.pipelining and not self._accepted:
+            if not self.extensions.pipelining and self.outcomes:
                 return self._end_refused()
         return _WAIT if self.extensions.pipelining else _WRITE
 
@@ -294,7 +290,7 @@ class Transaction(msgspec.Struct, eq=False):
         """RFC 5321 4.5.3.1.10: 452 and 552 for "too many recipients" mean: in another transaction, please."""
         if reply.code in (452, 552) and (not reply.enhanced or reply.enhanced.endswith(".5.3")):
             # Only beside an accepted one: else the next transaction would be the same one again, for ever.
-            if self._accepted:
+            if self._next > len(self._refused):
                 return Fate.UNTRIED
             if reply.enhanced:
                 return Fate.DEFERRED
@@ -302,8 +298,8 @@ class Transaction(msgspec.Struct, eq=False):
 
     def _receive_data(self, reply: Reply, kind: int) -> Move:
         if kind == 3:
-            self.stage = _END if self._accepted else _LONE_DOT
-            return _BODY if self._accepted else _SEND_DOT
+            self.stage = _LONE_DOT if self.outcomes else _END
+            return _SEND_DOT if self.outcomes else _BODY
         if kind == 2:
             raise RemoteProtocolError(f"{reply.code} in answer to DATA")
         self._end_all(Outcome(_fate(kind), reply, _DATA))
