@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-The scheduler is told what happens (`admit`, `opened`, `settle`, `failed`, `release`, the operator's verbs)
-and is asked three questions: which connections to open (`take`), which idle ones to use again (`recall`),
-and what to send on this one (`draw`). Every answer obeys every limit; nobody else keeps any. It never waits,
-never does I/O and never asks for the time: `now` comes in and must not run backwards.
+The scheduler is told what happens (`admit`, `admit_fresh`, `opened`, `settle`, `failed`, `release`, the
+operator's verbs) and is asked three questions: which connections to open (`take`), which idle ones to use
+again (`recall`), and what to send on this one (`draw`). Every answer obeys every limit; nobody else keeps
+any. It never waits, never does I/O and never asks for the time: `now` comes in and must not run backwards.
 
 *Rings.* A queue that could use one more connection right now stands once in the ring of its virtual MTA;
 virtual MTAs with such queues and with permits left stand in the ring of the scheduler. `take` goes round
