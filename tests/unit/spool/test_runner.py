@@ -240,7 +240,7 @@ def test_a_disk_that_takes_its_time_is_written_to_in_the_thread(tmp_path: Path) 
 
 
 def test_so_is_what_takes_long_to_copy(spool: KernelSpool) -> None:
-    spool.accept(b"x" * (5 << 20))
+    spool.accept(b"x" * (2 << 20))
     spool.loop.run_until(lambda: bool(spool.answers))
 
     assert "spool-commit" in spool.faults.writes
