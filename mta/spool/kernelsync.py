@@ -10,6 +10,7 @@ kernel or a sandbox refuses them, there is no such thing and the thread does the
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -82,7 +83,8 @@ class KernelSync:
         """The error number of the sync that has ended, 0 when it went well; None while it goes on."""
         result = self._result(0, ctypes.addressof(self._no_time))
         if result is not None:
-            os.eventfd_read(self.descriptor)
+            with contextlib.suppress(BlockingIOError):  # it can't be had, and nothing has ended
+                os.eventfd_read(self.descriptor)
         return result
 
     def wait(self) -> int:
@@ -103,6 +105,8 @@ class KernelSync:
                 return None
         except InterruptedError:
             return None
+        except OSError as error:
+            return error.errno  # who can't be told how a sync went has to take it for failed
         result: int = _EVENT.unpack(self._event)[2]
         return -result
 

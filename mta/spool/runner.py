@@ -111,10 +111,7 @@ class Runner:
         batch, kernel = self._batch, self._kernel
         if kernel is None or batch is None:
             return
-        try:
-            ended = kernel.ended()
-        except OSError as error:
-            ended = error.errno  # who can't tell how a sync went has to take it for failed
+        ended = kernel.ended()
         if ended is not None:
             self._batch = None
             batch.synced(_as_error(ended))

@@ -70,6 +70,17 @@ def test_what_cannot_be_synced_is_not_begun(kernel: KernelSync, descriptor: int)
     assert kernel.wait() == 0, "the next one goes on as usual"
 
 
+def test_a_sync_whose_result_cannot_be_had_has_failed(descriptor: int) -> None:
+    try:
+        kernel = KernelSync()
+    except OSError as error:
+        pytest.skip(f"no syncs by the kernel here: {error}")
+    kernel.begin(descriptor)
+    kernel.close()
+
+    assert kernel.wait() == errno.EINVAL
+
+
 def test_a_closed_one_leaves_no_descriptor_behind(descriptor: int) -> None:
     before = os.listdir("/proc/self/fd")
     try:

@@ -164,20 +164,6 @@ def test_a_failed_sync_of_either_file_breaks_the_partition_and_is_not_tried_agai
     assert "refused" not in names(spool.reopen())
 
 
-def test_who_cannot_be_told_how_a_sync_went_takes_it_for_failed(
-    spool: KernelSpool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unclear(kernel: SlowKernel) -> int | None:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    spool.accept()
-    spool.loop.run()
-    monkeypatch.setattr(SlowKernel, "ended", unclear)
-    spool.reading.readers[spool.kernel.descriptor]()
-
-    assert [type(error) for _, error in spool.answers] == [SpoolBroken]
-
-
 def test_a_kernel_that_takes_no_more_leaves_the_work_to_the_thread(spool: KernelSpool) -> None:
     spool.accept()
     spool.loop.run()
