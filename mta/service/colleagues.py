@@ -32,7 +32,7 @@ MAX_BYTES = 64 << 20
 DEADLINE = 3.0
 #: Seconds between two looks at the deadline, and between two tries to connect.
 TICK = 0.5
-FIRST_PAUSE = 0.05
+FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.25
 #: Refusals are counted, and said once in so many seconds.
 SILENCE = 60.0

@@ -41,8 +41,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks for mail of domains that another worker has claimed meanwhile.
 MOVING_INTERVAL = 1.0
-#: Seconds between two looks for answers while we end.
+#: Seconds between two looks for answers while we end, and for colleagues while we begin.
 ANSWER_INTERVAL = 0.01
+#: How long (seconds) a worker that begins waits for its colleagues: they begin at the same time, as a rule.
+MEETING = 0.5
 
 
 class Crew:
@@ -127,11 +129,21 @@ class Crew:
         return self.handover
 
     async def open(self) -> None:
-        """Take shares, and look for the others. Raises OSError."""
-        if not self.is_alone:
-            await self.intake.open(self._partition.directory / SOCKET_NAME)
-            for colleague in self.colleagues.values():
-                colleague.start()
+        """Take shares, and look for the others. Raises OSError.
+
+        Waits for them for a moment: what came in before they can be reached would have to be kept for them,
+        and passed on later.
+        """
+        if self.is_alone:
+            return
+        await self.intake.open(self._partition.directory / SOCKET_NAME)
+        for colleague in self.colleagues.values():
+            colleague.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MEETING):
+                # Once in a life: not worth an event for each of them.
+                while not all(colleague.is_up for colleague in self.colleagues.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(ANSWER_INTERVAL)
 
     def drain(self) -> None:
         """Begin to end: what waits for others goes on waiting, but answers are still heard."""

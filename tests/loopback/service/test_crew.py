@@ -48,6 +48,22 @@ async def test_a_large_body_arrives_whole(tmp_path: Path) -> None:
     await other.close()
 
 
+async def test_workers_that_begin_together_keep_nothing_for_each_other(tmp_path: Path) -> None:
+    beginning = asyncio.create_task(Member(tmp_path, 0).open())
+    while not (tmp_path / "0" / SOCKET_NAME).exists():
+        await asyncio.sleep(0)
+    assert not beginning.done(), "the other one is about to come"
+
+    other = await Member(tmp_path, 1).open()
+    one = await beginning
+    assert await one.submit(envelope("Q1", THERE)) is None
+
+    assert other.queued == {f"Q1.0@{THERE}": 1}
+    assert one.crew.handover.held == 0
+    await one.close()
+    await other.close()
+
+
 async def test_what_an_absent_owner_cannot_take_is_kept_and_passed_on_when_it_comes(tmp_path: Path) -> None:
     one = await Member(tmp_path, 0).open()
 
