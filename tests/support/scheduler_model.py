@@ -225,14 +225,13 @@ class SchedulerModel:
         due: float | None = None,
         priority: int = NORMAL_PRIORITY,
     ) -> None:
-        fresh: dict[int, int] = {}
-        for _ in range(messages):
-            self.messages += 1
-            for recipient in range(recipients):
-                ref = self.messages << RECIPIENT_BITS | recipient
-                self.waiting[ref] = key
-                self.received[ref] = fresh[ref] = int(self.now)
-                self.priority[ref] = priority
+        numbers = range(self.messages + 1, self.messages + messages + 1)
+        self.messages += messages
+        refs = [number << RECIPIENT_BITS | index for number in numbers for index in range(recipients)]
+        fresh = dict.fromkeys(refs, int(self.now))
+        self.received |= fresh
+        self.waiting |= dict.fromkeys(refs, key)
+        self.priority |= dict.fromkeys(refs, priority)
         if messages > 1 and due is None and priority == NORMAL_PRIORITY:
             self.scheduler.admit_fresh(key, fresh, self.now)
             return

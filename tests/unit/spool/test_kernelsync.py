@@ -13,12 +13,16 @@ import pytest
 from mta.spool.kernelsync import KernelSync
 
 
-@pytest.fixture
-def kernel() -> Iterator[KernelSync]:
+def begun() -> KernelSync:
     try:
-        kernel = KernelSync()
+        return KernelSync()
     except OSError as error:
         pytest.skip(f"no syncs by the kernel here: {error}")
+
+
+@pytest.fixture
+def kernel() -> Iterator[KernelSync]:
+    kernel = begun()
     yield kernel
     kernel.close()
 
@@ -71,10 +75,7 @@ def test_what_cannot_be_synced_is_not_begun(kernel: KernelSync, descriptor: int)
 
 
 def test_a_sync_whose_result_cannot_be_had_has_failed(descriptor: int) -> None:
-    try:
-        kernel = KernelSync()
-    except OSError as error:
-        pytest.skip(f"no syncs by the kernel here: {error}")
+    kernel = begun()
     kernel.begin(descriptor)
     kernel.close()
 
@@ -83,10 +84,7 @@ def test_a_sync_whose_result_cannot_be_had_has_failed(descriptor: int) -> None:
 
 def test_a_closed_one_leaves_no_descriptor_behind(descriptor: int) -> None:
     before = os.listdir("/proc/self/fd")
-    try:
-        kernel = KernelSync()
-    except OSError as error:
-        pytest.skip(f"no syncs by the kernel here: {error}")
+    kernel = begun()
     kernel.begin(descriptor)
     kernel.close()
 
