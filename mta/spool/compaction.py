@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from zlib import crc32
 
 from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError
 from mta.spool.background import Background
 from mta.spool.batch import as_spool_error, take_back
+from mta.spool.checksum import crc32
 from mta.spool.commit import Committer
 from mta.spool.heads import check_head
 from mta.spool.index import Index, Place

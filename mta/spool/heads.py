@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from zlib import crc32
 
 from mta.errors import SpoolCorrupt
+from mta.spool.checksum import crc32
 from mta.spool.index import Place
 from mta.spool.record import RECORD_SIZE, unpack_record
 from mta.spool.segment import Segment

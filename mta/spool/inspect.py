@@ -14,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import NamedTuple
-from zlib import crc32
 
 from mta.errors import SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope, decode_envelope
+from mta.spool.checksum import crc32
 from mta.spool.files import Files
 from mta.spool.heads import HeadReader, check_head
 from mta.spool.index import Place

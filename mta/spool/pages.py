@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
-from zlib import crc32
 
 from mta.errors import Contradiction
+from mta.spool.checksum import crc32
 
 __all__ = ["LEAST_PAGES", "NoShelf", "Pages", "Shelf"]
 

@@ -15,11 +15,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from zlib import crc32
 
 from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
 from mta.message.envelope import Envelope, decode_envelope
 from mta.spool.batch import Done, Outcome, as_spool_error
+from mta.spool.checksum import crc32
 from mta.spool.commit import Committer
 from mta.spool.deferrals import Deferrals
 from mta.spool.files import Room

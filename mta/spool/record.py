@@ -46,7 +46,8 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import NamedTuple
-from zlib import crc32
+
+from mta.spool.checksum import crc32
 
 __all__ = [
     "ACCEPT_OVERHEAD",

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from zlib import crc32
 
+from mta.spool.checksum import crc32
 from mta.spool.record import (
     DATA_START,
     LEAST_HEAD,
