@@ -29,7 +29,7 @@ from mta.delivery.connection import Facts
 from mta.delivery.policy import DeliveryPolicy
 from mta.delivery.session import Session
 from mta.message.envelope import Envelope, Notify, Recipient
-from mta.message.event import Event, encode_event
+from mta.message.event import Event, EventValues, encode_event, encode_values
 from mta.message.personal import personal_envelope
 from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK, QueueKey
 from mta.queue.reaction import RETRY_QUEUE, RETRY_RECIPIENT, Judgement, Measure, Reaction, ReplyRules
@@ -132,8 +132,8 @@ class Settlement:
         self._ended = ended
         self._copies = copies
         # The start time makes ids unique over restarts: steady time never goes back.
-        self._prefix = f"{name}{int(clock.now() * 1e6):x}-"
-        self._numbers = itertools.count(1)
+        prefix = f"{name}{int(clock.now() * 1e6):x}-"
+        self._event_ids = map((prefix.replace("%", "%%") + "%x").__mod__, itertools.count(1))
         self._condemned: deque[tuple[QueueKey, int, Reply]] = deque()
         self._delivered = self._deferred = self._failed = self._expired = self._uncertain = 0
 
@@ -147,6 +147,21 @@ class Settlement:
 
     def conclude(self, session: Session, attempt: Attempt) -> bool:
         """Every recipient has its outcome; returns whether all are delivered (the hot path)."""
+        refs = attempt.refs
+        if attempt.is_delivered:
+            delivered = len(refs)
+            self._deliver(session, attempt, refs, attempt.outcomes[0])
+        else:
+            delivered = self._conclude_each(session, attempt)
+        if delivered:
+            session.delivered += delivered
+            self._delivered += delivered
+            if self._sent is not None:
+                self._sent(session.now, delivered, 1, attempt.size)
+        return delivered == len(refs)
+
+    def _conclude_each(self, session: Session, attempt: Attempt) -> int:
+        """The outcomes differ, or are none to be glad of; returns how many are delivered all the same."""
         now, refs = session.now, attempt.refs
         untried: list[int] = []
         delivered = 0
@@ -154,53 +169,53 @@ class Settlement:
             ref, fate = refs[index], outcome.fate
             if fate is _DELIVERED:
                 delivered += 1
-                self._deliver(session, attempt, ref, outcome, now)
+                self._deliver(session, attempt, [ref], outcome)
             elif fate is _UNTRIED:
                 if outcome.stage is Stage.RCPT and not untried:
                     session.most_recipients = max(1, index)  # the rest was one too many
                 untried.append(ref)
             else:
                 self._refuse(session, attempt, ref, outcome, now)
-        if delivered:
-            session.delivered += delivered
-            self._delivered += delivered
-            if self._sent is not None:
-                self._sent(now, delivered, 1, attempt.size)
         if untried:
             self._scheduler.put_back(session.slot, untried)
-        return delivered == len(refs)
+        return delivered
 
-    def _deliver(self, session: Session, attempt: Attempt, ref: int, outcome: Outcome, now: float) -> None:
+    def _deliver(self, session: Session, attempt: Attempt, refs: list[int], outcome: Outcome) -> None:
+        """These recipients are delivered, by one and the same reply."""
         envelope, reply, policy, facts = attempt.envelope, outcome.reply, session.policy, session.facts
-        message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
-        recipient = envelope.recipients[index]
-        settled = self._scheduler.settle(session.slot, now, ref, _REACTION_DELIVERED)
+        action = "delivered" if facts.has_dsn else "relayed"
+        status = consistent(reply.code, reply.enhanced)
+        is_recorded = "d" not in policy.disabled_records
         if outcome.uncertain:
-            self._uncertain += 1
-        if envelope.job_id and self._ended is not None:
-            self._ended(envelope, True)
-        event = self._event(
-            "d",
-            envelope,
-            recipient,
-            session.queue_name,
-            facts,
-            "delivered" if facts.has_dsn else "relayed",
-            consistent(reply.code, reply.enhanced),
-            reply,
-            "success",
-            attempt.size,
-            attempt.started_at if settled.attempts == 1 else 0.0,
-        )
-        encoded = encode_event(event) if "d" not in policy.disabled_records else b""
-        if policy.bcc_upon_delivery and self._copies is not None:
-            self._copies(policy.bcc_upon_delivery, envelope, index, message)
-        if recipient.notify & _SUCCESS and not facts.has_dsn:
-            # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
-            settle = partial(self._store.settle, message, index, encoded)
-            self._returns(envelope, index, event, message, settle)
-        else:
-            self._store.settle(message, index, encoded)
+            self._uncertain += len(refs)
+        for ref in refs:
+            message, index = ref >> RECIPIENT_BITS, ref & RECIPIENT_MASK
+            recipient = envelope.recipients[index]
+            settled = self._scheduler.settle(session.slot, session.now, ref, _REACTION_DELIVERED)
+            if envelope.job_id and self._ended is not None:
+                self._ended(envelope, True)
+            values = self._values(
+                "d",
+                envelope,
+                recipient,
+                session.queue_name,
+                facts,
+                action,
+                status,
+                reply,
+                "success",
+                attempt.size,
+                attempt.started_at if settled.attempts == 1 else 0.0,
+            )
+            encoded = encode_values(values) if is_recorded else b""
+            if policy.bcc_upon_delivery and self._copies is not None:
+                self._copies(policy.bcc_upon_delivery, envelope, index, message)
+            if recipient.notify & _SUCCESS and not facts.has_dsn:
+                # The next hop will not tell the sender; RFC 3461 5.2.2 makes it our business.
+                settle = partial(self._store.settle, message, index, encoded)
+                self._returns(envelope, index, Event(*values), message, settle)
+            else:
+                self._store.settle(message, index, encoded)
 
     def _refuse(self, session: Session, attempt: Attempt, ref: int, outcome: Outcome, now: float) -> None:
         """Deferred or failed, as the queue's rules see it."""
@@ -273,17 +288,19 @@ class Settlement:
             self._sent(now, 1, 1, size)
         if self._ended is not None and envelope.job_id:
             self._ended(envelope, True)
-        event = self._event(
-            "d",
-            envelope,
-            envelope.recipients[index],
-            str(slot.key),
-            facts,
-            action="delivered",
-            status=reply.enhanced,
-            reply=reply,
-            category="success",
-            size=size,
+        event = Event(
+            *self._values(
+                "d",
+                envelope,
+                envelope.recipients[index],
+                str(slot.key),
+                facts,
+                action="delivered",
+                status=reply.enhanced,
+                reply=reply,
+                category="success",
+                size=size,
+            )
         )
         policy = self._policies(slot.key)
         if policy.bcc_upon_delivery and self._copies is not None:
@@ -327,16 +344,18 @@ class Settlement:
         index = ref & RECIPIENT_MASK
         if envelope.is_personal:
             envelope = personal_envelope(envelope, index)
-        event = self._event(
-            "t",
-            envelope,
-            envelope.recipients[index],
-            str(key),
-            Facts(),
-            action="delayed",
-            status="4.4.1",
-            reply=reply,
-            category="",
+        event = Event(
+            *self._values(
+                "t",
+                envelope,
+                envelope.recipients[index],
+                str(key),
+                Facts(),
+                action="delayed",
+                status="4.4.1",
+                reply=reply,
+                category="",
+            )
         )
         self._returns(envelope, index, event, ref >> RECIPIENT_BITS, _nothing)
 
@@ -360,7 +379,7 @@ class Settlement:
             return
         event = Event(
             "tq",
-            f"{self._prefix}{next(self._numbers):x}",
+            next(self._event_ids),
             self._clock.wall(),
             dsn_status=_temporary(consistent(reply.code, reply.enhanced)),
             dsn_diag=f"smtp;{reply}",
@@ -404,17 +423,19 @@ class Settlement:
             self._bounce(envelope, ref, key, facts, reply, "4.4.7", MESSAGE_EXPIRED)
         else:
             self._deferred += 1
-            event = self._event(
-                "t",
-                envelope,
-                envelope.recipients[ref & RECIPIENT_MASK],
-                str(key),
-                facts,
-                action="delayed",
-                status=_temporary(status),
-                reply=reply,
-                category=self._categories().category(_temporary(status), str(reply)),
-                first_attempt=started_at if settled.attempts == 1 else 0.0,
+            event = Event(
+                *self._values(
+                    "t",
+                    envelope,
+                    envelope.recipients[ref & RECIPIENT_MASK],
+                    str(key),
+                    facts,
+                    action="delayed",
+                    status=_temporary(status),
+                    reply=reply,
+                    category=self._categories().category(_temporary(status), str(reply)),
+                    first_attempt=started_at if settled.attempts == 1 else 0.0,
+                )
             )
             if envelope.recipients[ref & RECIPIENT_MASK].notify & _DELAY and envelope.originator:
                 self._returns(envelope, ref & RECIPIENT_MASK, event, ref >> RECIPIENT_BITS, _nothing)
@@ -443,16 +464,18 @@ class Settlement:
         index = ref & RECIPIENT_MASK
         if envelope.is_personal:
             envelope = personal_envelope(envelope, index)
-        event = self._event(
-            "b",
-            envelope,
-            envelope.recipients[index],
-            str(key),
-            facts,
-            action="failed",
-            status=status,
-            reply=reply,
-            category=category or self._categories().category(status, str(reply)),
+        event = Event(
+            *self._values(
+                "b",
+                envelope,
+                envelope.recipients[index],
+                str(key),
+                facts,
+                action="failed",
+                status=status,
+                reply=reply,
+                category=category or self._categories().category(status, str(reply)),
+            )
         )
         if self._ended is not None and envelope.job_id:
             self._ended(envelope, False)
@@ -471,7 +494,7 @@ class Settlement:
             return "5.1.1"
         return consistent(reply.code, reply.enhanced)
 
-    def _event(
+    def _values(
         self,
         kind: str,
         envelope: Envelope,
@@ -484,11 +507,12 @@ class Settlement:
         category: str,
         size: int = 0,
         first_attempt: float = 0.0,
-    ) -> Event:
+    ) -> EventValues:
+        """An event as the values of its fields: most are encoded and nothing else. Hot path."""
         mta_name, source_ip, destination_ip, esmtp, tls_protocol, tls_cipher, _, delivery_type = facts
-        return Event(
+        return (
             kind,
-            f"{self._prefix}{next(self._numbers):x}",
+            next(self._event_ids),
             self._clock.wall(),
             envelope.received,
             envelope.originator,

@@ -21,6 +21,7 @@ __all__ = [
     "decode_event",
     "decode_values",
     "encode_event",
+    "encode_values",
     "values_of",
 ]
 
@@ -75,6 +76,8 @@ decode_event: Callable[[bytes | memoryview], Event] = msgspec.msgpack.Decoder(Ev
 
 #: An event as the values of its fields, in their order.
 EventValues = tuple[Any, ...]
+#: Serialise the values of an event, all of them: what `encode_event` makes of the event.
+encode_values: Callable[[EventValues], bytes] = msgspec.msgpack.Encoder().encode
 #: The names of the fields.
 EVENT_FIELDS: tuple[str, ...] = Event.__struct_fields__
 #: The values of an event.

@@ -6,6 +6,8 @@ accounting prints behind the code: "5.1.1 (bad destination mailbox address)".
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = ["consistent", "describe", "find_enhanced", "implied"]
 
 _UNDEFINED = "undefined status"
@@ -166,6 +168,7 @@ def implied(reply_code: int) -> str:
     return _IMPLIED.get(reply_code) or f"{reply_code // 100}.0.0"
 
 
+@lru_cache(maxsize=1024)
 def consistent(reply_code: int, enhanced: str) -> str:
     """The enhanced code to record: the server's when its class fits the reply, else the one implied.
 

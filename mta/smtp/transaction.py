@@ -134,6 +134,8 @@ class Transaction(msgspec.Struct, eq=False):
     stage: Stage = _MAIL
     #: One for each recipient once all have theirs; empty until then.
     outcomes: list[Outcome] = []
+    #: The server has taken the message for all recipients: they share one outcome.
+    is_delivered: bool = False
     #: The server's side of the transaction is still open: RSET must come before the next MAIL.
     needs_reset: bool = False
     #: The server said that it closes the connection (421), or it can't be used any more.
@@ -159,11 +161,12 @@ class Transaction(msgspec.Struct, eq=False):
         if limit is not None and self.size > limit:
             words = f"message of {self.size} octets exceeds the server's limit of {limit}"
             return self._rule_out(internal_reply(552, "5.3.4", words))
-        if len(recipients) == 1:
-            rcpts = self._rcpt_command(recipients[0])
+        first = recipients[0]
+        if len(recipients) == 1 and not (first.notify or first.orcpt):
+            rcpts = f"RCPT TO:<{first.address}>\r\n"
         else:
             rcpts = "".join([self._rcpt_command(recipient) for recipient in recipients])
-        is_utf8 = envelope.is_smtputf8 or not (rcpts.isascii() and envelope.originator.isascii())
+        is_utf8 = envelope.is_smtputf8 or not f"{rcpts}{envelope.originator}".isascii()
         if is_utf8 and not extensions.smtputf8:
             words = "the server does not offer SMTPUTF8, which this message needs"
             return self._rule_out(internal_reply(550, "5.6.7", words))
@@ -191,7 +194,12 @@ class Transaction(msgspec.Struct, eq=False):
         stage = self.stage
         kind = reply.code // 100
         if stage is _END and kind == 2 and self.is_body_sent:  # the usual end
-            self._end_all(Outcome(_DELIVERED, reply, _END))
+            outcome = Outcome(_DELIVERED, reply, _END)
+            if self._refused:
+                self._end_all(outcome)
+            else:
+                self.outcomes = [outcome] * len(self.recipients)
+                self.is_delivered = True
             self.stage = _DONE
             return _FINISHED
         if reply.code == 421 and stage is not _LONE_DOT:
