@@ -53,7 +53,7 @@ PIX_PAUSE: Final = 0.1
 #: How long the answer to QUIT is waited for (seconds).
 QUIT_PATIENCE: Final = 5.0
 #: Messages that the server's offers rule out, dealt with in one turn of the loop.
-REFUSALS_AT_ONCE: Final = 16
+REFUSALS_AT_ONCE: Final = range(16)
 #: A whole envelope may take so many times the time of one command.
 ENVELOPE_FACTOR: Final = 4
 
@@ -306,7 +306,8 @@ class Session(asyncio.Protocol):
         awaiting = self._awaiting
         if not awaiting:
             raise RemoteProtocolError("the receiver speaks out of turn")
-        replies = self._parser.feed(data)
+        parser = self._parser
+        replies = parser.feed(data)
         place, count = 0, len(replies)
         while place < count:
             reply = replies[place]
@@ -339,12 +340,12 @@ class Session(asyncio.Protocol):
                     self._transport.write(b".\r\n")
             if self._phase:
                 return
-        if self._parser.broken is not None:
-            raise self._parser.broken
+        if parser.broken is not None:
+            raise parser.broken
         if awaiting:
             if replies:
                 self._await_reply()
-        elif not self._parser.is_idle:
+        elif not parser.is_idle:
             raise RemoteProtocolError("the receiver speaks out of turn")
 
     def _conclude(self, attempt: Attempt) -> None:
@@ -393,9 +394,7 @@ class Session(asyncio.Protocol):
         """The commands of the next message that can begin; it is awaited from now on. Nothing for none."""
         if self._is_draining:
             return b""
-        left = REFUSALS_AT_ONCE
-        while left:
-            left -= 1
+        for _ in REFUSALS_AT_ONCE:
             attempt = self._supply.next_attempt(self)
             if attempt is None:
                 return b""
@@ -521,9 +520,10 @@ class Session(asyncio.Protocol):
             at = now + self.policy.command_timeout
         elif attempt.stage is _END:
             at = now + self._patience_with_end
+        elif attempt.stage is _MAIL:
+            at = now + self.policy.command_timeout
+            self._envelope_until = now + self._patience_with_envelope
         else:
-            if attempt.stage is _MAIL:
-                self._envelope_until = now + self._patience_with_envelope
             at = min(now + self.policy.command_timeout, self._envelope_until)
         deadline.at = at
         if at < deadline.looks_at:
