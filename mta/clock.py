@@ -34,5 +34,5 @@ class SystemClock:
     def now(self) -> float:
         return self._offset + monotonic()
 
-    def wall(self) -> float:
-        return time()
+    #: Records ask for it once each: without a layer of ours between.
+    wall = staticmethod(time)
