@@ -17,6 +17,7 @@ from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
 from mta.spool.files import Files
 from mta.spool.segment import Segment
+from mta.spool.stored import Stored
 
 __all__ = [
     "Accepted",
@@ -34,8 +35,9 @@ __all__ = [
 
 Done = Callable[[int, SpoolError | None], None]
 
-#: (message, recipients, envelope, body, body length, body check, record length, done), waiting for a commit.
-Accepted = tuple[int, int, bytes, "list[bytes]", int, int, int, Done]
+#: (message, recipients, envelope, body, body length, body check, record length, done, what is kept of it in
+#: memory, if it is), waiting for a commit.
+Accepted = tuple[int, int, bytes, "list[bytes]", int, int, int, Done, "Stored | None"]
 
 #: What a message is told.
 Answer = tuple[Accepted, "SpoolError | None"]

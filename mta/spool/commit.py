@@ -30,16 +30,16 @@ from mta.spool.pace import Pace, Turnaround, WindowGauge
 from mta.spool.record import (
     RECORD_SIZE,
     RecordKind,
-    encode_accept,
+    encode_accepts,
     encode_end,
-    encode_record,
+    encode_records,
 )
 from mta.spool.runner import Runner
 from mta.spool.segment import Segment, SegmentSet
 
 __all__ = ["Committer"]
 
-_ACCEPT, _SETTLE = int(RecordKind.ACCEPT), int(RecordKind.SETTLE)
+_SETTLE = int(RecordKind.SETTLE)
 #: A batch of more than this leaves the rest to the next, so that the first need not wait for the last.
 _BATCH_BYTES = 8 << 20
 _MANY_OUTCOMES = 4096
@@ -50,6 +50,7 @@ _MANY_ROWS = 12
 _TUPLE = 64
 #: Of a message that is accepted: its id, recipients, and the length of its record.
 _message, _recipients, _length = itemgetter(0), itemgetter(1), itemgetter(6)
+_whom_to_tell = itemgetter(0, 7)
 #: Of an outcome: its head, and when it was said.
 _head, _said = itemgetter(3), itemgetter(4)
 
@@ -57,9 +58,9 @@ _head, _said = itemgetter(3), itemgetter(4)
 class Committer:
     """The only writer of a partition's files; all methods are for the loop's thread.
 
-    `settled` is told the outcomes that have become safe, `refused` each message that did not, `committed`
-    that a batch is through, `broke` the reason when a write or sync failed for good: from then on everything
-    is answered with SpoolBroken.
+    `settled` is told the outcomes that have become safe, `stored` the messages, before who waits for them is,
+    `committed` that a batch is through, `broke` the reason when a write or sync failed for good: from then on
+    everything is answered with SpoolBroken.
     """
 
     # More than thirty attributes: without slots look-ups would go through a dictionary of each one's own.
@@ -67,8 +68,8 @@ class Committer:
     __slots__ = (
         "_accepts", "_broke", "_chores", "_clock", "_committed", "_dirty", "_flushes", "_in_flight",
         "_index", "_is_busy", "_is_closed", "_is_due", "_is_full", "_is_kicked", "_loop", "_marks",
-        "_max_backlog", "_new_names", "_now", "_outcomes", "_pace", "_refused", "_runner", "_settled",
-        "_settles", "_timer", "_turnaround", "_turns_left", "_unsynced", "_waiting", "accept_segment",
+        "_max_backlog", "_new_names", "_now", "_outcomes", "_pace", "_runner", "_settled", "_settles",
+        "_stored", "_timer", "_turnaround", "_turns_left", "_unsynced", "_waiting", "accept_segment",
         "backlog", "batches", "broken", "dropped", "settle_segment", "sync_seconds", "window",
     )
     # fmt: on
@@ -87,7 +88,7 @@ class Committer:
         pace: Pace,
         max_backlog: int,
         settled: Callable[[list[Outcome]], None],
-        refused: Callable[[int], None],
+        stored: Callable[[list[Accepted]], None],
         committed: Callable[[], None],
         broke: Callable[[str], None],
     ) -> None:
@@ -103,7 +104,7 @@ class Committer:
         self._loop, self._clock, self._now, self._pace = loop, clock, clock.now, pace
         self._accepts, self._settles = accepts, settles
         self._index, self._marks, self._max_backlog = index, marks, max_backlog
-        self._settled, self._refused, self._committed, self._broke = settled, refused, committed, broke
+        self._settled, self._stored, self._committed, self._broke = settled, stored, committed, broke
         self._waiting: list[Accepted] = []
         self._outcomes: list[Outcome] = []
         self._unsynced: list[Outcome] = []
@@ -325,10 +326,7 @@ class Committer:
         places = list(accumulate(map(_length, waiting), initial=start))
         count = bisect_right(places, min(segment.limit, start + most)) - 1
         fitting, end = waiting[:count], places[count]
-        parts = list[bytes]()
-        for message, recipients, envelope, body, size, check, _, _ in fitting:
-            parts.append(encode_accept(salt, number, _ACCEPT, recipients, message, envelope, size, check))
-            parts += body
+        parts = encode_accepts(salt, number, fitting)
         batch.placed += fitting
         columns = (
             map(_message, fitting),
@@ -343,7 +341,7 @@ class Committer:
     def _turn_segment(self, batch: Batch, accepted: Accepted, length: int) -> bool:
         """Begin a segment for a message that has no room in the current one. False when the message is seen
         to: refused, or, where it would fill most of a segment, in one of its own beside the current one."""
-        message, recipients, envelope, body, size, check, _, _ = accepted
+        message, recipients = accepted[:2]
         try:
             segment, is_new = self._accepts.obtain(length, message)
         except OSError as error:
@@ -355,8 +353,7 @@ class Committer:
         self._new_names |= is_new
         salt, number, at = segment.header.salt, segment.number, segment.end
         if length * 2 > self._accepts.largest:
-            prefix = encode_accept(salt, number, _ACCEPT, recipients, message, envelope, size, check)
-            parts = [prefix, *body, encode_end(salt, number, at + length)]
+            parts = [*encode_accepts(salt, number, [accepted]), encode_end(salt, number, at + length)]
             batch.placed.append(accepted)
             batch.note_accepts(segment, at, parts, [(message, number, at, length, recipients)], at + length)
             return False
@@ -386,11 +383,7 @@ class Committer:
         salt, number = segment.header.salt, segment.number
         ends = list(accumulate(map(RECORD_SIZE.__add__, map(len, map(_head, outcomes))), initial=segment.end))
         count = bisect_right(ends, segment.limit) - 1
-        parts = [
-            encode_record(salt, number, kind, recipient, message, head)
-            for kind, recipient, message, head, _ in outcomes[:count]
-        ]
-        self._write_outcomes(batch, parts)
+        self._write_outcomes(batch, encode_records(salt, number, outcomes[:count]))
         segment.end = ends[count]
         return count
 
@@ -479,20 +472,21 @@ class Committer:
                 segment.last = max(segment.last, highest)
             self._marks.publish_accept(self.accept_segment.number, self.accept_segment.end)
         if error is not None or batch.refused:  # rare; ids tell the order in which they came
+            if error is None:
+                self._stored(batch.placed)
             answers: list[Answer] = [(accepted, error) for accepted in batch.placed]
             answers += batch.refused
             for accepted, answer in sorted(answers, key=lambda pair: pair[0][0]):
                 self._answer(accepted, answer)
             return
-        for message, _, _, _, _, _, _, done in batch.placed:
+        self._stored(batch.placed)
+        for message, done in map(_whom_to_tell, batch.placed):
             try:
                 done(message, None)
             except Exception as failure:
                 self._report(failure)
 
     def _answer(self, accepted: Accepted, error: SpoolError | None) -> None:
-        if error is not None:
-            self._refused(accepted[0])
         try:
             accepted[7](accepted[0], error)
         except Exception as failure:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import add, mul
 from pathlib import Path
 
 from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
 from mta.message.envelope import Envelope, decode_envelope
-from mta.spool.batch import Done, Outcome, as_spool_error
+from mta.spool.batch import Accepted, Done, Outcome, as_spool_error
 from mta.spool.checksum import crc32
 from mta.spool.commit import Committer
 from mta.spool.deferrals import Deferrals
@@ -102,7 +104,7 @@ class Partition:
             pace=options.pace,
             max_backlog=options.max_backlog,
             settled=self._settled,
-            refused=self._pool.drop,
+            stored=self._stored,
             committed=self._committed,
             broke=self._broke,
         )
@@ -265,14 +267,22 @@ class Partition:
         if message >= MAX_MESSAGE:
             raise SpoolBroken("out of message ids")
         self._next = message + 1
+        young: Stored | None = None
         if size <= _MAX_YOUNG:
             whole = b"".join(body)
-            self._pool.put(message, Stored(decoded, whole), _DECODED * len(envelope) + size)
-            parts, check = [whole] if whole else [], crc32(whole)
+            young, parts, check = Stored(decoded, whole), [whole], crc32(whole)
         else:
             parts = [bytes(part) for part in body if part]
             check = body_check(parts)
-        self._committer.accept((message, recipients, envelope, parts, size, check, length, done))
+        self._committer.accept((message, recipients, envelope, parts, size, check, length, done, young))
+
+    def _stored(self, accepted: list[Accepted]) -> None:
+        """These messages are on disk: the young ones of them stay in memory for their first attempt."""
+        kept = [one for one in accepted if one[8] is not None]
+        if kept:
+            messages, _, envelopes, _, sizes, _, _, _, young = zip(*kept, strict=True)
+            in_memory = map(add, map(mul, map(len, envelopes), repeat(_DECODED)), sizes)
+            self._pool.put_all(messages, young, list(in_memory))
 
     def load(self, message: int) -> Stored:
         """A message with its body; from memory while it is young.

@@ -42,7 +42,7 @@ whatever order they are read.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -69,10 +69,12 @@ __all__ = [
     "decode_deferral",
     "decode_file_header",
     "encode_accept",
+    "encode_accepts",
     "encode_deferral",
     "encode_end",
     "encode_file_header",
     "encode_record",
+    "encode_records",
     "event_of",
     "is_sound",
     "record_mark",
@@ -233,6 +235,35 @@ def encode_accept(
     head = ACCEPT_HEAD + len(envelope)
     covered = pack_accept(salt, number, kind, 0, recipients, head, message, size, check) + envelope
     return pack_check(crc32(covered)) + covered
+
+
+def encode_records(
+    salt: int, number: int, outcomes: Iterable[tuple[int, int, int, bytes, float]]
+) -> list[bytes]:
+    """`encode_record` for many: (kind, recipient, message, head, when it was said). Hot path."""
+    records: list[bytes] = []
+    pack, check_of = pack_rest, crc32
+    for kind, recipient, message, head, _ in outcomes:
+        covered = pack(salt, number, kind, 0, recipient, len(head), message) + head
+        records.append(pack_check(check_of(covered)) + covered)
+    return records
+
+
+def encode_accepts(
+    salt: int,
+    number: int,
+    accepted: Iterable[tuple[int, int, bytes, list[bytes], int, int, int, object, object]],
+) -> list[bytes]:
+    """`encode_accept` for many, each followed by its body: (message, recipients, envelope, parts of the body,
+    its length and check, and three things that are not of the record). Hot path."""
+    parts: list[bytes] = []
+    pack, check_of, kind = pack_accept, crc32, int(RecordKind.ACCEPT)
+    for message, recipients, envelope, body, size, check, _, _, _ in accepted:
+        head = ACCEPT_HEAD + len(envelope)
+        covered = pack(salt, number, kind, 0, recipients, head, message, size, check) + envelope
+        parts.append(pack_check(check_of(covered)) + covered)
+        parts += body
+    return parts
 
 
 def encode_end(salt: int, number: int, at: int) -> bytes:
