@@ -13,6 +13,7 @@ import asyncio
 import enum
 import logging
 import ssl
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
@@ -63,9 +64,9 @@ class Connection(SMTP):
     # connection would have a dictionary of its own, and look-ups of methods would not be remembered.
     # fmt: off
     __slots__ = (
-        "_entered_group", "_is_choked", "_is_paused", "_out", "_progress_at", "_time", "_timer", "_tls",
-        "_upgrade", "awaits_slot", "is_tls", "loop", "mode", "policy", "received_on", "reception", "rules",
-        "source_ip", "source_name", "transport",
+        "_entered_group", "_is_choked", "_is_paused", "_out", "_progress_at", "_send", "_time", "_timer",
+        "_tls", "_upgrade", "awaits_slot", "is_tls", "loop", "mode", "policy", "received_on", "reception",
+        "rules", "source_ip", "source_name", "transport",
     )
     # fmt: on
 
@@ -76,6 +77,8 @@ class Connection(SMTP):
         self.reception = reception
         self.loop = reception.loop
         self.transport: asyncio.Transport | None = None
+        # To the client as it is, past the replies in `_out`; to nobody without a transport.
+        self._send: Callable[[bytes], object] = _nobody
         self.rules: Rules = reception.rules()
         self.source_name = source_name
         self.policy = _UNKNOWN_SOURCE
@@ -127,6 +130,7 @@ class Connection(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self._send = self.transport.write
         self.source_ip = _address(transport.get_extra_info("peername"))
         self.received_on = _address(transport.get_extra_info("sockname"))
         if transport.get_extra_info("ssl_object") is not None:
@@ -181,6 +185,7 @@ class Connection(SMTP):
         if self.transport is None:
             return
         self.transport = None
+        self._send = _nobody
         if self.mode is _OUTSIDE:
             self.reception.step_out(self)
         self.discard()
@@ -206,8 +211,7 @@ class Connection(SMTP):
             self._out = []
             if not self.policy.replies_directly:
                 out = self._overseen(out)
-            if self.transport is not None:
-                self.transport.write(b"".join(out))
+            self._send(b"".join(out))
 
     def _overseen(self, out: list[bytes]) -> list[bytes]:
         """What of these replies may go out: all before a 4xx that this client is not to hear."""
@@ -216,8 +220,7 @@ class Connection(SMTP):
         if self.policy.hangs_up_on_4xx:
             for number, octets in enumerate(out):
                 if octets.startswith(b"4"):
-                    if self.transport is not None:
-                        self.transport.write(b"".join(out[:number]))
+                    self._send(b"".join(out[:number]))
                     self.close()
                     return []
         return out
@@ -312,6 +315,7 @@ class Connection(SMTP):
                 secured.abort()
             return
         self.transport = secured
+        self._send = secured.write
         self._is_paused = self._is_choked = False
         self._progress_at = self._time()
         self.mode = _COMMANDS
@@ -329,6 +333,10 @@ class Connection(SMTP):
     def __repr__(self) -> str:
         tls = " tls" if self.is_tls else ""
         return f"<{type(self).__name__} {self.source_ip} {self.mode.name.lower()}{tls}>"
+
+
+def _nobody(octets: bytes) -> None:
+    """What is written to a client that is gone."""
 
 
 def _address(name: Any) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from mta.errors import SpoolFull
 from tests.support.papercall import PaperCall
 
 CLOSED = "always-allow-relaying no"
@@ -419,3 +420,37 @@ def test_any_octets_at_all_are_survived(octets: bytes, size: int) -> None:
     assert not any(reply.startswith("421 4.3.0") for reply in call.heard())
     assert call.reception.receiving == 0
     assert call.reception.guests == set()
+
+
+def test_each_message_has_the_return_path_that_was_given_for_it() -> None:
+    call = PaperCall()
+    call.say(b"EHLO client.test\r\n")
+    paths = [
+        b"<a@b.example>",
+        b"<a@b.example>",
+        b"<a@b.example> BODY=8BITMIME",
+        b"<z@b.example>",
+        b"<z@b.example>",
+    ]
+
+    for path in [*paths, b"<a@b.example>"]:
+        call.say(b"MAIL FROM:" + path + b"\r\n", b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n", b"x\r\n.\r\n")
+
+    told = [(envelope.originator, envelope.is_8bit) for envelope in call.admitted]
+    a, z = "a@b.example", "z@b.example"
+    assert told == [(a, False), (a, False), (a, True), (z, False), (z, False), (a, False)]
+
+
+def test_return_path_of_the_last_message_is_looked_at_anew_when_there_was_no_room_for_one() -> None:
+    call = PaperCall()
+    mail = b"MAIL FROM:<a@b.example>\r\n"
+    call.say(b"EHLO client.test\r\n")
+    message = (mail, b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n", b"x\r\n.\r\n")
+    call.say(*message, *message)
+    call.heard()
+
+    call.partition.refuses = SpoolFull("no room")
+    call.say(*message)
+    call.say(mail)
+
+    assert call.codes() == ["250", "250", "354", "452", "452"]
