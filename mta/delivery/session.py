@@ -233,14 +233,44 @@ class Session(asyncio.Protocol):
     # -- what the transport says -----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._phase:
+        if self._phase != _AT_WORK:
             if self.is_quitting:
                 # 221 or whatever: nothing depends on it. close() would wait for the peer's side of it.
                 self._transport.abort()
             return
         self.now = self._clock.now()
+        awaiting, parser = self._awaiting, self._parser
         try:
-            self._receive(data)
+            if not awaiting:
+                raise RemoteProtocolError("the receiver speaks out of turn")
+            replies = parser.feed(data)
+            place, count = 0, len(replies)
+            while place < count:
+                reply = replies[place]
+                place += 1
+                if not awaiting:
+                    raise RemoteProtocolError(f"{reply.code} in answer to nothing")
+                attempt = awaiting[0]
+                if attempt is None:
+                    self._after_reset(reply)
+                elif (
+                    attempt.stage is _MAIL
+                    and place + 1 < count
+                    and attempt.receive_three(reply, replies[place], replies[place + 1])
+                ):
+                    place += 2
+                    self._begin_body(attempt)
+                elif (move := attempt.receive(reply)) is not _WAIT:
+                    self._follow(attempt, move)
+                if self._phase:
+                    return
+            if parser.broken is not None:
+                raise parser.broken
+            if awaiting:
+                if replies:
+                    self._await_reply()
+            elif not parser.is_idle:
+                raise RemoteProtocolError("the receiver speaks out of turn")
         except Exception as error:
             self._go_wrong(error)
 
@@ -302,62 +332,24 @@ class Session(asyncio.Protocol):
 
     # -- replies ---------------------------------------------------------------------------------------
 
-    def _receive(self, data: bytes) -> None:
-        awaiting = self._awaiting
-        if not awaiting:
-            raise RemoteProtocolError("the receiver speaks out of turn")
-        parser = self._parser
-        replies = parser.feed(data)
-        place, count = 0, len(replies)
-        while place < count:
-            reply = replies[place]
-            place += 1
-            if not awaiting:
-                raise RemoteProtocolError(f"{reply.code} in answer to nothing")
-            attempt = awaiting[0]
-            if attempt is None:
-                awaiting.popleft()
-                self._after_reset(reply)
-            elif (
-                attempt.stage is _MAIL
-                and place + 1 < count
-                and attempt.receive_three(reply, replies[place], replies[place + 1])
-            ):
-                place += 2
-                self._begin_body(attempt)
-            else:
-                move = attempt.receive(reply)
-                if move is _DONE:
-                    awaiting.popleft()
-                    self._conclude(attempt)
-                elif move is _WAIT:
-                    continue
-                elif move is _BODY:
-                    self._begin_body(attempt)
-                elif move is _WRITE:
-                    self._transport.write(attempt.take_command())
-                elif move is _SEND_DOT:
-                    self._transport.write(b".\r\n")
-            if self._phase:
-                return
-        if parser.broken is not None:
-            raise parser.broken
-        if awaiting:
-            if replies:
-                self._await_reply()
-        elif not parser.is_idle:
-            raise RemoteProtocolError("the receiver speaks out of turn")
-
-    def _conclude(self, attempt: Attempt) -> None:
-        """The server has said all it has to say about this message."""
-        self.completed += 1
-        self._supply.conclude(self, attempt)
-        if attempt.is_closing:
-            self.abort(attempt.outcomes[-1].reply)
-        elif attempt.needs_reset:
-            self._reset()
-        elif not self._awaiting:
-            self._proceed()
+    def _follow(self, attempt: Attempt, move: Move) -> None:
+        """Do what the oldest transaction wants done after a reply."""
+        if move is _DONE:
+            self._awaiting.popleft()
+            self.completed += 1
+            self._supply.conclude(self, attempt)
+            if attempt.is_closing:
+                self.abort(attempt.outcomes[-1].reply)
+            elif attempt.needs_reset:
+                self._reset()
+            elif not self._awaiting:
+                self._proceed()
+        elif move is _BODY:
+            self._begin_body(attempt)
+        elif move is _WRITE:
+            self._transport.write(attempt.take_command())
+        elif move is _SEND_DOT:
+            self._transport.write(b".\r\n")
 
     def _reset(self) -> None:
         """The next MAIL may ride with the RSET; its fate is decided by replies that come after RSET's."""
@@ -365,6 +357,7 @@ class Session(asyncio.Protocol):
         self._transport.write(b"RSET\r\n" + self._following())
 
     def _after_reset(self, reply: Reply) -> None:
+        self._awaiting.popleft()
         if reply.code // 100 != 2:
             # 421, or a count that went wrong: in either case nothing here can be trusted any more.
             raise RemoteProtocolError(f"{reply.code} in answer to RSET")
@@ -463,9 +456,8 @@ class Session(asyncio.Protocol):
                 self._write_pieces()
             return
         attempt.is_body_sent = True
-        tail = self._tail(body)
         attempt.body = b""
-        self._transport.writelines((head, body, tail))
+        self._transport.writelines((head, body, attempt.end + self._following()))
 
     def _write_pieces(self, is_late: bool = False) -> None:
         """Feed a long body to the transport as far as it takes it; the dot too, if it `is_late` enough."""
@@ -490,24 +482,13 @@ class Session(asyncio.Protocol):
             else:
                 self._sending = None
                 attempt.is_body_sent = True
-                tail = self._tail(attempt.body)
                 attempt.body = b""
-                transport.write(tail)
+                transport.write(attempt.end + self._following())
                 self._await_reply()
                 return
         else:
             self._loop.call_soon(self._guarded, self._write_pieces)
         self._await_reply()
-
-    def _tail(self, body: bytes) -> bytes:
-        """The final dot, and behind it the next envelope if there is one."""
-        if self._in_chunks:
-            dot = b""  # BDAT has said how long it is
-        elif body.endswith(b"\r\n") or not body:
-            dot = b".\r\n"
-        else:
-            dot = b"\r\n.\r\n"
-        return dot + self._following()
 
     # -- time ------------------------------------------------------------------------------------------
 

@@ -118,6 +118,8 @@ def make_attempt(refs: list[int], stored: Stored, signer: MessageSigner, session
         held=size,
         started_at=now,
     )
+    if not body.endswith(b"\r\n") and body:
+        attempt.end = b"\r\n.\r\n"
     head = signer.headers(envelope, body, number, session.slot.key.domain)
     if not head:
         return attempt

@@ -94,10 +94,10 @@ class ReplyParser:
         returned first, and then `broken` is set: a delivery that was confirmed stays confirmed.
         """
         is_whole = not self._partial and not self._lines
-        if is_whole and (found := self._book.chunks.get(data)) is not None and self.broken is None:
-            return found
         if self.broken is not None:
             raise self.broken
+        if is_whole and (found := self._book.chunks.get(data)) is not None:
+            return found
         if self._partial:
             data = self._partial + data
             self._partial = b""
