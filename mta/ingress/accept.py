@@ -87,6 +87,7 @@ class _Rules:
     with_receipts: bool
     treatment: Treatment
     is_treated: bool
+    is_plain: bool  # as of a `SourcePolicy`
     drops_unknown: bool
 
 
@@ -132,25 +133,29 @@ class Acceptance:
         if isinstance(content, Reply):
             done(AcceptResult("", content))
             return
-        if submission.vmta or content.vmta_header is not None or policy.pattern_list:
-            choice, priority = _choose(rules.selection, submission, content)
+        is_plain = policy.is_plain and rules.is_plain and not submission.vmta
+        if is_plain:
+            choice, priority = rules.selection.usual(policy, submission.client.received_on), NORMAL_PRIORITY
         else:
-            choice = rules.selection.usual(policy, submission.client.received_on)
-            priority = NORMAL_PRIORITY
+            choice, priority = _choose(rules.selection, submission, content)
         if isinstance(choice, Reply):
             done(AcceptResult("", choice))
             return
-        if rules.is_treated or policy.is_treated:
+        if not is_plain and (rules.is_treated or policy.is_treated):
             self._accept_treated(rules, submission, content, choice, priority, done)
             return
         queue_id = self._queue_ids.next()
         now = self._clock.now()
         recipients = rules.selection.placed(submission.recipients, choice.vmta)
-        envelope = _envelope(
-            rules, submission, content, choice, submission.originator, recipients, "", queue_id, now, priority
-        )
-        if policy.stripped:
-            strip(submission, content)
+        if is_plain:
+            envelope = _plain_envelope(submission, choice, recipients, queue_id, now)
+        else:
+            origin = submission.originator
+            envelope = _envelope(
+                rules, submission, content, choice, origin, recipients, "", queue_id, now, priority
+            )
+            if policy.stripped:
+                strip(submission, content)
         body = own_lines(rules.stamp, submission, content, queue_id, now) + submission.chunks
         stored = partial(self._stored, envelope, submission.size, rules.with_receipts, done)
         self._partition.accept(encode_envelope(envelope), body, stored, envelope)
@@ -247,6 +252,7 @@ class Acceptance:
             with_receipts = with_receipts or not kinds.isdisjoint(("r", "receipt", "received"))
         selection = Selection(snapshot)
         treatment = Treatment(snapshot, selection, self._cold)
+        is_treated = treatment.is_needed
         return _Rules(
             snapshot,
             selection,
@@ -254,7 +260,8 @@ class Acceptance:
             tuple(sorted(captured)),
             with_receipts,
             treatment,
-            treatment.is_needed,
+            is_treated,
+            not (captured or is_treated),
             snapshot.top.boolean("mailmerge-expands-undefined-variables"),
         )
 
@@ -301,6 +308,8 @@ def _reply_to(error: SpoolError) -> Reply:
 def _choose(selection: Selection, submission: Submission, content: Content) -> tuple[Choice | Reply, int]:
     """The virtual MTA and the priority of a message for which either may be another than usual."""
     policy, client, block = submission.source, submission.client, content.block
+    if not (submission.vmta or content.vmta_header is not None or policy.pattern_list):
+        return selection.usual(policy, client.received_on), NORMAL_PRIORITY
     recipients = [address for address, _, _ in submission.recipients]
     priority = selection.priority(
         policy, block=block, originator=submission.originator, recipients=recipients
@@ -316,6 +325,33 @@ def _choose(selection: Selection, submission: Submission, content: Content) -> t
         received_on=client.received_on,
     )
     return choice, priority
+
+
+def _plain_envelope(
+    submission: Submission, choice: Choice, recipients: tuple[Recipient, ...], queue_id: str, now: float
+) -> Envelope:
+    """The envelope of a message whose content isn't asked for anything."""
+    policy, client = submission.source, submission.client
+    vmta, pool = choice
+    return Envelope(
+        queue_id,
+        now,
+        submission.originator,
+        vmta,
+        recipients,
+        submission.job_id,
+        submission.envelope_id,
+        pool,
+        submission.ret or policy.ret_default,
+        submission.is_8bit,
+        submission.is_smtputf8,
+        submission.source_type,
+        client.source_mta,
+        client.user,
+        client.received_on,
+        client.source_ip,
+        submission.suppress_dsn or policy.suppress_dsn,
+    )
 
 
 def _envelope(

@@ -42,6 +42,7 @@ _HEADER_TOO_BIG = Reply(552, "5.3.4 Message header is larger than the limit", "5
 
 #: What each server that a message has passed has written on top, lower case.
 _HOP = b"received:"
+_HOP_SIZE = len(_HOP)
 #: A name of printable ASCII characters but the colon; said by what it may not have, it takes half the time.
 _FIELD_START = re.compile(rb"[^\x00-\x20:\x7f-\xff]++[ \t]*+:").match
 
@@ -70,7 +71,7 @@ def open_content(submission: Submission) -> Content | Reply:
     if size > HEADER_LIMIT:
         return _HEADER_TOO_BIG
     # In most headers there is no room for so many hops.
-    if size > most * len(_HOP) and block.lower().count(_HOP) > most and headers.count_received(block) > most:
+    if size > most * _HOP_SIZE and block.lower().count(_HOP) > most and headers.count_received(block) > most:
         return _LOOP
     content = Content(block)
     if block and not _FIELD_START(block):
@@ -168,13 +169,13 @@ def own_lines(
 ) -> list[bytes]:
     """Our lines; `included` are those that the operator wants behind Received."""
     policy = submission.source
-    lines: list[bytes] = []
     if policy.add_received:
-        recipients = submission.recipients
-        recipient = recipients[0][0] if len(recipients) == 1 else ""
-        client = submission.client
+        client, recipients = submission.client, submission.recipients
         source_ip = "" if policy.hide_source else client.source_ip
-        lines.append(stamp.received(client.helo, source_ip, client.protocol, queue_id, recipient, now))
+        recipient = recipients[0][0] if len(recipients) == 1 else ""
+        lines = [stamp.received(client.helo, source_ip, client.protocol, queue_id, recipient, now)]
+    else:
+        lines = []
     if included:
         lines.append(included)
     if not policy.completes_header:

@@ -107,6 +107,8 @@ class SourcePolicy:
     #: Whether any control header is obeyed, and whether a Date or a Message-ID may have to be added.
     has_control_headers: bool = field(init=False)
     completes_header: bool = field(init=False)
+    #: Whether nothing in a message, nor who it is for, changes how it goes on and what is noted of it.
+    is_plain: bool = field(init=False)
     #: Names of header fields that are taken out, lower case; follows from the others.
     stripped: frozenset[bytes] = field(init=False)
 
@@ -146,6 +148,8 @@ class SourcePolicy:
         object.__setattr__(self, "has_control_headers", obeys)
         completes = self.add_message_id or (self.add_date != "no" and not self.dates_at_delivery)
         object.__setattr__(self, "completes_header", completes)
+        is_looked_into = obeys or stripped or self.pattern_list or self.job_prefix or self.dates_at_delivery
+        object.__setattr__(self, "is_plain", not (is_treated or is_looked_into))
         object.__setattr__(self, "replies_directly", not (self.log_data or self.hangs_up_on_4xx))
 
     @classmethod

@@ -40,7 +40,7 @@ class Stamp:
     def __init__(self, host_name: str) -> None:
         self._by = _UNSAFE.sub("?", host_name)
         self._second = -1
-        self._date = ""
+        self._date = self._end = ""
         self._fronts = _Fronts(self._by)
 
     def received(
@@ -51,10 +51,11 @@ class Stamp:
         `recipient` is "" unless the message has exactly one: a list of recipients is nobody's business.
         """
         front = self._fronts[helo, source_ip, protocol]
+        if int(now) != self._second:
+            self.date(now)
         if recipient and recipient.isascii() and recipient.isprintable():
-            queue_id = f"{queue_id}\r\n\tfor <{recipient}>"
-        date = self._date if int(now) == self._second else self.date(now)
-        return f"{front}{queue_id};\r\n\t{date}\r\n".encode()
+            return f"{front}{queue_id}\r\n\tfor <{recipient}>{self._end}".encode()
+        return f"{front}{queue_id}{self._end}".encode()
 
     def date_line(self, now: float) -> bytes:
         return f"Date: {self.date(now)}\r\n".encode("ascii")
@@ -71,5 +72,6 @@ class Stamp:
                 f"{_DAYS[moment.weekday()]}, {moment.day} {_MONTHS[moment.month - 1]} {moment.year} "
                 f"{moment:%H:%M:%S} +0000"
             )
+            self._end = f";\r\n\t{self._date}\r\n"
             self._second = second
         return self._date
