@@ -82,6 +82,8 @@ class Partition:
         self._pool = MemoryPool(options.memory_pool)
         self._quarantine = opened.quarantine
         self._next = opened.next_message
+        #: Whether something acknowledged may be missing: there was damage, or files that nobody understands.
+        self.found_damage = bool(found.damage or found.ignored)
         self._sequence = found.deferrals.highest
         self._room_checked = self._silent_until = float("-inf")
         self._has_plenty = self._is_short = False
