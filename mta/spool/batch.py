@@ -9,9 +9,9 @@ answer is to stop acknowledging (PostgreSQL's fsync lesson).
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
@@ -25,8 +25,8 @@ __all__ = [
     "Batch",
     "Chore",
     "Done",
+    "Filled",
     "Outcome",
-    "Row",
     "Write",
     "add_write",
     "as_spool_error",
@@ -47,9 +47,6 @@ Outcome = tuple[int, int, int, bytes, float]
 
 #: (file, offset, parts).
 Write = tuple[Segment, int, "list[bytes]"]
-
-#: What the index is told of a message: (message, file number, offset, record length, recipients).
-Row = tuple[int, int, int, int, int]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -89,6 +86,37 @@ def take_back(writes: list[Write]) -> SpoolError | None:
     return None
 
 
+class Filled(NamedTuple):
+    """Messages that lie side by side in one file: columns of them, in the order of their ids."""
+
+    segment: Segment
+    places: Sequence[int]  # offsets, and behind them that of the end
+    messages: Sequence[int]
+    recipients: Sequence[int]
+    envelopes: Sequence[bytes]
+    sizes: Sequence[int]  # of bodies
+    lengths: Sequence[int]  # of records
+    young: Sequence[Stored | None]
+
+    @property
+    def octets(self) -> int:
+        """How much of the file they take."""
+        return self.places[-1] - self.places[0]
+
+    def note(self) -> None:
+        """They are on disk: the file has them."""
+        segment = self.segment
+        segment.live += self.octets
+        segment.first = min(segment.first, self.messages[0])
+        segment.last = max(segment.last, self.messages[-1])
+
+
+def fill(segment: Segment, accepted: Sequence[Accepted], places: Sequence[int]) -> Filled:
+    """These messages lie in the file at these offsets; the last of `places` is where they end."""
+    messages, recipients, envelopes, _, sizes, _, lengths, _, young = zip(*accepted, strict=True)
+    return Filled(segment, places, messages, recipients, envelopes, sizes, lengths, young)
+
+
 class Chore(Protocol):
     """Work on files that must not meet a commit in flight: freeing a file, moving survivors."""
 
@@ -119,7 +147,6 @@ class Batch:
         "formed",
         "placed",
         "refused",
-        "rows",
         "seconds",
         "settle_error",
         "settle_syncs",
@@ -136,10 +163,8 @@ class Batch:
         self.formed = formed
         #: in order
         self.placed: list[Accepted] = []
-        #: one for each of those
-        self.rows: list[Row] = []
-        #: (file, bytes of those, lowest id, highest id)
-        self.filled: list[tuple[Segment, int, int, int]] = []
+        #: the same, by file
+        self.filled: list[Filled] = []
         #: (accepted, why), could not even be placed
         self.refused: list[tuple[Accepted, SpoolError]] = []
         self.accept_writes: list[Write] = []
@@ -162,12 +187,14 @@ class Batch:
             f"<Batch accepts={len(self.placed)} settles={len(self.settles)} syncs={len(self.settle_syncs)}>"
         )
 
-    def note_accepts(self, segment: Segment, at: int, parts: list[bytes], rows: list[Row], end: int) -> None:
-        """These records go into a file, from `at` to `end`."""
-        add_write(self.accept_writes, segment, at, parts)
-        self.rows += rows
-        self.filled.append((segment, end - at, rows[0][0], rows[-1][0]))
-        segment.end = end
+    def note_accepts(
+        self, segment: Segment, accepted: Sequence[Accepted], places: Sequence[int], parts: list[bytes]
+    ) -> None:
+        """The records of these go into a file, at `places`, of which the last is where they end."""
+        add_write(self.accept_writes, segment, places[0], parts)
+        self.placed += accepted
+        self.filled.append(fill(segment, accepted, places))
+        segment.end = places[-1]
 
     @property
     def is_plain(self) -> bool:
@@ -177,7 +204,7 @@ class Batch:
     @property
     def octets(self) -> int:
         """How much of messages it writes."""
-        return sum(octets for _, octets, _, _ in self.filled)
+        return sum(filled.octets for filled in self.filled)
 
     def run(self, clock: Clock) -> None:
         """Write, unless that is done already, and sync; never raises for what the disk does."""

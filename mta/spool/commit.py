@@ -23,7 +23,7 @@ from operator import itemgetter, sub
 
 from mta.clock import Clock
 from mta.errors import SpoolBroken, SpoolError, SpoolFull
-from mta.spool.batch import Accepted, Answer, Batch, Chore, Outcome, add_write, as_spool_error
+from mta.spool.batch import Accepted, Answer, Batch, Chore, Filled, Outcome, add_write, as_spool_error
 from mta.spool.index import Index
 from mta.spool.marks import Marks
 from mta.spool.pace import Pace, Turnaround, WindowGauge
@@ -44,13 +44,10 @@ _SETTLE = int(RecordKind.SETTLE)
 _BATCH_BYTES = 8 << 20
 _MANY_OUTCOMES = 4096
 _RETRY_WHEN_FULL = 0.25
-#: Fewer are added to the index faster one by one.
-_MANY_ROWS = 12
 #: What an outcome takes in memory beside its head.
 _TUPLE = 64
-#: Of a message that is accepted: its id, recipients, and the length of its record.
-_message, _recipients, _length = itemgetter(0), itemgetter(1), itemgetter(6)
-_whom_to_tell = itemgetter(0, 7)
+#: Of a message that is accepted: the length of its record, and whom to tell what.
+_length, _whom_to_tell = itemgetter(6), itemgetter(0, 7)
 #: Of an outcome: its head, and when it was said.
 _head, _said = itemgetter(3), itemgetter(4)
 
@@ -88,7 +85,7 @@ class Committer:
         pace: Pace,
         max_backlog: int,
         settled: Callable[[list[Outcome]], None],
-        stored: Callable[[list[Accepted]], None],
+        stored: Callable[[Filled], None],
         committed: Callable[[], None],
         broke: Callable[[str], None],
     ) -> None:
@@ -281,7 +278,6 @@ class Committer:
     def _refuse_placed(self, batch: Batch) -> None:
         batch.refused += [(accepted, SpoolBroken(self.broken)) for accepted in batch.placed]
         batch.placed.clear()
-        batch.rows.clear()
         batch.filled.clear()
         batch.accept_writes.clear()
 
@@ -325,25 +321,15 @@ class Committer:
         start = segment.end
         places = list(accumulate(map(_length, waiting), initial=start))
         count = bisect_right(places, min(segment.limit, start + most)) - 1
-        fitting, end = waiting[:count], places[count]
-        parts = encode_accepts(salt, number, fitting)
-        batch.placed += fitting
-        columns = (
-            map(_message, fitting),
-            repeat(number),
-            places,
-            map(_length, fitting),
-            map(_recipients, fitting),
-        )
-        batch.note_accepts(segment, start, parts, list(zip(*columns, strict=False)), end)
-        return count, end - start
+        fitting, places = waiting[:count], places[: count + 1]
+        batch.note_accepts(segment, fitting, places, encode_accepts(salt, number, fitting))
+        return count, places[-1] - start
 
     def _turn_segment(self, batch: Batch, accepted: Accepted, length: int) -> bool:
         """Begin a segment for a message that has no room in the current one. False when the message is seen
         to: refused, or, where it would fill most of a segment, in one of its own beside the current one."""
-        message, recipients = accepted[:2]
         try:
-            segment, is_new = self._accepts.obtain(length, message)
+            segment, is_new = self._accepts.obtain(length, accepted[0])
         except OSError as error:
             failed = as_spool_error(error)
             if isinstance(failed, SpoolBroken):
@@ -354,8 +340,7 @@ class Committer:
         salt, number, at = segment.header.salt, segment.number, segment.end
         if length * 2 > self._accepts.largest:
             parts = [*encode_accepts(salt, number, [accepted]), encode_end(salt, number, at + length)]
-            batch.placed.append(accepted)
-            batch.note_accepts(segment, at, parts, [(message, number, at, length, recipients)], at + length)
+            batch.note_accepts(segment, [accepted], (at, at + length), parts)
             return False
         full, self.accept_segment = self.accept_segment, segment
         add_write(batch.accept_writes, full, full.end, full.end_parts())
@@ -460,26 +445,18 @@ class Committer:
 
     def _complete_accepts(self, batch: Batch) -> None:
         error = batch.accept_error
-        if error is None and batch.rows:
-            if len(batch.rows) > _MANY_ROWS:
-                self._index.extend(batch.rows)
-            else:
-                for row in batch.rows:
-                    self._index.add(*row)
-            for segment, octets, lowest, highest in batch.filled:
-                segment.live += octets
-                segment.first = min(segment.first, lowest)
-                segment.last = max(segment.last, highest)
+        if error is None and batch.filled:
+            for filled in batch.filled:
+                self._index.append(filled)
+                filled.note()
+                self._stored(filled)
             self._marks.publish_accept(self.accept_segment.number, self.accept_segment.end)
         if error is not None or batch.refused:  # rare; ids tell the order in which they came
-            if error is None:
-                self._stored(batch.placed)
             answers: list[Answer] = [(accepted, error) for accepted in batch.placed]
             answers += batch.refused
             for accepted, answer in sorted(answers, key=lambda pair: pair[0][0]):
                 self._answer(accepted, answer)
             return
-        self._stored(batch.placed)
         for message, done in map(_whom_to_tell, batch.placed):
             try:
                 done(message, None)

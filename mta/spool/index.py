@@ -15,12 +15,12 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import compress, groupby
+from itertools import compress, groupby, repeat
 from operator import itemgetter
 from typing import NamedTuple
 
 from mta.errors import Contradiction
-from mta.spool.batch import Outcome
+from mta.spool.batch import Filled, Outcome
 from mta.spool.pages import LEAST_PAGES, NoShelf, Pages, Shelf
 from mta.spool.record import RecordKind
 from mta.spool.rows import Row, Rows, Sums
@@ -99,6 +99,18 @@ class Index:
             self.messages += len(rows)
             self.recipients += sum(map(_recipients, rows))
             self.bytes += sum(map(_length, rows))
+
+    def append(self, filled: Filled) -> None:
+        """New messages of one file; their ids are higher than all before. Hot path."""
+        rows, number = self._young, filled.segment.number
+        rows.ids.extend(filled.messages)
+        rows.numbers.extend(repeat(number, len(filled.messages)))
+        rows.places.extend(filled.places[:-1])
+        rows.lengths.extend(filled.lengths)
+        rows.waiting.extend(filled.recipients)
+        self.messages += len(filled.messages)
+        self.recipients += sum(filled.recipients)
+        self.bytes += filled.octets
 
     def merge(self, rows: Sequence[Row]) -> None:
         """Messages in any order, arguments as of `add`: a restart finds moved ones so.

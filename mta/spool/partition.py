@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mta.errors import SpoolBroken, SpoolCorrupt, SpoolError, SpoolFull
 from mta.message.envelope import Envelope, decode_envelope
-from mta.spool.batch import Accepted, Done, Outcome, as_spool_error
+from mta.spool.batch import Done, Filled, Outcome, as_spool_error
 from mta.spool.checksum import crc32
 from mta.spool.commit import Committer
 from mta.spool.deferrals import Deferrals
@@ -278,13 +278,10 @@ class Partition:
             check = body_check(parts)
         self._committer.accept((message, recipients, envelope, parts, size, check, length, done, young))
 
-    def _stored(self, accepted: list[Accepted]) -> None:
+    def _stored(self, filled: Filled) -> None:
         """These messages are on disk: the young ones of them stay in memory for their first attempt."""
-        kept = [one for one in accepted if one[8] is not None]
-        if kept:
-            messages, _, envelopes, _, sizes, _, _, _, young = zip(*kept, strict=True)
-            in_memory = map(add, map(mul, map(len, envelopes), repeat(_DECODED)), sizes)
-            self._pool.put_all(messages, young, list(in_memory))
+        sizes = list(map(add, map(mul, map(len, filled.envelopes), repeat(_DECODED)), filled.sizes))
+        self._pool.put_all(filled.messages, filled.young, sizes)
 
     def load(self, message: int) -> Stored:
         """A message with its body; from memory while it is young.

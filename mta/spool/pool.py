@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
+from typing import cast
 
 from mta.spool.stored import Stored
 
@@ -51,15 +52,16 @@ class MemoryPool:
         young[message] = stored
         self._sizes[message] = size
 
-    def put_all(self, messages: Sequence[int], stored: Sequence[Stored], sizes: Sequence[int]) -> None:
-        """`put` for each of these. Hot path: all that a commit has stored comes in one call."""
+    def put_all(self, messages: Sequence[int], stored: Sequence[Stored | None], sizes: Sequence[int]) -> None:
+        """`put` for each of these that is not None. Hot path: all of a commit come in one call."""
         octets = self.bytes + sum(sizes)
-        if octets > self._limit:
+        if octets > self._limit or not all(stored):
             for message, one, size in zip(messages, stored, sizes, strict=True):
-                self.put(message, one, size)
+                if one is not None:
+                    self.put(message, one, size)
             return
         self.bytes = octets
-        self._young.update(zip(messages, stored, strict=True))
+        self._young.update(zip(messages, cast(Sequence[Stored], stored), strict=True))
         self._sizes.update(zip(messages, sizes, strict=True))
 
     def drop(self, message: int) -> None:
