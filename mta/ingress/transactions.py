@@ -126,13 +126,15 @@ class Transactions(Wire):
         """Content, and perhaps commands behind it."""
         used = self.reader.feed(data)
         self._progress_at = self._time()
-        if used < 0:
+        if used == len(data):
+            self._take_message()
+            if self._out:
+                self.process()
+        elif used < 0:
             self.account()
-            return
-        if used < len(data):
+        else:
             self.keep(data, used)
-        self._take_message()
-        if self._out or self._buffer:
+            self._take_message()
             self.process()
 
     def _plain_mail(self, data: bytes) -> bytes:

@@ -269,10 +269,9 @@ class Wire(Connection):
 
     def release(self) -> None:
         """The message is out of our hands."""
-        if self._held:
-            self.reception.receiving -= self._held
-            self._held = 0
         self.reader.clear()
+        if self._held:
+            self.account()
 
     # ---- patience
 
