@@ -25,7 +25,7 @@ from operator import or_
 from typing import NamedTuple
 
 from mta.message.envelope import NORMAL_PRIORITY
-from mta.queue.key import RECIPIENT_BITS
+from mta.queue.key import RECIPIENT_BITS, RECIPIENT_MASK
 
 __all__ = [
     "ATTEMPTS_MASK",
@@ -83,19 +83,28 @@ class ReadyEntries:
     here it changes nothing.
     """
 
-    __slots__ = ("_head", "_refs", "_words", "base", "level", "runs", "taken")
+    __slots__ = ("_gone", "_head", "_refs", "_words", "base", "level", "runs")
 
     def __init__(self, level: int = NORMAL_PRIORITY) -> None:
         self.level = level
         self._refs = array("Q")
         self._words = array("Q")
         self._head = 0
+        self._gone = 0  # taken, without those before the head
         self.base = 0
         self.runs = 0
-        self.taken = 0
 
     def __len__(self) -> int:
         return len(self._refs) - self._head
+
+    @property
+    def taken(self) -> int:
+        """How many have left at the front."""
+        return self._gone + self._head
+
+    @taken.setter
+    def taken(self, count: int) -> None:
+        self._gone = count - self._head
 
     def append(self, ref: int, received: int, attempts: int, priority: int = NORMAL_PRIORITY) -> None:
         """Add at the back."""
@@ -147,7 +156,7 @@ class ReadyEntries:
         else:
             refs.insert(0, ref)
             self._words.insert(0, word)
-        self.taken -= 1
+            self._gone -= 1
 
     def first(self) -> int:
         """The reference at the front; there must be one."""
@@ -162,31 +171,36 @@ class ReadyEntries:
 
         `into` gets a word (priority | attempts | received) per reference. Hot path.
         """
-        refs, words, head = self._refs, self._words, self._head
+        refs, head = self._refs, self._head
         end, tail = len(refs), head + 1
         ref = refs[head]
-        message = ref >> RECIPIENT_BITS
         taken = [ref]
-        into[ref] = words[head]
-        if tail == end or refs[tail] >> RECIPIENT_BITS != message:
-            self.runs -= 1
+        into[ref] = self._words[head]
+        if tail < end and ref ^ refs[tail] <= RECIPIENT_MASK:
+            tail = self._take_others(limit, taken, into)
         else:
-            stop = min(end, head + limit)
-            while tail < stop and (ref := refs[tail]) >> RECIPIENT_BITS == message:
-                taken.append(ref)
-                into[ref] = words[tail]
-                tail += 1
-            if tail == end or refs[tail] >> RECIPIENT_BITS != message:
-                self.runs -= 1
+            self.runs -= 1
         if self.base:
             self._count_base(taken, into)
-        self.taken += tail - head
-        if tail > SLACK and (tail == end or tail * 2 > end):
-            del refs[:tail]
-            del words[:tail]
+        if tail > SLACK and tail * 2 > end:
+            del refs[:tail], self._words[:tail]
+            self._gone += tail
             tail = 0
         self._head = tail
         return taken
+
+    def _take_others(self, limit: int, taken: list[int], into: dict[int, int]) -> int:
+        """More recipients of the message whose first one is `taken`; returns where the next one waits."""
+        refs, words, head = self._refs, self._words, self._head
+        end, tail, message = len(refs), head + 1, refs[head] >> RECIPIENT_BITS
+        stop = min(end, head + limit)
+        while tail < stop and (ref := refs[tail]) >> RECIPIENT_BITS == message:
+            taken.append(ref)
+            into[ref] = words[tail]
+            tail += 1
+        if tail == end or refs[tail] >> RECIPIENT_BITS != message:
+            self.runs -= 1
+        return tail
 
     def _count_base(self, taken: list[int], into: dict[int, int]) -> None:
         """Add the attempts that all entries have in common to the words of those that are leaving."""
@@ -240,6 +254,7 @@ class ReadyEntries:
 
     def fill(self, refs: array[int], words: array[int], base: int) -> None:
         """Hold these, and nothing else; there must be nothing here."""
+        self._gone += self._head
         self._refs, self._words, self._head, self.base = refs, words, 0, base
         self._count_runs()
 
@@ -260,8 +275,8 @@ class ReadyEntries:
             else:
                 removed.append(self._refs[position])
         if removed:
+            self._gone += self._head + len(removed)
             self._refs, self._words, self._head = refs, words, 0
-            self.taken += len(removed)
             self._count_runs()
         return removed
 

@@ -278,11 +278,10 @@ class Scheduler(OperatorVerbs):
         if slot.is_retired or not ready.runs:
             return self._rest(slot, now)
         policy, vmta = queue.active, queue.vmta
-        most = policy.max_msg_per_connection
         if (
             queue.is_paused
             or now < queue.retry_at
-            or (most and slot.messages >= most)
+            or (policy.max_msg_per_connection and slot.messages >= policy.max_msg_per_connection)
             or queue.epoch != self._registry.epoch
             or vmta.claims > 0
             or self._permits.claims > 0
@@ -294,14 +293,14 @@ class Scheduler(OperatorVerbs):
                 return self._rest(slot, now)
             policy = queue.active
         limit = policy.max_rcpt_per_message
-        is_metered = queue.is_metered or vmta.is_metered
-        if is_metered:
+        if queue.is_metered or vmta.is_metered:
             limit = min(limit, allowance(slot, now))
             if limit <= 0:
                 return self._rest(slot, now)
-        refs = ready.take_message(limit, slot.in_flight)
-        if is_metered:
+            refs = ready.take_message(limit, slot.in_flight)
             charge(slot, refs, now)
+        else:
+            refs = ready.take_message(limit, slot.in_flight)
         if slot.state is not BUSY:
             self._begin(slot)
         queue.in_flight += len(refs)
@@ -322,7 +321,7 @@ class Scheduler(OperatorVerbs):
         slot.has_settled = True
         if slot.loads and conclude(slot, ref, now, is_delivered=reaction is DELIVERED):
             self._turns.octets_freed(queue, now)
-        attempts = (word >> 32 & ATTEMPTS_MASK) + 1
+        tries = word >> 32 & ATTEMPTS_MASK
         if reaction is DELIVERED:
             queue.delivered += 1
             if queue.policy.track_recipient_events:
@@ -333,7 +332,8 @@ class Scheduler(OperatorVerbs):
             if queue.mode is BACKOFF and queue.policy.backoff_to_normal_after_delivery:
                 self._modes.leave_backoff(queue, now, "backoff-to-normal-after-delivery")
                 self._turns.wake_at(queue, now)
-            return SETTLED_AT_ONCE if attempts == 1 else Settled(attempts)
+            return Settled(tries + 1) if tries else SETTLED_AT_ONCE
+        attempts = tries + 1
         if text:
             queue.note_reply(now, text)
         if queue.policy.track_recipient_events:
