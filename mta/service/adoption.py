@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mta.errors import SpoolError
 from mta.service.layout import Layout
+from mta.service.namelog import NameLog
 from mta.service.passage import Offer, Passage
 from mta.service.sharenames import ShareNames
 from mta.spool.options import SpoolOptions
@@ -105,6 +106,7 @@ class Adoption:
                 try:
                     # Nothing that was here is recognised any more: it goes to others, and may come back.
                     ShareNames.taken(self.directory)
+                    NameLog.remove(self.directory)
                 except OSError:
                     partition.close()
                     raise

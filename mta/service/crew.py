@@ -79,7 +79,14 @@ class Crew:
             for post in layout.posts
             if post.number != number
         }
-        self.intake = Intake(partition=partition, admit=self._admit, clock=clock, loop=loop)
+        orphans = tuple(adopted)
+        self.intake = Intake(
+            partition=partition,
+            admit=self._admit,
+            clock=clock,
+            loop=loop,
+            is_alone=not self.colleagues and not orphans,
+        )
         self.passage = Passage(
             number,
             partition=partition,
@@ -108,7 +115,7 @@ class Crew:
                 offer=self._offer,
                 loop=loop,
             )
-            for orphan in adopted
+            for orphan in orphans
         ]
 
     def __repr__(self) -> str:
@@ -172,6 +179,10 @@ class Crew:
         """The last thing of an end in good order, when all that was said is on disk: leave to the next life
         which shares we have had."""
         self.intake.keep_names()
+
+    def lose_names(self) -> None:
+        """Our spool has broken: leave nothing of what we say to have to the next life."""
+        self.intake.names.lose()
 
     async def adopt(self) -> None:
         """Empty the partitions that nobody owns any more, one after the other."""

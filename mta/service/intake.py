@@ -2,18 +2,19 @@
 
 A share is answered TAKEN when it is on our disk. One that comes again is recognised by its name and answered
 TAKEN without being stored a second time: names of what we took lately, and of what was found waiting on disk
-at the start, are remembered (`sharenames.py`), over an end in good order as well. Until the start has read
-the whole disk, shares that come again are refused; fresh ones are new to everybody and welcome.
+at the start, are remembered (`sharenames.py`), over an end in good order and over a kill as well. Until the
+start has read the whole disk, unknown shares that come again are refused; fresh ones are new to everybody and
+welcome.
 
 Whoever is told TAKEN throws its copy away, so a name alone is not enough. What waits here is read before it
 counts: a damaged message gives way to the copy that comes. And a share that we have just offered to another
 worker ourselves is refused until that one has answered: two workers that each think the other is the owner
 (a reload has reached one of them) would otherwise take it from each other, and nobody would have it.
 
-What remains: a share that we stored, delivered and settled, and that a colleague offers again after we were
-killed, is delivered twice. An answer leaves in the same turn of the loop as the delivery begins, so this
-takes a colleague that heard none (it was too slow for `colleagues.DEADLINE`, or killed itself) and has not
-come to offer the share again before we die.
+What remains: a share that we stored, delivered and settled, and that a colleague offers again after the
+machine went down, or after our log of names could not be kept or believed, is delivered twice. An answer
+leaves in the same turn of the loop as the delivery begins, so this takes a colleague that heard none (it was
+too slow for `colleagues.DEADLINE`, or killed itself) and has not come to offer the share again before.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from mta.clock import Clock
 from mta.errors import RemoteProtocolError, SpoolCorrupt, SpoolError
 from mta.message.envelope import Envelope, decode_envelope
 from mta.service.colleagues import Reachable
+from mta.service.namelog import NameLog, boot_id
 from mta.service.share import (
     Frame,
     FrameReader,
@@ -60,13 +62,25 @@ Done = Callable[[Verdict], None]
 
 
 class Intake:
-    """Stores shares for one worker. Raises OSError when what the last life has left can't be read."""
+    """Stores shares for one worker. Raises OSError when what the last life has left can't be taken away."""
 
     def __init__(
-        self, *, partition: Partition, admit: Admit, clock: Clock, loop: asyncio.AbstractEventLoop
+        self,
+        *,
+        partition: Partition,
+        admit: Admit,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        is_alone: bool = False,
     ) -> None:
+        """`is_alone` says that nobody will bring shares: then their names need not outlive us."""
         self._partition = partition
         self.names = ShareNames.taken(partition.directory)
+        if is_alone:
+            NameLog.remove(partition.directory)
+        else:
+            is_whole = not partition.found_damage
+            self.names.follow(NameLog(partition.directory, loop=loop, boot=boot_id(), is_whole=is_whole))
         partition.on_damaged = self.names.discard_message
         self._admit = admit
         self._clock = clock
@@ -107,17 +121,19 @@ class Intake:
 
     def remember(self, envelope: Envelope, message: int) -> None:
         """This message was found on disk."""
-        self.names.add(name_of(envelope), message)
+        self.names.remember(name_of(envelope), message)
 
     def keep_names(self) -> None:
         """Leave to the next life what the disk will not say: which shares all have got."""
         names = self.names.over(self._partition.waits)
         if self._partition.stats().broken:
-            return  # what it says may be wrong, and the end is not in good order
+            self.names.lose()  # what it says may be wrong, and the end is not in good order
+            return
         try:
             self.names.keep(names, self._partition.directory)
         except OSError as error:
             log.error("event=share-names-not-kept error=%r", str(error))
+        self.names.lose()
 
     def has_room(self, octets: int) -> bool:
         """Whether so much can be stored now."""
@@ -155,12 +171,14 @@ class Intake:
         message = names.message(name)
         if message and self._partition.waits(message):
             try:
-                self._partition.load(message)
+                has_it = name_of(self._partition.load(message).envelope) == name
             except SpoolCorrupt:
-                names.discard(name)
-                return None if self.knows_all else Verdict.REFUSED
+                has_it = False
             except SpoolError:
                 return Verdict.REFUSED
+            if not has_it:
+                names.discard(name)
+                return None if self.knows_all else Verdict.REFUSED
         self.recognised += 1
         return Verdict.TAKEN
 

@@ -9,6 +9,27 @@ Over an end in good order go only the names of shares that all have got, in a sm
 nothing that happens to the partition meanwhile makes these wrong. Shares that still wait are known again by
 what the disk says at the start. The file is for the next life and no further: whoever opens the partition
 takes it away first.
+
+Over a kill go all names, with their messages, in a log (`namelog.py`) that only the same start of the machine
+believes. What the partition says of such a message decides as it does in one life. Why a name of the log is
+never one of a share that nobody has:
+
+* a share that another worker took from us, whole: its name goes before its settle can be on disk. It may
+  come back, from an owner that is none any more, and is stored. A kill between the two leaves a message that
+  waits, and that is found;
+* one that was passed on in parts: each part has a name of its own, and whoever has one gives it back by that
+  name. The whole can only come from who had it before us, and everybody in it has got the mail or waits
+  elsewhere;
+* a damaged message: the names go, by its number, before it is settled. A start that finds damage, or files
+  that it can't understand, believes no log. What can't be read now is refused, as in one life;
+* an operator's delete: that is what has become of it;
+* a partition that was adopted, a worker that is alone, a spool that broke: the log is removed;
+* a copy of a spool: its log is a copy, and says so. An old copy of the messages put beside the log that is
+  there would be believed: never restore a spool.
+
+Left is a file system that loses what was not synced while the machine stays up (a disk that is pulled), and
+is mounted again: it may have lost the lines that took names away in its last seconds. To be lost, a share
+then has to come to us under such a name from who has nothing else of it.
 """
 
 from __future__ import annotations
@@ -19,14 +40,13 @@ from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
+from mta.service.namelog import MEMORY, NameLog
 from mta.spool.files import Files
 
-__all__ = ["MEMORY", "NAMES_FILE", "ShareNames"]
+__all__ = ["NAMES_FILE", "ShareNames"]
 
 log = logging.getLogger(__name__)
 
-#: Names remembered, at about 200 bytes each.
-MEMORY = 50_000
 #: In the partition of the worker whose names they are.
 NAMES_FILE = "shares"
 
@@ -37,6 +57,7 @@ class ShareNames:
     def __init__(self) -> None:
         self._messages: dict[str, int] = {}
         self._leaving: set[str] = set()
+        self._log: NameLog | None = None
 
     def __repr__(self) -> str:
         return f"<ShareNames {len(self._messages)} leaving={len(self._leaving)}>"
@@ -57,14 +78,27 @@ class ShareNames:
         messages[name] = message
         if len(messages) > MEMORY:
             del messages[next(iter(messages))]
+        if self._log is not None:
+            self._log.add(name, message)
+
+    def remember(self, name: str, message: int) -> None:
+        """`add` for a share that the start has found, and that the log may have told of."""
+        if self._messages.get(name) != message:
+            self.add(name, message)
 
     def discard(self, name: str) -> None:
+        """This share isn't here, whatever we thought: one that comes is welcome."""
         self._messages.pop(name, None)
+        if self._log is not None:
+            # Even a name that we have long forgotten may still be in the log.
+            self._log.take_away(name)
 
     def discard_message(self, message: int) -> None:
         """What is called so is damaged: a copy of it that comes is welcome. Rare; looks at all names."""
         for name in [name for name, other in self._messages.items() if other == message]:
             del self._messages[name]
+        if self._log is not None:
+            self._log.take_away_message(message)
 
     # -- shares that another worker owns ------------------------------------------------------------------
 
@@ -92,6 +126,27 @@ class ShareNames:
         # By message: those that are near each other are looked up together.
         found = sorted((message, name) for name, message in self._messages.items())
         return [name for message, name in found if not message or not waits(message)]
+
+    def follow(self, log: NameLog) -> None:
+        """Take the names that a log has brought from the last life, and note there what becomes of all."""
+        found, log.found = log.found, {}
+        before, self._messages = self._messages, {}
+        for name, message in found.items():
+            self.add(name, message)
+        self._log = log
+        for name, message in before.items():
+            self.remember(name, message)
+        log.flush()
+
+    def lose(self) -> None:
+        """Leave no names to the next life: what they say may be wrong, or it is left in another way."""
+        if self._log is not None:
+            self._log.give_up()
+
+    def die(self) -> None:
+        """Leave to the next life what a kill would leave."""
+        if self._log is not None:
+            self._log.close()
 
     @staticmethod
     def keep(names: list[str], partition: Path) -> None:

@@ -371,6 +371,7 @@ class Worker:
         self.alarms.append(alarm)
         log.critical("event=alarm text=%r", alarm)
         self.dispatcher.halt("our spool is broken")
+        self.crew.lose_names()
 
     async def _recover(self) -> None:
         """Bring what waited on disk back into the queues, while new mail and deliveries go on."""

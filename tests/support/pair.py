@@ -123,7 +123,8 @@ class Member:
         await self._flush()
 
     async def die(self) -> None:
-        """End as a kill does, but for what waits for a commit: nothing is left to the next life."""
+        """End as a kill does, and leave what a kill leaves; but what waits for a commit is committed."""
+        self.crew.intake.names.die()
         self.crew.close()
         self.partition.close()
         await asyncio.sleep(0)

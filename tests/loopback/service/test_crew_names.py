@@ -103,7 +103,7 @@ def damage(partition: Path, what: bytes) -> None:
     assert count == 1
 
 
-async def test_a_share_that_was_delivered_before_an_end_in_good_order_is_recognised_for_one_life(
+async def test_a_share_that_was_delivered_before_an_end_in_good_order_is_recognised_in_all_lives_that_follow(
     tmp_path: Path,
 ) -> None:
     one, other = await pair(tmp_path)
@@ -112,17 +112,13 @@ async def test_a_share_that_was_delivered_before_an_end_in_good_order_is_recogni
     await other.settle_all()
     await other.close()
 
-    other = await begin_again(one, tmp_path)
-    assert await offered(one, message, again=True) is Verdict.TAKEN
-    assert not other.queued
-    assert not (tmp_path / "1" / NAMES_FILE).exists()
-    await other.die()
-
-    other = await begin_again(one, tmp_path)
-    assert await offered(one, message, again=True) is Verdict.TAKEN
-    assert other.queued == {f"Q1.0@{THERE}": 1}
+    for is_killed in (True, False, True):
+        other = await begin_again(one, tmp_path)
+        assert await offered(one, message, again=True) is Verdict.TAKEN
+        assert not other.queued
+        assert not (tmp_path / "1" / NAMES_FILE).exists()
+        await (other.die() if is_killed else other.close())
     await one.close()
-    await other.close()
 
 
 async def test_one_address_given_twice_arrives_twice_when_its_recipients_move_one_by_one(
