@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["Reply"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What a server answered: the code, and the text of every line without code and line end.
 
     `text` holds the lines joined by a blank, decoded as UTF-8 with undecodable bytes replaced, the

@@ -383,10 +383,8 @@ class Transaction(msgspec.Struct, eq=False):
         return command + "\r\n"
 
 
-class InternalReply(Reply):
+class InternalReply(Reply, frozen=True, gc=False):
     """A reply that no server gave: what we found out ourselves, in the same form."""
-
-    __slots__ = ()
 
 
 def internal_reply(code: int, enhanced: str, words: str) -> Reply:
