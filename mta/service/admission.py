@@ -92,13 +92,12 @@ class Admission:
         """Let the recipients of new messages wait, those of a queue in one go."""
         arrivals: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
         for envelope, message, size in fresh:
-            is_special = (
+            if (
                 envelope.job_id
                 or envelope.schedule
                 or envelope.is_personal
                 or envelope.priority != NORMAL_PRIORITY
-            )
-            if is_special and self._is_seen_to(envelope, message, size, now):
+            ) and self._is_seen_to(envelope, message, size, now):
                 continue
             vmta, received = envelope.vmta, int(envelope.received)
             for ref, recipient in enumerate(envelope.recipients, message << RECIPIENT_BITS):

@@ -292,7 +292,7 @@ class Committer:
             return True
         oldest = self._unsynced[0] if self._unsynced else batch.settles[0] if batch.settles else None
         age = self._turnaround.in_time(self._pace.settle_age)
-        return oldest is None or self._clock.now() - oldest[4] >= age
+        return oldest is None or batch.formed - oldest[4] >= age
 
     def _place_accepts(self, batch: Batch) -> None:
         """Place the waiting messages in segments, up to what one batch carries."""
@@ -415,7 +415,7 @@ class Committer:
             if isinstance(error, SpoolBroken):
                 self.give_up(str(error))
         self._complete_accepts(batch)
-        self._complete_outcomes(batch)
+        self._complete_outcomes(batch, now)
         if batch.chore is not None:
             batch.chore.finished(SpoolBroken(self.broken) if self.broken else batch.chore_error)
         verdict = SpoolBroken(self.broken) if self.broken else batch.accept_error or batch.settle_error
@@ -481,7 +481,7 @@ class Committer:
                 {"message": "spool: flush callback failed", "exception": failure}
             )
 
-    def _complete_outcomes(self, batch: Batch) -> None:
+    def _complete_outcomes(self, batch: Batch, now: float) -> None:
         if self.broken:
             return
         if isinstance(batch.settle_error, SpoolFull):
@@ -493,7 +493,6 @@ class Committer:
         if not batch.settle_syncs:
             return
         synced, self._unsynced = self._unsynced, []
-        now = self._now()
         self.window.note(map(sub, repeat(now), map(_said, synced)))
         self.backlog -= sum(map(len, map(_head, synced))) + _TUPLE * len(synced)
         self._marks.publish_settle(self.settle_segment.number, self.settle_segment.end)

@@ -263,20 +263,22 @@ class Partition:
         recipients = len(decoded.recipients)
         size = sum(map(len, body))
         length = ACCEPT_OVERHEAD + len(envelope) + size
-        if not 0 < recipients <= _MAX_RECIPIENTS or length > _MAX_SIZE:
+        if not recipients or recipients > _MAX_RECIPIENTS or length > _MAX_SIZE:
             raise ValueError(f"a message with {recipients} recipients and {size} bytes can't be stored")
         message = self._next
         if message >= MAX_MESSAGE:
             raise SpoolBroken("out of message ids")
         self._next = message + 1
-        young: Stored | None = None
-        if size <= _MAX_YOUNG:
-            whole = b"".join(body)
-            young, parts, check = Stored(decoded, whole), [whole], crc32(whole)
-        else:
+        if size > _MAX_YOUNG:
             parts = [bytes(part) for part in body if part]
             check = body_check(parts)
-        self._committer.accept((message, recipients, envelope, parts, size, check, length, done, young))
+            self._committer.accept((message, recipients, envelope, parts, size, check, length, done, None))
+            return
+        whole = b"".join(body)
+        young = Stored(decoded, whole)
+        self._committer.accept(
+            (message, recipients, envelope, [whole], size, crc32(whole), length, done, young)
+        )
 
     def _stored(self, filled: Filled) -> None:
         """These messages are on disk: the young ones of them stay in memory for their first attempt."""
