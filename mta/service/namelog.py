@@ -115,7 +115,7 @@ class NameLog:
     def remove(directory: Path) -> None:
         """Take away the log of a partition, if there is one. Raises OSError."""
         for name in LOG_FILES:
-            with contextlib.suppress(FileNotFoundError):
+            if os.path.lexists(directory / name):
                 os.unlink(directory / name)
 
     def add(self, name: str, message: int) -> None:
@@ -178,7 +178,7 @@ class NameLog:
         """A new generation, in place of that before the last. Raises OSError."""
         number = self._generation + 1
         path = self._path(number)
-        with contextlib.suppress(FileNotFoundError):
+        if os.path.lexists(path):
             os.unlink(path)
         descriptor = os.open(path, APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         try:
