@@ -161,26 +161,30 @@ class Transaction(msgspec.Struct, eq=False):
         if limit is not None and self.size > limit:
             words = f"message of {self.size} octets exceeds the server's limit of {limit}"
             return self._rule_out(internal_reply(552, "5.3.4", words))
-        first = recipients[0]
-        if len(recipients) == 1 and not (first.notify or first.orcpt):
+        first, count = recipients[0], len(recipients)
+        if count == 1 and not (first.notify or first.orcpt):
             rcpts = f"RCPT TO:<{first.address}>\r\n"
         else:
             rcpts = "".join([self._rcpt_command(recipient) for recipient in recipients])
-        is_utf8 = envelope.is_smtputf8 or not f"{rcpts}{envelope.originator}".isascii()
+        is_utf8 = envelope.is_smtputf8 or not (rcpts.isascii() and envelope.originator.isascii())
         if is_utf8 and not extensions.smtputf8:
             words = "the server does not offer SMTPUTF8, which this message needs"
             return self._rule_out(internal_reply(550, "5.6.7", words))
-        mail = self._mail_command(is_utf8)
-        wire = f"{mail}{rcpts}DATA\r\n".encode()
+        mail = f"MAIL FROM:<{envelope.originator}>"
+        if extensions.has_size:
+            mail += f" SIZE={self.size}"
+        if envelope.is_8bit or is_utf8 or extensions.dsn:
+            mail += self._mail_options(is_utf8)
+        wire = f"{mail}\r\n{rcpts}DATA\r\n".encode()
         # Nothing but the commands meant: the last wall against addresses that carry a command of their own.
-        if len(wire) != len(wire.translate(None, _BREAKS)) + 2 * len(recipients) + 4:
+        if len(wire) != len(wire.translate(None, _BREAKS)) + 2 * count + 4:
             raise LocalProtocolError("an address holds a line break")
         if self.in_chunks:
             wire = wire[: -len(b"DATA\r\n")]
         if extensions.pipelining:
             return wire
         self._rcpts = rcpts.encode().splitlines(keepends=True)
-        return mail.encode()
+        return f"{mail}\r\n".encode()
 
     def take_command(self) -> bytes:
         """The next command after `Move.WRITE`."""
@@ -355,9 +359,9 @@ class Transaction(msgspec.Struct, eq=False):
         self.refuse(reply)
         return b""
 
-    def _mail_command(self, is_utf8: bool) -> str:
-        envelope, extensions = self.envelope, self.extensions
-        options = f" SIZE={self.size}" if extensions.has_size else ""
+    def _mail_options(self, is_utf8: bool) -> str:
+        """What MAIL says behind the size."""
+        envelope, extensions, options = self.envelope, self.extensions, ""
         # Where 8BITMIME is missing the octets go out all the same, as everybody does: recoding the body would
         # break its signatures, and receivers that can't take it are long gone.
         if envelope.is_8bit and extensions.eightbitmime:
@@ -369,7 +373,7 @@ class Transaction(msgspec.Struct, eq=False):
                 options += f" RET={_RET_NAMES[envelope.ret]}"
             if envelope.envelope_id:
                 options += f" ENVID={encode_xtext(envelope.envelope_id)}"
-        return f"MAIL FROM:<{envelope.originator}>{options}\r\n"
+        return options
 
     def _rcpt_command(self, recipient: RecipientLike) -> str:
         if not self.extensions.dsn or not (recipient.notify or recipient.orcpt):
