@@ -206,7 +206,8 @@ class Transactions(Wire):
         self.rules = rules
         self.policy = rules.policy(self.source_ip, self.source_name)
         is_unobserved = self.policy.replies_directly and not self.policy.log_commands
-        self.takes_short_cut = bool(self.helo) and not self.lacks_login and is_unobserved
+        is_open = bool(self.helo) and not self.lacks_login and not self.reception.is_draining
+        self.takes_short_cut = is_open and is_unobserved
         self._most_plain_recipients = self.policy.max_recipients if self.policy.takes_plain_recipients else 0
         self._data_reader.limit(self.max_size, self.policy.max_line)
         marks = f"{'S' if self.is_tls else ''}{'A' if self.user else ''}"

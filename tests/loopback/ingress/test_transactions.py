@@ -308,6 +308,16 @@ async def test_draining_lets_a_message_finish_and_then_says_goodbye() -> None:
         assert await busy.is_closed()
 
 
+async def test_who_greets_anew_while_we_drain_begins_no_other_transaction() -> None:
+    async with Inbound() as inbound, inbound.caller() as caller:
+        await caller.envelope()
+        inbound.listener.close()
+
+        assert (await caller.ask("EHLO again.example")).startswith("250")
+        assert (await caller.ask("MAIL FROM:<a@b.example>")).startswith("421 4.3.2")
+        assert await caller.is_closed()
+
+
 async def test_unforeseen_error_is_temporary_and_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(conversation: Conversation, argument: bytes) -> None:
         raise RuntimeError("secret detail")
