@@ -24,6 +24,8 @@ async def break_spool(shop: Workshop, files: FaultyFiles) -> str:
     async with Caller(shop.port) as caller:
         await caller.envelope("broken@example.com")
         assert (await caller.ask("DATA")).startswith("354")
+        while shop.worker.partition.is_busy:
+            await shop.turn()  # a spare file is synced as well, and that sync is not meant
         files.fail("sync")
         caller.send(CONTENT)
         (answer,) = await caller.replies(1)
