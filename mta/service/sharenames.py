@@ -37,6 +37,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -47,12 +48,14 @@ __all__ = ["NAMES_FILE", "ShareNames"]
 
 log = logging.getLogger(__name__)
 
+#: So many names are forgotten together.
+AT_ONCE = 1000
 #: In the partition of the worker whose names they are.
 NAMES_FILE = "shares"
 
 
 class ShareNames:
-    """The last MEMORY names, each with the number of its message in our partition; 0 for one that is over."""
+    """The last MEMORY names or some more, each with the number of its message; 0 for one that is over."""
 
     def __init__(self) -> None:
         self._messages: dict[str, int] = {}
@@ -76,8 +79,10 @@ class ShareNames:
         """This share is on our disk: it is all that this message is."""
         messages = self._messages
         messages[name] = message
-        if len(messages) > MEMORY:
-            del messages[next(iter(messages))]
+        if len(messages) > MEMORY + AT_ONCE:
+            # Whoever looks for the oldest passes by all that have gone before it: not for each one.
+            for oldest in list(islice(messages, AT_ONCE)):
+                del messages[oldest]
         if self._log is not None:
             self._log.add(name, message)
 

@@ -234,6 +234,16 @@ def test_a_write_that_fails_or_is_short_ends_the_log_and_is_said_once(
     assert left(tmp_path, loop) == {}
 
 
+def test_names_are_forgotten_oldest_first_and_not_before_there_are_many() -> None:
+    names = ShareNames()
+    for message in range(1, namelog.MEMORY + 3001):
+        names.add(f"Q{message}", message)
+        assert message > namelog.MEMORY or message % 1000 or len(names) == message
+    assert namelog.MEMORY <= len(names) <= namelog.MEMORY + 1000
+    assert f"Q{message - namelog.MEMORY + 1}" in names
+    assert "Q1" not in names
+
+
 def test_a_log_that_cannot_be_begun_is_said_once(
     tmp_path: Path, loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
