@@ -366,6 +366,7 @@ def _envelope(
     now: float,
     priority: int,
 ) -> Envelope:
+    """The envelope of a message of which more is asked: that of plain mail, and what its content says."""
     policy, client = submission.source, submission.client
     job_id = job_id or submission.job_id or content.job_id
     if policy.job_prefix:
@@ -376,25 +377,11 @@ def _envelope(
         for name in rules.captured:
             if (at := headers.find(lowered, name)) >= 0:
                 captured[name.decode("ascii")] = field_text(content.block, at, CAPTURE_LIMIT)
-    vmta, pool = choice
-    return Envelope(
-        queue_id,
-        now,
-        originator,
-        vmta,
-        recipients,
-        job_id,
-        submission.envelope_id or content.envelope_id,
-        pool,
-        submission.ret or policy.ret_default,
-        submission.is_8bit,
-        submission.is_smtputf8,
-        submission.source_type,
-        client.source_mta,
-        client.user,
-        client.received_on,
-        client.source_ip,
-        submission.suppress_dsn or policy.suppress_dsn,
+    return msgspec.structs.replace(
+        _plain_envelope(submission, choice, recipients, queue_id, now),
+        originator=originator,
+        job_id=job_id,
+        envelope_id=submission.envelope_id or content.envelope_id,
         captured=captured,
         schedule=content.schedule,
         lacks_date=policy.dates_at_delivery and _lacks_date(policy, content),
