@@ -38,7 +38,8 @@ import logging
 import os
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
+
+from mta.spool.checksum import crc32
 
 __all__ = ["LOG_FILES", "MEMORY", "NameLog", "boot_id"]
 

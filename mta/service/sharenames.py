@@ -39,9 +39,9 @@ import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from zlib import crc32
 
 from mta.service.namelog import MEMORY, NameLog
+from mta.spool.checksum import crc32
 from mta.spool.files import Files
 
 __all__ = ["NAMES_FILE", "ShareNames"]
