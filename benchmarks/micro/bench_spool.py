@@ -161,5 +161,5 @@ def bench_index_settle() -> Callable[[], object]:
     """a settled recipient among a million messages"""
     index = Index()
     for message in range(1_000_000):
-        index.add(message, 1, message, 1, 3)
+        index.extend([(message, 1, message, 1, 3)])
     return lambda: index.settle(500_000, 0)

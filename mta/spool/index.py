@@ -80,20 +80,8 @@ class Index:
         """How many rows are in pages."""
         return self._paged
 
-    def add(self, message: int, number: int, at: int, length: int, recipients: int) -> None:
-        """A new message; its id is higher than all before."""
-        rows = self._young
-        rows.ids.append(message)
-        rows.numbers.append(number)
-        rows.places.append(at)
-        rows.lengths.append(length)
-        rows.waiting.append(recipients)
-        self.messages += 1
-        self.recipients += recipients
-        self.bytes += length
-
     def extend(self, rows: Sequence[Row]) -> None:
-        """Many new messages at once, arguments as of `add`, in the order of their ids."""
+        """New messages in the order of their ids, which are higher than all before."""
         if rows:
             self._young.extend(rows)
             self.messages += len(rows)
@@ -113,7 +101,7 @@ class Index:
         self.bytes += filled.octets
 
     def merge(self, rows: Sequence[Row]) -> None:
-        """Messages in any order, arguments as of `add`: a restart finds moved ones so.
+        """Messages in any order: a restart finds moved ones so.
 
         Of two rows with one id the one in the higher file counts: it is the copy that was made last.
         """

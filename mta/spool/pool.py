@@ -64,10 +64,6 @@ class MemoryPool:
         self._young.update(zip(messages, cast(Sequence[Stored], stored), strict=True))
         self._sizes.update(zip(messages, sizes, strict=True))
 
-    def drop(self, message: int) -> None:
-        """Nobody will ask for this message again."""
-        self.drop_all((message,))
-
     def drop_all(self, messages: Sequence[int]) -> None:
         """Nobody will ask for these messages again."""
         forget = self._young.pop

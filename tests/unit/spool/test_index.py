@@ -12,8 +12,7 @@ from mta.spool.record import Deferral
 
 def filled(*rows: tuple[int, int, int, int, int]) -> Index:
     index = Index()
-    for row in rows:
-        index.add(*row)
+    index.extend(rows)
     return index
 
 
@@ -136,7 +135,7 @@ def test_iterating_survives_messages_that_come_and_go() -> None:
     waiting = index.all_waiting()
     assert next(waiting) == 1
     index.settle(1, 0)
-    index.add(4, 2, 10, 10, 1)
+    index.extend([(4, 2, 10, 10, 1)])
     assert list(waiting) == [2, 3]
 
 
@@ -174,7 +173,7 @@ def test_the_latest_deferral_counts_in_any_order() -> None:
 def test_a_million_waiting_messages_take_less_than_forty_bytes_each() -> None:
     index = Index()
     for message in range(1_000_000):
-        index.add(message, 1 + message // 10_000, 4096, 500, 1)
+        index.extend([(message, 1 + message // 10_000, 4096, 500, 1)])
 
     size = sum(sys.getsizeof(column) for column in index._young.columns())
     assert size / 1_000_000 < 26
@@ -187,7 +186,7 @@ def test_a_million_waiting_messages_take_less_than_forty_bytes_each() -> None:
 def test_a_walk_finds_what_waits_while_messages_come_and_go() -> None:
     index = Index()
     for message in range(1, 11):
-        index.add(message, 1 if message < 6 else 2, message * 100, 50, 2)
+        index.extend([(message, 1 if message < 6 else 2, message * 100, 50, 2)])
     index.settle(3, 1)
     walk = index.walk()
     first = next(walk)
@@ -198,7 +197,7 @@ def test_a_walk_finds_what_waits_while_messages_come_and_go() -> None:
     for message in (4, 5):
         index.settle(message, 0)
         index.settle(message, 1)
-    index.add(11, 3, 8192, 50, 1)
+    index.extend([(11, 3, 8192, 50, 1)])
     rest = list(walk)
 
     assert first == (1, (1, 100, 50), 0)
@@ -211,7 +210,7 @@ def test_a_walk_finds_what_waits_while_messages_come_and_go() -> None:
 def test_a_walk_goes_on_when_rows_before_it_are_dropped() -> None:
     index = Index()
     for message in range(1, 7):
-        index.add(message, 1 if message < 4 else 2, message * 100, 50, 1)
+        index.extend([(message, 1 if message < 4 else 2, message * 100, 50, 1)])
     walk = index.walk()
     seen = [next(walk)[0]]
     for message in (1, 2, 3):

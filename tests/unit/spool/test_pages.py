@@ -79,7 +79,7 @@ class Pair:
         if what == "add":
             self.next += 1 + other
             for index in self.both:
-                index.add(self.next, 1 + self.next // 20, 100 * self.next, 60, 1 + other)
+                index.extend([(self.next, 1 + self.next // 20, 100 * self.next, 60, 1 + other)])
         elif what == "merge":
             self.file += 1
             rows = [(id, self.file, 100 * id, 70, 2) for id in range(message, message + 9 * other, 3)]
@@ -167,7 +167,7 @@ def test_a_walk_sees_each_message_once_while_rows_go_to_the_shelf(tmp_path: Path
     index.settle(70, 0)
     index.drop(1, 0, 19)
     seen += [next(walk)[0] for _ in range(10)]
-    index.add(100, 9, 0, 50, 1)
+    index.extend([(100, 9, 0, 50, 1)])
     seen += [message for message, _, _ in walk]
 
     assert index.paged

@@ -15,8 +15,8 @@ def test_a_young_message_is_found_and_forgotten_when_dropped() -> None:
     pool.put(1, STORED, 7)
 
     assert pool.find(1) == STORED
-    pool.drop(1)
-    pool.drop(1)
+    pool.drop_all((1,))
+    pool.drop_all((1,))
     assert pool.find(1) is None
     assert pool.bytes == 0
 
@@ -58,6 +58,6 @@ def test_the_bound_holds_and_the_bytes_add_up(steps: list[tuple[bool, int, int]]
             pool.put(message, STORED, size)
             sizes[message] = size
         else:
-            pool.drop(message)
+            pool.drop_all((message,))
         assert pool.bytes <= 64
         assert pool.bytes == sum(sizes[m] for m in range(10) if m in pool)
