@@ -21,7 +21,19 @@ from mta.spool.options import SpoolOptions
 from mta.spool.partition import Partition
 from mta.spool.stored import Waiting
 
-__all__ = ["Member", "begin_again", "envelope", "offered", "owned_by", "pair", "share"]
+__all__ = [
+    "SECONDS",
+    "Member",
+    "begin_again",
+    "brought",
+    "damage",
+    "delivered_by",
+    "envelope",
+    "offered",
+    "owned_by",
+    "pair",
+    "share",
+]
 
 SECONDS = 10.0
 
@@ -57,6 +69,22 @@ async def offered(member: Member, message: Envelope, *, again: bool = False) -> 
         return await answer
 
 
+async def brought(member: Member, message: Envelope, body: bytes = b"body\r\n") -> Verdict:
+    """What a worker answers to a share that comes again, from whomever."""
+    answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    member.crew.intake.take(share(message, body), answer.set_result, again=True)
+    async with asyncio.timeout(SECONDS):
+        return await answer
+
+
+async def delivered_by(spool: Path, message: Envelope) -> tuple[Member, Member]:
+    """Two workers, of which one has offered this, and the other has delivered it."""
+    one, other = await pair(spool)
+    assert await offered(one, message) is Verdict.TAKEN
+    await other.settle_all()
+    return one, other
+
+
 async def begin_again(one: Member, spool: Path) -> Member:
     """Worker 1, which has just ended, is there anew, and worker 0 knows."""
     way = one.crew.colleagues[1]
@@ -64,6 +92,19 @@ async def begin_again(one: Member, spool: Path) -> Member:
     other = await Member(spool, 1).open()
     await one.until(lambda: way.is_up)
     return other
+
+
+def damage(partition: Path, what: bytes) -> None:
+    """Change an octet of this text wherever the partition has it."""
+    count = 0
+    for path in (partition / "segments").iterdir():
+        data = path.read_bytes()
+        if what in data:
+            count += 1
+            with path.open("r+b") as file:
+                file.seek(data.index(what))
+                file.write(bytes([what[0] ^ 1]))
+    assert count == 1
 
 
 class Member:

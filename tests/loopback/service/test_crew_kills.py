@@ -13,19 +13,21 @@ from mta.service.colleagues import SOCKET_NAME
 from mta.service.namelog import LOG_FILES, NameLog, boot_id
 from mta.service.share import Verdict
 from mta.spool.settlelog import Cursor, write_cursor
-from tests.support.pair import SECONDS, Member, begin_again, envelope, offered, owned_by, pair, share
+from tests.support.pair import (
+    Member,
+    begin_again,
+    brought,
+    damage,
+    delivered_by,
+    envelope,
+    offered,
+    owned_by,
+    share,
+)
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.timeout(60)]
 
 HERE, THERE = owned_by(0), owned_by(1)
-
-
-async def brought(member: Member, message: Envelope) -> Verdict:
-    """What a worker answers to a share that comes again, from whomever."""
-    answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-    member.crew.intake.take(share(message), answer.set_result, again=True)
-    async with asyncio.timeout(SECONDS):
-        return await answer
 
 
 def begun(spool: Path, number: int = 1, *, workers: int = 2) -> Member:
@@ -36,11 +38,12 @@ def begun(spool: Path, number: int = 1, *, workers: int = 2) -> Member:
     return member
 
 
-async def delivered_and_killed(spool: Path, message: Envelope) -> None:
-    """Worker 1 has taken a share, delivered it, and is no more."""
+async def taken_and_killed(spool: Path, message: Envelope, *, is_delivered: bool = False) -> None:
+    """Worker 1 has taken a share, perhaps delivered it, and is no more."""
     other = begun(spool)
     assert await brought(other, message) is Verdict.TAKEN
-    await other.settle_all()
+    if is_delivered:
+        await other.settle_all()
     await other.die()
 
 
@@ -52,10 +55,8 @@ async def test_a_share_that_was_delivered_before_the_owner_was_killed_is_not_del
     tmp_path: Path,
 ) -> None:
     """The giver was killed as well, before it heard the answer, and offers the share again."""
-    one, other = await pair(tmp_path)
     message = envelope("Q1", THERE)
-    assert await offered(one, message) is Verdict.TAKEN
-    await other.settle_all()
+    one, other = await delivered_by(tmp_path, message)
     await other.die()
 
     for _ in range(2):
@@ -71,9 +72,7 @@ async def test_a_share_that_waits_when_the_owner_is_killed_is_known_before_the_d
     tmp_path: Path,
 ) -> None:
     message = envelope("Q1", THERE)
-    other = begun(tmp_path)
-    assert await brought(other, message) is Verdict.TAKEN
-    await other.die()
+    await taken_and_killed(tmp_path, message)
 
     other = Member(tmp_path, 1)
     other.look()
@@ -106,11 +105,8 @@ async def test_a_share_that_was_damaged_before_a_kill_gives_way_to_the_copy_that
     tmp_path: Path,
 ) -> None:
     message = envelope("Q1", THERE)
-    other = begun(tmp_path)
-    assert await brought(other, message) is Verdict.TAKEN
-    await other.die()
-    for path in (tmp_path / "1" / "segments").iterdir():
-        path.write_bytes(path.read_bytes().replace(b"body\r\n", b"boby\r\n"))
+    await taken_and_killed(tmp_path, message)
+    damage(tmp_path / "1", b"body\r\n")
 
     for _ in range(2):  # the second time it is in quarantine already
         other = begun(tmp_path)
@@ -130,12 +126,7 @@ async def test_a_share_found_damaged_while_it_waits_is_not_known_after_a_kill(tm
     number = other.entered[0][0]
     await other.die()
     other = begun(tmp_path)
-    for path in (tmp_path / "1" / "segments").iterdir():
-        data = path.read_bytes()
-        if b"body\r\n" in data:
-            with path.open("r+b") as file:
-                file.seek(data.index(b"body\r\n"))
-                file.write(b"boby")
+    damage(tmp_path / "1", b"body\r\n")
     with pytest.raises(SpoolCorrupt):
         other.partition.load(number)  # as a delivery does
     await other.until(lambda: not other.partition.recipients)
@@ -185,7 +176,7 @@ async def test_a_number_that_is_another_messages_now_is_not_the_shares(tmp_path:
 
 
 async def test_a_worker_alone_keeps_no_log_and_removes_one(tmp_path: Path) -> None:
-    await delivered_and_killed(tmp_path, envelope("Q1", THERE))
+    await taken_and_killed(tmp_path, envelope("Q1", THERE), is_delivered=True)
     assert logs(tmp_path / "1")
     (tmp_path / "1").rename(tmp_path / "0")
 
@@ -196,7 +187,7 @@ async def test_a_worker_alone_keeps_no_log_and_removes_one(tmp_path: Path) -> No
 
 
 async def test_the_log_of_an_adopted_partition_is_removed(tmp_path: Path) -> None:
-    await delivered_and_killed(tmp_path, envelope("Q1", THERE))
+    await taken_and_killed(tmp_path, envelope("Q1", THERE), is_delivered=True)
     (tmp_path / "1" / "quarantine").mkdir()
     (tmp_path / "1" / "quarantine" / "damaged").touch()  # so that it stays
 

@@ -14,7 +14,19 @@ from mta.service.colleagues import SOCKET_NAME
 from mta.service.share import FrameReader, Verdict, encode_taken, share_of
 from mta.service.sharenames import NAMES_FILE, ShareNames
 from mta.spool.settlelog import Cursor, write_cursor
-from tests.support.pair import SECONDS, Member, begin_again, envelope, offered, owned_by, pair, share
+from tests.support.pair import (
+    SECONDS,
+    Member,
+    begin_again,
+    brought,
+    damage,
+    delivered_by,
+    envelope,
+    offered,
+    owned_by,
+    pair,
+    share,
+)
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.timeout(60)]
 
@@ -63,14 +75,6 @@ class Listener:
         self._server.close()
 
 
-async def brought(member: Member, message: Envelope, body: bytes = b"body\r\n") -> Verdict:
-    """What a worker answers to a share that comes again, from whomever."""
-    answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-    member.crew.intake.take(share(message, body), answer.set_result, again=True)
-    async with asyncio.timeout(SECONDS):
-        return await answer
-
-
 async def stored(member: Member, message: Envelope) -> int:
     """The number of a message that is in a worker's partition, and in no queue."""
     done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -90,26 +94,11 @@ async def leaving(spool: Path, message: Envelope) -> tuple[Member, Listener]:
     return one, colleague
 
 
-def damage(partition: Path, what: bytes) -> None:
-    """Change an octet of this text wherever the partition has it."""
-    count = 0
-    for path in (partition / "segments").iterdir():
-        data = path.read_bytes()
-        if what in data:
-            count += 1
-            with path.open("r+b") as file:
-                file.seek(data.index(what))
-                file.write(bytes([what[0] ^ 1]))
-    assert count == 1
-
-
 async def test_a_share_that_was_delivered_before_an_end_in_good_order_is_recognised_in_all_lives_that_follow(
     tmp_path: Path,
 ) -> None:
-    one, other = await pair(tmp_path)
     message = envelope("Q1", THERE)
-    assert await offered(one, message) is Verdict.TAKEN
-    await other.settle_all()
+    one, other = await delivered_by(tmp_path, message)
     await other.close()
 
     for is_killed in (True, False, True):
